@@ -1,0 +1,1 @@
+"""MESH protocol."""
