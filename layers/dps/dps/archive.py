@@ -1,0 +1,193 @@
+"""The bucket: what came in, what was made of it, and the very bytes that went out.
+
+=============================================  =====================================================
+``incoming/{ODS code}/{name}``                 an upload, as it was put there
+``batches/{programme}/{batch id}.jsonl.gz``    its valid records of one programme, one JSON a line
+``batches/{batch id}.json``                    where the batches of an upload came from, and its receipt to be
+``rejected/{ODS code}/{name}/{batch id}.csv``  what was wrong with the rest, for the uploader
+``receipts/{ODS code}/{name}/{batch id}.json`` what became of the upload, for the uploader
+``exports/{programme}/{number}/part-0001.csv.gz``  the bytes sent, and ``manifest.json`` about them
+=============================================  =====================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from botocore.exceptions import ClientError
+
+from dps.dps_csv import PartFacts, read_batch
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from mypy_boto3_s3 import S3Client
+
+__all__ = ["Archive", "BatchGone", "Manifest", "Upload", "UploadGone"]
+
+INCOMING = "incoming/"
+
+
+class UploadGone(Exception):
+    """The uploaded object was deleted before it could be taken in."""
+
+
+class BatchGone(Exception):
+    """A batch object is not there; only one that was attached long ago may have been cleared away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One version of one object under ``incoming/``."""
+
+    key: str
+    version: str
+    uploaded_at: datetime
+    body: BinaryIO
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What the parts of an export hold. It is written after the last part, so where it is, they all are."""
+
+    export_id: str
+    records: int
+    parts: tuple[PartFacts, ...]
+
+
+class Archive:
+    """The bucket's layout, and reading and writing it in streams."""
+
+    def __init__(self, s3: S3Client, bucket: str) -> None:
+        self._s3 = s3
+        self.bucket = bucket
+
+    # -- what comes in
+
+    def batch_id(self, key: str, version: str) -> str:
+        """Derive an upload's batch id from the object's identity, so that a repeated event bears the same one."""
+        return hashlib.sha256("\0".join((self.bucket, key, version)).encode()).hexdigest()[:32]
+
+    def open_upload(self, key: str, version: str) -> Upload:
+        """Open one version of an uploaded object for streaming.
+
+        Raises
+        ------
+        UploadGone
+            It is not there any more.
+        """
+        options: dict[str, Any] = {"VersionId": version} if version else {}
+        try:
+            answer = self._s3.get_object(Bucket=self.bucket, Key=key, **options)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in {"NoSuchKey", "NoSuchVersion", "404"}:
+                raise UploadGone(key) from None
+            raise
+        return Upload(key, version, answer["LastModified"], cast("BinaryIO", answer["Body"]))
+
+    def put_batch(self, programme: str, batch_id: str, file: Path) -> None:
+        """Store the records of one programme from one upload."""
+        self._s3.upload_file(str(file), self.bucket, _batch_key(programme, batch_id))
+
+    def batch_lines(self, programme: str, batch_id: str) -> Generator[bytes]:
+        """Stream the lines of a batch object, each one JSON document.
+
+        Raises
+        ------
+        BatchGone
+            There is no such batch.
+        """
+        try:
+            answer = self._s3.get_object(Bucket=self.bucket, Key=_batch_key(programme, batch_id))
+        except self._s3.exceptions.NoSuchKey:
+            raise BatchGone(f"{programme}/{batch_id}") from None
+        with contextlib.closing(answer["Body"]) as body:
+            yield from read_batch(cast("BinaryIO", body))
+
+    def put_intake(self, batch_id: str, intake: dict[str, Any]) -> None:
+        """Store what is known of an upload once its batches are complete: its key and its receipt to be."""
+        self._put_json(_intake_key(batch_id), intake)
+
+    def intake(self, batch_id: str) -> dict[str, Any]:
+        """Return what `put_intake` stored."""
+        document: dict[str, Any] = self._json(_intake_key(batch_id))
+        return document
+
+    def put_rejects(self, upload_key: str, batch_id: str, file: Path) -> str:
+        """Store the rejects file of an upload; return its key."""
+        key = f"rejected/{upload_key.removeprefix(INCOMING)}/{batch_id}.csv"
+        self._s3.upload_file(str(file), self.bucket, key, ExtraArgs={"ContentType": "text/csv; charset=utf-8"})
+        return key
+
+    def put_receipt(self, upload_key: str, batch_id: str, receipt: dict[str, Any]) -> str:
+        """Store the receipt of an upload; return its key."""
+        key = receipt_key(upload_key, batch_id)
+        self._put_json(key, receipt)
+        return key
+
+    # -- what goes out
+
+    def put_part(self, programme: str, number: int, part: int, file: Path) -> None:
+        """Store one part of an export as it will be sent."""
+        self._s3.upload_file(str(file), self.bucket, _part_key(programme, number, part))
+
+    def open_part(self, programme: str, number: int, part: int) -> BinaryIO:
+        """Open one part of an export for streaming."""
+        answer = self._s3.get_object(Bucket=self.bucket, Key=_part_key(programme, number, part))
+        return cast("BinaryIO", answer["Body"])
+
+    def put_manifest(self, programme: str, number: int, export_id: str, parts: Sequence[PartFacts]) -> Manifest:
+        """Store the manifest of an export, once every part is there."""
+        manifest = Manifest(export_id, sum(part.rows for part in parts), tuple(parts))
+        self._put_json(_manifest_key(programme, number), asdict(manifest))
+        return manifest
+
+    def manifest(self, programme: str, number: int) -> Manifest | None:
+        """Return the manifest of an export, or None where it was not rendered to the end yet."""
+        try:
+            document = self._json(_manifest_key(programme, number))
+        except self._s3.exceptions.NoSuchKey:
+            return None
+        return Manifest(
+            document["export_id"],
+            document["records"],
+            tuple(PartFacts(**part) for part in document["parts"]),
+        )
+
+    def _json(self, key: str) -> Any:
+        return json.loads(self._s3.get_object(Bucket=self.bucket, Key=key)["Body"].read())
+
+    def _put_json(self, key: str, document: dict[str, Any]) -> None:
+        self._s3.put_object(
+            Bucket=self.bucket,
+            Key=key,
+            Body=json.dumps(document, indent=2).encode(),
+            ContentType="application/json",
+        )
+
+
+def receipt_key(upload_key: str, batch_id: str) -> str:
+    """Return where the receipt of an upload is put."""
+    return f"receipts/{upload_key.removeprefix(INCOMING)}/{batch_id}.json"
+
+
+def _batch_key(programme: str, batch_id: str) -> str:
+    return f"batches/{programme}/{batch_id}.jsonl.gz"
+
+
+def _intake_key(batch_id: str) -> str:
+    return f"batches/{batch_id}.json"
+
+
+def _part_key(programme: str, number: int, part: int) -> str:
+    return f"exports/{programme}/{number}/part-{part:04}.csv.gz"
+
+
+def _manifest_key(programme: str, number: int) -> str:
+    return f"exports/{programme}/{number}/manifest.json"

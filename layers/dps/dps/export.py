@@ -1,0 +1,411 @@
+"""Export: every night one DPS file for each programme with unsent records, over MESH, each exactly once.
+
+For each programme, oldest export first: what is unfinished is finished, what failed is tried again (nightly runs
+only), and then the open export is sealed and sent (nightly runs only). A later export waits until every earlier one
+of its programme was accepted at least once, so that no ``update`` overtakes its ``new``. One programme's trouble
+never stops another's.
+
+Sending writes down every effect before the next: lease, parts rendered to S3, "about to send", message id, each
+part. A run that finds an attempt which may already have been sent asks MESH by its local id before it sends
+anything.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from zoneinfo import ZoneInfo
+
+from mesh import (
+    MeshError,
+    NotFound,
+    NotUnique,
+    Part,
+    Refused,
+    SendOutcomeUnknown,
+    TrackingStatus,
+    Unauthorised,
+)
+
+from dps.dps_csv import write_parts
+from dps.ledger import MAX_ATTEMPTS, DPSExport, LeaseLost, LedgerConflict, Status
+from dps.observability import count, logger
+from dps.programmes import PROGRAMMES
+from dps.settings import FilenameStyle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from mesh import MeshClient
+
+    from dps.archive import Archive, Manifest
+    from dps.ledger import Ledger
+    from dps.programmes import Programme
+    from dps.settings import Settings
+
+__all__ = ["Export", "ExportRequest", "InvalidEvent", "RenderMismatch", "file_names"]
+
+_LONDON = ZoneInfo("Europe/London")
+#: A part is begun only while at least this much of the function's time is left: enough to send 80 MB and say so.
+SECONDS_FOR_A_PART = 60.0
+#: How long after the function's own end its lease runs out.
+LEASE_MARGIN = timedelta(seconds=60)
+
+
+class InvalidEvent(ValueError):
+    """The event holds a key or value that means nothing to the function; the message names it."""
+
+
+class RenderMismatch(Exception):
+    """The batches of an export do not hold as many records as the ledger says; nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRequest:
+    """What an export run is asked to do.
+
+    Attributes
+    ----------
+    programme
+        Only this programme; every programme where None.
+    resume_only
+        Only go on with what is pending: nothing is sealed, nothing that failed is tried again.
+    dry_run
+        Only say what would be sealed and sent.
+    """
+
+    programme: str | None = None
+    resume_only: bool = False
+    dry_run: bool = False
+
+    @classmethod
+    def from_event(cls, event: Mapping[str, Any]) -> Self:
+        """Read a request from a Lambda event.
+
+        Raises
+        ------
+        InvalidEvent
+            A key is unknown or its value is not allowed.
+        """
+        known = [f.name for f in fields(cls)]
+        for key, value in event.items():
+            if key not in known:
+                raise InvalidEvent(f"unknown key {key!r} in the event; it may hold: {', '.join(known)}")
+            if key == "programme" and value not in PROGRAMMES:
+                raise InvalidEvent(f"'programme' must be one of: {', '.join(PROGRAMMES)}")
+            if key != "programme" and not isinstance(value, bool):
+                raise InvalidEvent(f"{key!r} must be true or false")
+        return cls(**event)
+
+    @property
+    def programmes(self) -> list[Programme]:
+        """The programmes it is about, in the order of the reference data."""
+        return [p for key, p in PROGRAMMES.items() if self.programme in {None, key}]
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """The use case, over the rooms it works with.
+
+    Attributes
+    ----------
+    connect
+        Makes the MESH client; called only when there is something to send.
+    holder
+        Names this run in leases: the request id.
+    seconds_left
+        Tells how many seconds the function may still run.
+    clock
+        Tells the time, with its offset; for tests.
+    """
+
+    settings: Settings
+    ledger: Ledger
+    archive: Archive
+    connect: Callable[[], MeshClient]
+    holder: str
+    seconds_left: Callable[[], float]
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def run(self, request: ExportRequest) -> dict[str, Any]:
+        """Do one run.
+
+        Returns
+        -------
+        dict
+            ``{"status": "ok", "exports": [{"export_id", "programme", "status", "records", "message_id"}],
+            "nothing_to_send": [programme]}``. The status is ``incomplete`` where an export is not accepted yet;
+            the export then says why. A dry run answers with what it ``would`` do with each.
+        """
+        outcomes: list[dict[str, Any]] = []
+        nothing_to_send: list[str] = []
+        for programme in request.programmes:
+            before = len(outcomes)
+            try:
+                for outcome in self._programme(programme, request):
+                    outcomes.append(outcome)  # noqa: PERF402 - what was done counts even where the rest fails
+            except Exception as error:  # noqa: BLE001 - one programme's trouble never stops another's
+                logger.exception("export of programme failed", extra={"programme": programme.key})
+                count("ExportErrors", programme=programme.key)
+                outcomes.append({"programme": programme.key, "status": "error", "error": type(error).__name__})
+            if len(outcomes) == before:
+                nothing_to_send.append(programme.key)
+                if not request.resume_only:
+                    logger.info(f"No vaccination records to export for programme {programme.key}")
+        if request.dry_run:
+            return {"status": "dry run", "exports": outcomes, "nothing_to_send": nothing_to_send}
+        complete = all(outcome["status"] == Status.ACCEPTED for outcome in outcomes)
+        return {
+            "status": "ok" if complete else "incomplete",
+            "exports": outcomes,
+            "nothing_to_send": nothing_to_send,
+        }
+
+    def _programme(self, programme: Programme, request: ExportRequest) -> Iterator[dict[str, Any]]:
+        """Go through a programme's exports, oldest first, until one is in the way of the rest."""
+        for export in self.ledger.exports(programme.key):
+            step = _next_step(export, nightly=not request.resume_only)
+            if request.dry_run:
+                if step:
+                    yield _summary(export) | {"would": step}
+            elif step:
+                export = self._take(programme, export)  # noqa: PLW2901 - the same export, moved on
+                yield _summary(export)
+            elif export.status in {Status.FAILED, Status.UNCLEAR}:
+                yield _summary(export)
+            if not export.accepted_at and not (request.dry_run and step):
+                return
+
+    def _take(self, programme: Programme, export: DPSExport) -> DPSExport:
+        """Bring an export to pending where it is not yet, and send it."""
+        try:
+            if export.status is Status.OPEN:
+                export = self.ledger.seal(export, file_names(programme, self.settings))
+                logger.info("export sealed", extra={"export_id": export.export_id, "records": export.records})
+            elif export.status is not Status.PENDING:
+                export = self.ledger.retry(export, file_names(programme, self.settings))
+                logger.info(
+                    "export to be tried again",
+                    extra={"export_id": export.export_id, "attempt": export.attempt},
+                )
+            return self._send(export)
+        except LedgerConflict:
+            logger.info("another run has this export", extra={"export_id": export.export_id})
+            return self.ledger.get(export.programme, export.number)
+
+    # -- sending
+
+    def _send(self, export: DPSExport) -> DPSExport:
+        until = self.clock() + timedelta(seconds=self.seconds_left()) + LEASE_MARGIN
+        leased = self.ledger.lease(export, self.holder, until)
+        if leased is None:
+            raise LedgerConflict(export.export_id)
+        export = self.ledger.get(export.programme, export.number)  # with its batches
+        extra = {"export_id": export.export_id, "local_id": export.local_id, "records": export.records}
+        try:
+            return self._transfer(export, self.connect())
+        except Refused as refused:
+            error = {"code": refused.code or str(refused.status), "description": refused.description or ""}
+            logger.exception("MESH refused the export", extra=extra | error)
+            count("ExportsFailed", programme=export.programme)
+            return self.ledger.fail(self._reread(export), error)
+        except NotUnique:
+            description = f"MESH knows several messages by the local id {export.local_id}"
+            logger.exception("export is unclear: a person has to look", extra=extra)
+            count("ExportsUnclear", programme=export.programme)
+            return self.ledger.doubt(self._reread(export), {"code": "not-unique", "description": description})
+        except SendOutcomeUnknown as unknown:
+            # The lease is kept: MESH gets its time to finish, and the next run but then asks by local id.
+            logger.warning("outcome of the send unknown; the next run asks MESH", extra=extra)
+            return self.ledger.note(self._reread(export), {"code": "outcome-unknown", "description": str(unknown)})
+        except (MeshError, LeaseLost) as error:
+            if isinstance(error, LeaseLost):
+                raise
+            code = "unauthorised" if isinstance(error, Unauthorised) else "unavailable"
+            logger.exception("export stays pending", extra=extra | {"code": code})
+            count("ExportsDelayed", programme=export.programme)
+            return self.ledger.release(self._reread(export), error={"code": code, "description": str(error)})
+        except BaseException:
+            # Not MESH's doing. The next run may go on at once, unless a part is just on its way.
+            self.ledger.release(self._reread(export))
+            raise
+
+    def _reread(self, export: DPSExport) -> DPSExport:
+        return self.ledger.get(export.programme, export.number)
+
+    def _transfer(self, export: DPSExport, client: MeshClient) -> DPSExport:
+        """Send what MESH has not got yet of a leased export."""
+        if export.sending_at and not export.message_id:
+            export, complete = self._find_out(export, client)
+            if complete:
+                return self._accepted(export, export.message_id)
+        manifest = self._rendered(export)
+        parts = len(manifest.parts)
+        if not export.message_id:
+            export = self.ledger.begin_sending(export, parts)
+            message_id = self._first_part(export, manifest, client)
+            if parts == 1:
+                return self._accepted(export, message_id)
+            export = self.ledger.sent(export, message_id, 1)
+        while export.parts_sent < parts:
+            if self.seconds_left() < SECONDS_FOR_A_PART:
+                logger.info(
+                    "out of time; the next run goes on",
+                    extra={"export_id": export.export_id, "parts_sent": export.parts_sent, "parts": parts},
+                )
+                return self.ledger.release(export)
+            number = export.parts_sent + 1
+            self._holds(export)
+            try:
+                client.send_chunk(export.message_id, number, parts, self._part(export, manifest, number))
+            except Refused as refused:
+                if refused.status != 423:
+                    raise
+                break
+            if number < parts:
+                export = self.ledger.sent(export, export.message_id, number)
+            else:
+                break
+        return self._accepted(export, export.message_id)
+
+    def _find_out(self, export: DPSExport, client: MeshClient) -> tuple[DPSExport, bool]:
+        """Ask MESH by local id whether it has this attempt; tell also whether it has it whole."""
+        try:
+            tracking = client.track_by_local_id(export.local_id)
+        except NotFound:
+            logger.info("MESH does not have the export", extra={"export_id": export.export_id})
+            return export, False
+        logger.info(
+            "MESH has the export already",
+            extra={"export_id": export.export_id, "message_id": tracking.message_id},
+        )
+        if tracking.status != TrackingStatus.UPLOADING:
+            return self.ledger.sent(export, tracking.message_id, export.parts), True
+        return self.ledger.sent(export, tracking.message_id, max(export.parts_sent, 1)), False
+
+    def _first_part(self, export: DPSExport, manifest: Manifest, client: MeshClient) -> str:
+        self._holds(export)
+        return client.send(
+            self._part(export, manifest, 1),
+            to=self.settings.dps_mailbox,
+            workflow_id=self.settings.workflow_id,
+            parts=len(manifest.parts),
+            filename=export.mesh_filename,
+            local_id=export.local_id,
+            content_type="text/csv",
+        )
+
+    def _part(self, export: DPSExport, manifest: Manifest, number: int) -> Part:
+        return Part(
+            open=lambda: self.archive.open_part(export.programme, export.number, number),
+            size=manifest.parts[number - 1].size,
+            content_encoding="gzip",
+        )
+
+    def _holds(self, export: DPSExport) -> None:
+        """Make sure that the lease still holds, right before an effect that cannot be made conditional.
+
+        Raises
+        ------
+        LeaseLost
+            It ran out.
+        """
+        if export.lease is None or self.clock() >= export.lease.until:
+            raise LeaseLost(export.export_id)
+
+    def _accepted(self, export: DPSExport, message_id: str) -> DPSExport:
+        export = self.ledger.accept(export, message_id)
+        logger.info(
+            f"DPS export ({export.export_id}) for programme ({export.programme}) sent: "
+            f'202 - {{"message_id":"{message_id}"}}',
+            extra={"export_id": export.export_id, "message_id": message_id, "records": export.records},
+        )
+        count("ExportsAccepted", programme=export.programme)
+        count("RecordsExported", export.records, programme=export.programme)
+        return export
+
+    def _rendered(self, export: DPSExport) -> Manifest:
+        """Return the export's manifest, rendering its parts to S3 where that is not done yet.
+
+        Raises
+        ------
+        RenderMismatch
+            The parts do not hold exactly the export's records.
+        """
+        manifest = self.archive.manifest(export.programme, export.number)
+        if manifest is None:
+            manifest = self._render(export)
+        if manifest.records != export.records:
+            raise RenderMismatch(
+                f"{export.export_id}: {export.records} records in the ledger, {manifest.records} in its parts"
+            )
+        return manifest
+
+    def _render(self, export: DPSExport) -> Manifest:
+        lines = (line for batch_id in export.batches for line in self.archive.batch_lines(export.programme, batch_id))
+        with tempfile.TemporaryDirectory() as directory:
+            parts = []
+            for part in write_parts(lines, lambda number: (Path(directory) / f"{number}").open("wb")):
+                file = Path(directory) / f"{part.number}"
+                self.archive.put_part(export.programme, export.number, part.number, file)
+                file.unlink()
+                parts.append(part)
+        if sum(part.rows for part in parts) != export.records:
+            raise RenderMismatch(f"{export.export_id}: batches and ledger differ in the number of records")
+        return self.archive.put_manifest(export.programme, export.number, export.export_id, parts)
+
+
+def _next_step(export: DPSExport, *, nightly: bool) -> str | None:
+    """Tell what a run does with an export, if anything."""
+    match export.status:
+        case Status.PENDING:
+            return "send"
+        case Status.OPEN if nightly and export.records:
+            return "seal and send"
+        case Status.FAILED | Status.UNDELIVERED if nightly and export.attempt < MAX_ATTEMPTS:
+            return "send again"
+    return None
+
+
+def _summary(export: DPSExport) -> dict[str, Any]:
+    summary: dict[str, Any] = {
+        "export_id": export.export_id,
+        "programme": export.programme,
+        "status": str(export.status),
+        "records": export.records,
+    }
+    if export.message_id:
+        summary["message_id"] = export.message_id
+    if export.error:
+        summary["error"] = dict(export.error)
+    return summary
+
+
+def file_names(programme: Programme, settings: Settings) -> Callable[[datetime, int], tuple[str, str]]:
+    """Make the function that names a programme's files in the ledger and on MESH (dps-csv, "File names").
+
+    Examples
+    --------
+    ``Vaccinations-HPV-2024-08-23.csv`` for the first file of a day, ``Vaccinations-HPV-2024-08-23-2.csv`` for the
+    second; on MESH the same, or ``HPV_Vaccinations_v5_N1G3B_20240823T23150001.csv`` in the style ``batch-v5``.
+    """
+
+    def name(moment: datetime, sequence: int) -> tuple[str, str]:
+        local = moment.astimezone(_LONDON)
+        which = "" if sequence == 1 else f"-{sequence}"
+        plain = re.sub(r"[^A-Za-z0-9_-]+", "-", programme.name)
+        filename = f"Vaccinations-{plain}-{local:%Y-%m-%d}{which}.csv"
+        if settings.filename_style is FilenameStyle.GUIDE:
+            return filename, filename
+        offset = "01" if local.utcoffset() else "00"
+        stamp = f"{local:%Y%m%dT%H%M%S}{offset}"
+        return (
+            filename,
+            f"{programme.dps_vaccine_type}_Vaccinations_v5_{settings.ods_code.upper()}_{stamp}.csv",
+        )
+
+    return name

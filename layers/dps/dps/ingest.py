@@ -1,0 +1,420 @@
+"""Ingest: take an upload in, check every row, remember what was seen, queue what DPS has not got yet.
+
+The order of effects is what makes it safe to die anywhere and be run again:
+
+1. every row is checked and compared with the register, without writing anything;
+2. the batch objects (one a programme), the rejects file and the intake go to S3, complete;
+3. the register notes the intake: from here on the batch objects are a write-ahead log;
+4. the records are registered; each batch is attached to its programme's open export, in one transaction;
+5. the receipt is written, and the intake is finished.
+
+Dying before 3 leaves nothing that anybody refers to; dying after 3 leaves an unfinished intake, which the repeated
+event, or the next upload, whichever comes first, finishes before it looks at the register. The queue hands over one
+upload at a time.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import sqlite3
+import tempfile
+from collections import Counter
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import batched
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from zoneinfo import ZoneInfo
+
+import orjson
+from isal import igzip
+
+from dps.archive import INCOMING, BatchGone, UploadGone
+from dps.dps_csv import batch_line
+from dps.observability import count, logger
+from dps.programmes import PROGRAMMES
+from dps.records import Problem, Row, UnreadableUpload
+from dps.register import WITHDRAWN, Entry
+from dps.upload_csv import read_csv
+from dps.upload_jsonl import read_jsonl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from dps.archive import Archive
+    from dps.ledger import Ledger
+    from dps.register import Register
+
+__all__ = ["Ingest"]
+
+_LONDON = ZoneInfo("Europe/London")
+_ODS_CODE = re.compile(r"[A-Z0-9]{3,10}", re.IGNORECASE)
+_ROWS_AT_ONCE = 1000
+_REJECTS_HEADER = ("line", "column", "what is wrong", "what would be right")
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """The use case, over the rooms it works with.
+
+    Attributes
+    ----------
+    clock
+        Tells the time, with its offset; for tests.
+    """
+
+    archive: Archive
+    register: Register
+    ledger: Ledger
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def take_in(self, key: str, version: str) -> dict[str, Any]:
+        """Take one upload in, wherever an earlier try at it stopped; return its receipt.
+
+        Parameters
+        ----------
+        key, version
+            The object under ``incoming/`` and its version id, empty in a bucket without versions.
+
+        Returns
+        -------
+        dict
+            ``{"status": "taken in" | "rejected", "batch_id", "rows", "accepted": {programme: {action: n}},
+            "unchanged", "skipped", "rejected", "rejects", "exports": {programme: export id}, ...}``; for an upload
+            that was rejected as a whole ``reason`` and ``mend`` in place of the counts.
+        """
+        batch_id = self.archive.batch_id(key, version)
+        logger.append_keys(batch_id=batch_id)
+        intake = self.register.intake(batch_id)
+        if intake and intake.finished:
+            logger.info("upload was taken in before; nothing to do")
+            receipt: dict[str, Any] = self.archive.intake(batch_id)["receipt"]
+            return {**receipt, "exports": _export_ids(intake.attached)}
+        for unfinished in self.register.unfinished():
+            if unfinished != batch_id:
+                logger.info("finishing an earlier upload first", extra={"unfinished": unfinished})
+                self._complete(unfinished)
+        if intake is None:
+            try:
+                self._read(key, version, batch_id)
+            except UnreadableUpload as unreadable:
+                return self._reject(key, batch_id, unreadable)
+        return self._complete(batch_id)
+
+    def _reject(self, key: str, batch_id: str, unreadable: UnreadableUpload) -> dict[str, Any]:
+        receipt = {
+            "status": "rejected",
+            "batch_id": batch_id,
+            "upload": key,
+            "reason": unreadable.reason,
+            "mend": unreadable.mend,
+            "completed_at": self._now(),
+        }
+        self.archive.put_receipt(key, batch_id, receipt)
+        count("UploadsRejected")
+        logger.warning("upload rejected as a whole", extra={"reason": unreadable.reason})
+        return receipt
+
+    def _read(self, key: str, version: str, batch_id: str) -> None:
+        """Check every row and leave the batches, the rejects file and the intake behind (steps 1 to 3)."""
+        organisation_code, reader = _reader(key)
+        try:
+            upload = self.archive.open_upload(key, version)
+        except UploadGone:
+            raise UnreadableUpload("the file is not there any more", "upload it again") from None
+        with ExitStack() as stack:
+            stack.enter_context(closing(upload.body))
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            reading = stack.enter_context(_Reading(self.archive, batch_id, directory, upload.uploaded_at))
+            today = upload.uploaded_at.astimezone(_LONDON).date()
+            rows = reader(upload.body, organisation_code=organisation_code, today=today)
+            with _Seen(directory / "seen.db") as seen:
+                for chunk in batched(rows, _ROWS_AT_ONCE):
+                    ids = {row.record_id for row in chunk if row.record_id and not row.problems}
+                    known = self.register.get(ids) | seen.get(ids)
+                    for row in chunk:
+                        reading.decide(row, known)
+                    seen.put(known[i] for i in ids if i in known and known[i].batch_id == batch_id)
+            reading.close()
+            for programme, file in reading.files.items():
+                self.archive.put_batch(programme, batch_id, file)
+            rejects = self.archive.put_rejects(key, batch_id, reading.rejects) if reading.rejected else None
+        receipt = {
+            "status": "taken in",
+            "batch_id": batch_id,
+            "upload": key,
+            "version": version,
+            "uploaded_at": upload.uploaded_at.astimezone(UTC).isoformat(timespec="seconds"),
+            "rows": reading.rows,
+            "accepted": {programme: dict(actions) for programme, actions in reading.accepted.items()},
+            "unchanged": reading.unchanged,
+            "skipped": reading.skipped,
+            "rejected": reading.rejected,
+            "rejects": rejects,
+        }
+        self.archive.put_intake(batch_id, {"upload": key, "version": version, "receipt": receipt})
+        self.register.begin(batch_id, {p: a.total() for p, a in reading.accepted.items()})
+
+    def _complete(self, batch_id: str) -> dict[str, Any]:
+        """Register, attach and give the receipt of an upload whose batches are complete (steps 4 and 5)."""
+        intake = self.register.intake(batch_id)
+        if intake is None:
+            raise LookupError(f"intake {batch_id} is listed as unfinished but is not there")
+        attached = dict(intake.attached)
+        for programme, rows in intake.batches.items():
+            if programme in attached:
+                continue
+            lines = self.archive.batch_lines(programme, batch_id)
+            for chunk in batched((_entry(line, batch_id) for line in lines), _ROWS_AT_ONCE):
+                self.register.put(chunk)
+            number = self.ledger.attach(
+                programme, batch_id, rows, lambda n, p=programme: self.register.attaching(batch_id, p, n)
+            )
+            if number:
+                attached[programme] = number
+                logger.info(
+                    "batch attached",
+                    extra={"export_id": f"{programme}-{number}", "records": rows, "programme": programme},
+                )
+        document = self.archive.intake(batch_id)
+        receipt: dict[str, Any] = {
+            **document["receipt"],
+            "exports": _export_ids(attached),
+            "completed_at": self._now(),
+        }
+        self.archive.put_receipt(document["upload"], batch_id, receipt)
+        self.register.finish(batch_id)
+        _report(receipt)
+        return receipt
+
+    def _now(self) -> str:
+        return self.clock().astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _reader(key: str) -> tuple[str, Callable[..., Iterator[Row]]]:
+    """Tell from an object's key whose upload it is and how it is read.
+
+    Raises
+    ------
+    UnreadableUpload
+        The key is not ``incoming/{ODS code}/{name}``, or the name ends in neither ``.csv`` nor ``.jsonl``.
+    """
+    organisation_code, _, name = key.removeprefix(INCOMING).partition("/")
+    if not name or not _ODS_CODE.fullmatch(organisation_code):
+        raise UnreadableUpload(
+            "the folder does not tell whose upload this is",
+            "upload it as incoming/{ODS code}/{name}, for example incoming/R1A/monday.csv",
+        )
+    if name.lower().endswith(".csv"):
+        return organisation_code.upper(), read_csv
+    if name.lower().endswith((".jsonl", ".jsonl.gz")):
+        return organisation_code.upper(), read_jsonl
+    raise UnreadableUpload(
+        "the name does not tell what kind of file this is", "give it a name ending in .csv or .jsonl"
+    )
+
+
+def _entry(line: bytes, batch_id: str) -> Entry:
+    record = orjson.loads(line)
+    return Entry(
+        record_id=record["uuid"],
+        programme=record["programme"],
+        digest=record["digest"],
+        action=record["action"],
+        batch_id=batch_id,
+        line=record["line"],
+    )
+
+
+def _export_ids(attached: Any) -> dict[str, str]:
+    return {programme: f"{programme}-{number}" for programme, number in attached.items()}
+
+
+def _report(receipt: dict[str, Any]) -> None:
+    accepted = {programme: sum(actions.values()) for programme, actions in receipt["accepted"].items()}
+    counts = {name: receipt[name] for name in ("rows", "unchanged", "skipped", "rejected")}
+    logger.info("upload taken in", extra={"accepted": accepted, "exports": receipt["exports"], **counts})
+    count("Uploads")
+    count("RowsTakenIn", sum(accepted.values()))
+    count("RowsUnchanged", receipt["unchanged"])
+    count("RowsRejected", receipt["rejected"])
+
+
+@dataclass(slots=True)
+class _Reading:
+    """What one pass over an upload has found so far, spooled to files."""
+
+    archive: Archive
+    batch_id: str
+    directory: Path
+    uploaded_at: datetime
+    rows: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    rejected: int = 0
+    accepted: dict[str, Counter[str]] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+    rejects: Path = field(init=False)
+    _open: ExitStack = field(default_factory=ExitStack)
+    _batches: dict[str, Any] = field(default_factory=dict)
+    _rejects: Any = None
+
+    def __post_init__(self) -> None:
+        self.rejects = self.directory / "rejects.csv"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Complete the files."""
+        for batch in self._batches.values():
+            batch.close()
+        self._open.close()
+
+    def decide(self, row: Row, known: dict[str, Entry]) -> None:
+        """Decide what becomes of a row, and remember that in ``known``.
+
+        ============================  ==============================================
+        unknown                       ``new``
+        same digest as known          unchanged: not sent again
+        another digest                ``update``
+        withdrawn, known              ``delete``, with the columns as last known
+        withdrawn, not known          skipped: DPS never had it
+        known under another programme rejected
+        ============================  ==============================================
+        """
+        self.rows += 1
+        entry = known.get(row.record_id or "")
+        problems = row.problems or self._conflicts(row, entry)
+        if problems or row.record_id is None:
+            self._reject(row, problems)
+        elif row.record is None:
+            if entry is None:
+                self.skipped += 1
+            elif entry.withdrawn:
+                self.unchanged += 1
+            else:
+                self._withdraw(row, entry, known)
+        else:
+            digest = row.record.stated_digest()
+            if entry and entry.digest == digest:
+                self.unchanged += 1
+                return
+            line_of_batch = batch_line(
+                row.record,
+                action="update" if entry else "new",
+                line=row.line,
+                recorded_on=self.uploaded_at.astimezone(_LONDON).date(),
+                digest=digest,
+            )
+            self._add(row.record.programme, line_of_batch, known)
+
+    def _withdraw(self, row: Row, entry: Entry, known: dict[str, Entry]) -> None:
+        try:
+            record = self._last_known(entry)
+        except BatchGone:
+            what = "this record was taken in so long ago that it is no longer kept, so it cannot be withdrawn"
+            self._reject(row, [Problem("VACCINATED", what, "upload the vaccination once more, then withdraw it")])
+            return
+        record |= {"action": "delete", "line": row.line, "digest": WITHDRAWN}
+        self._add(entry.programme, orjson.dumps(record) + b"\n", known)
+
+    def _conflicts(self, row: Row, entry: Entry | None) -> tuple[Problem, ...]:
+        """Find what only the register and the clock can tell is wrong with a row."""
+        record = row.record
+        if record is None:
+            return ()
+        problems = []
+        given_at = record.vaccinated_at
+        if (given_at if given_at.tzinfo else given_at.replace(tzinfo=_LONDON)) > self.uploaded_at:
+            problems.append(
+                Problem("TIME_OF_VACCINATION", "is later than the upload", "the time the vaccine was given")
+            )
+        if entry and entry.programme != record.programme:
+            name = PROGRAMMES[entry.programme].name
+            problems.append(
+                Problem(
+                    "PROGRAMME",
+                    f"this record was taken in under {name} before",
+                    f"withdraw it there (upload it under {name} with VACCINATED = No), "
+                    "then upload it with a UUID of its own",
+                )
+            )
+        return tuple(problems)
+
+    def _add(self, programme: str, line: bytes, known: dict[str, Entry]) -> None:
+        if programme not in self._batches:
+            self.files[programme] = self.directory / f"{programme}.jsonl.gz"
+            self._batches[programme] = igzip.open(self.files[programme], "wb", compresslevel=1)
+            self.accepted[programme] = Counter()
+        self._batches[programme].write(line)
+        entry = _entry(line, self.batch_id)
+        self.accepted[programme][entry.action] += 1
+        known[entry.record_id] = entry
+
+    def _reject(self, row: Row, problems: Iterable[Problem]) -> None:
+        if self._rejects is None:
+            file = self.rejects.open("w", encoding="utf-8", newline="")
+            self._rejects = csv.writer(self._open.enter_context(file))
+            self._rejects.writerow(_REJECTS_HEADER)
+        self.rejected += 1
+        for problem in problems:
+            self._rejects.writerow((row.line, problem.column, problem.what, problem.mend))
+
+    def _last_known(self, entry: Entry) -> dict[str, Any]:
+        """Find the record behind an entry: in an earlier batch, or in the one being written."""
+        if entry.batch_id == self.batch_id:
+            # A member of the gzip file ends here and the next begins, so that what is written can be read.
+            self._batches[entry.programme].close()
+            with igzip.open(self.files[entry.programme], "rb") as lines:
+                found = _find(lines, entry)
+            self._batches[entry.programme] = igzip.open(self.files[entry.programme], "ab", compresslevel=1)
+            return found
+        with closing(self.archive.batch_lines(entry.programme, entry.batch_id)) as lines:
+            return _find(lines, entry)
+
+
+def _find(lines: Iterable[bytes], entry: Entry) -> dict[str, Any]:
+    wanted = entry.record_id.encode()
+    for line in lines:
+        if wanted in line:
+            record: dict[str, Any] = orjson.loads(line)
+            if record["uuid"] == entry.record_id and record["line"] == entry.line:
+                return record
+    raise LookupError(f"batch {entry.batch_id} of {entry.programme} lacks a record that the register knows")
+
+
+class _Seen:
+    """What an upload has said so far, by record id: on disk, since an upload may hold a million rows."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode = OFF")
+        self._db.execute("PRAGMA synchronous = OFF")
+        self._db.execute(
+            "CREATE TABLE seen (record_id TEXT PRIMARY KEY, programme, digest, action, batch_id, line) WITHOUT ROWID"
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+
+    def get(self, record_ids: Iterable[str]) -> dict[str, Entry]:
+        query = "SELECT * FROM seen WHERE record_id = ?"
+        found = (self._db.execute(query, (record_id,)).fetchone() for record_id in record_ids)
+        return {row[0]: Entry(*row) for row in found if row}
+
+    def put(self, entries: Iterable[Entry]) -> None:
+        self._db.execute("BEGIN")
+        self._db.executemany(
+            "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?)",
+            ((e.record_id, e.programme, e.digest, e.action, e.batch_id, e.line) for e in entries),
+        )
+        self._db.execute("COMMIT")

@@ -1,0 +1,616 @@
+"""The ledger: each DPSExport and the state it is in, in the DynamoDB table DpsExports.
+
+An export is one DPS file of one programme. While it is *open* it gathers batches of records; at night it is
+sealed and from then on its records never change. Its life is the table `TRANSITIONS`; every transition is one
+conditional write, so that a transition which is not in the table, or which somebody else has made already, cannot
+happen.
+
+::
+
+    open ─▶ pending ─▶ accepted ─▶ acknowledged
+              │ ▲ └─▶ unclear (─▶ a person decides)
+              ▼ │          │
+            failed      undelivered ◀─ accepted
+              └─────▶ pending ◀──┘        (next nightly run, attempt + 1)
+
+Key: programme (S) and number (N), counted from 1. Item ``number = 0`` is the programme's cursor: which export is
+open and which file names of the day are used up. Only the holder of an export's lease may send it.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self
+from zoneinfo import ZoneInfo
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    type Item = dict[str, Any]
+
+__all__ = [
+    "MAX_ATTEMPTS",
+    "TRANSITIONS",
+    "DPSExport",
+    "ImpossibleTransition",
+    "Lease",
+    "LeaseLost",
+    "Ledger",
+    "LedgerConflict",
+    "Status",
+]
+
+_LONDON = ZoneInfo("Europe/London")
+
+#: An export is tried at most this many times by itself; after that a person decides.
+MAX_ATTEMPTS = 5
+#: An export takes in at most this many batches, so that its item stays far below DynamoDB's 400 KB.
+MAX_BATCHES = 2_000
+
+
+class Status(StrEnum):
+    """What has become of an export's delivery."""
+
+    OPEN = "open"
+    """Gathers batches."""
+    PENDING = "pending"
+    """Sealed; being sent, or to be sent by the next run."""
+    ACCEPTED = "accepted"
+    """MESH has taken every part."""
+    ACKNOWLEDGED = "acknowledged"
+    """DPS has picked the file up."""
+    FAILED = "failed"
+    """MESH refused it."""
+    UNDELIVERED = "undelivered"
+    """MESH took it, but DPS did not pick it up, or MESH reported an error later."""
+    UNCLEAR = "unclear"
+    """MESH knows several messages by this attempt's local id: a person has to look."""
+
+
+#: Every transition there is (design, "Export").
+TRANSITIONS: frozenset[tuple[Status, Status]] = frozenset(
+    {
+        (Status.OPEN, Status.PENDING),
+        (Status.PENDING, Status.ACCEPTED),
+        (Status.PENDING, Status.FAILED),
+        (Status.PENDING, Status.UNCLEAR),
+        (Status.FAILED, Status.PENDING),
+        (Status.UNDELIVERED, Status.PENDING),
+        (Status.ACCEPTED, Status.ACKNOWLEDGED),
+        (Status.ACCEPTED, Status.UNDELIVERED),
+    }
+)
+
+
+class LedgerConflict(Exception):
+    """Somebody else changed the export first; read it again."""
+
+
+class LeaseLost(LedgerConflict):
+    """Another run has taken the export over, or may by now; this one must not touch it any more."""
+
+
+class ImpossibleTransition(Exception):
+    """A transition that `TRANSITIONS` does not have was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to send an export until a point in time."""
+
+    holder: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DPSExport:
+    """One DPS file of one programme, as the ledger knows it.
+
+    Attributes
+    ----------
+    programme, number
+        The key. ``export_id`` joins them: ``hpv-17``.
+    status
+        Its state.
+    records
+        How many rows the file has.
+    batches
+        Ids of the batches in it, in the order of its rows. Read only for one export at a time.
+    filename
+        The file's name in the ledger; each attempt has its own. ``mesh_filename`` is its name on MESH.
+    attempt
+        1 for the first; MESH knows an attempt by its local id ``{export_id}-{attempt}``.
+    parts, parts_sent
+        How many parts the file has (0 until rendered), how many of them MESH has taken.
+    sending_at
+        When this attempt was about to be sent: from then on MESH may have it.
+    message_id
+        MESH's id of this attempt's message; empty until known.
+    accepted_at
+        When MESH had first taken it whole, at whichever attempt. Later exports of the programme wait for this.
+    sent_at, acknowledged_at
+        When this attempt was accepted, and acknowledged.
+    error
+        What was last wrong: ``{"code", "description"}``, both MESH's own where MESH said it.
+    earlier
+        Earlier attempts: ``{"attempt", "filename", "message_id", "error"}`` each.
+    lease
+        Who may send it now.
+    """
+
+    programme: str
+    number: int
+    status: Status
+    records: int
+    created_at: datetime
+    updated_at: datetime
+    batches: tuple[str, ...] = ()
+    filename: str = ""
+    mesh_filename: str = ""
+    attempt: int = 0
+    parts: int = 0
+    parts_sent: int = 0
+    sealed_at: datetime | None = None
+    sending_at: datetime | None = None
+    message_id: str = ""
+    accepted_at: datetime | None = None
+    sent_at: datetime | None = None
+    acknowledged_at: datetime | None = None
+    error: Mapping[str, str] | None = None
+    earlier: tuple[Mapping[str, Any], ...] = ()
+    lease: Lease | None = field(default=None, repr=False)
+
+    @property
+    def export_id(self) -> str:
+        """The export's name for people: ``hpv-17``."""
+        return f"{self.programme}-{self.number}"
+
+    @property
+    def local_id(self) -> str:
+        """``Mex-LocalID`` of this attempt: ``hpv-17-1``."""
+        return f"{self.export_id}-{self.attempt}"
+
+    @classmethod
+    def from_item(cls, item: Item) -> Self:
+        """Read an export from a DynamoDB item."""
+        plain = _plain(item)
+        for name in ("created_at", "updated_at", "sealed_at", "sending_at", "accepted_at", "sent_at"):
+            plain[name] = _moment(plain.get(name))
+        plain["acknowledged_at"] = _moment(plain.get("acknowledged_at"))
+        lease = plain.get("lease")
+        plain["lease"] = Lease(lease["holder"], datetime.fromisoformat(lease["until"])) if lease else None
+        plain["status"] = Status(plain["status"])
+        plain["batches"] = tuple(plain.get("batches", ()))
+        plain["earlier"] = tuple(plain.get("earlier", ()))
+        return cls(**{f.name: plain[f.name] for f in fields(cls) if f.name in plain})
+
+
+class Ledger:
+    """Reading and moving exports.
+
+    Parameters
+    ----------
+    dynamodb
+        A boto3 client.
+    table
+        Name of the DpsExports table.
+    clock
+        Tells the time, with its offset; for tests.
+    """
+
+    def __init__(
+        self,
+        dynamodb: DynamoDBClient,
+        table: str,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._dynamodb = dynamodb
+        self._table = table
+        self._clock = clock
+
+    # -- reading
+
+    def get(self, programme: str, number: int) -> DPSExport:
+        """Return an export with its batches, as it is now.
+
+        Raises
+        ------
+        KeyError
+            There is none.
+        """
+        answer = self._dynamodb.get_item(TableName=self._table, Key=_key(programme, number), ConsistentRead=True)
+        if number < 1 or "Item" not in answer:
+            raise KeyError(f"{programme}-{number}")
+        return DPSExport.from_item(answer["Item"])
+
+    def exports(self, programme: str) -> Iterator[DPSExport]:
+        """Iterate over a programme's exports, oldest first, without their batches, as they are now."""
+        yield from self._query(
+            ConsistentRead=True,
+            KeyConditionExpression="programme = :programme AND #number > :cursor",
+            ExpressionAttributeValues=_values({":programme": programme, ":cursor": 0}),
+        )
+
+    def by_status(self, status: Status) -> Iterator[DPSExport]:
+        """Iterate over every programme's exports in a state, longest in it first (from the index: not the latest)."""
+        yield from self._query(
+            IndexName="by-status",
+            KeyConditionExpression="#status = :status",
+            ExpressionAttributeValues=_values({":status": status}),
+        )
+
+    def _query(self, **query: Any) -> Iterator[DPSExport]:
+        wanted = [f.name for f in fields(DPSExport) if f.name != "batches"]
+        names = {f"#{name}": name for name in wanted}
+        pages = self._dynamodb.get_paginator("query").paginate(
+            TableName=self._table,
+            ProjectionExpression=", ".join(names),
+            ExpressionAttributeNames=names,
+            **query,
+        )
+        for page in pages:
+            yield from map(DPSExport.from_item, page["Items"])
+
+    # -- gathering
+
+    def attach(self, programme: str, batch_id: str, records: int, marker: Callable[[int], Item]) -> int | None:
+        """Attach a batch to the programme's open export, opening one where there is none.
+
+        Batch marker and export change in one transaction: a batch is in exactly one export, whatever dies when.
+
+        Parameters
+        ----------
+        records
+            How many rows the batch adds.
+        marker
+            Makes the transaction's item that marks the batch as attached to the export of a number, and that
+            fails where it is attached already.
+
+        Returns
+        -------
+        int | None
+            The export's number; None where the batch was attached before.
+        """
+        for again in range(50):
+            number = int(self._cursor(programme).get("open", 0))
+            addition = self._addition(programme, number, batch_id, records) if number else None
+            if addition:
+                reasons = self._transact(marker(number), addition)
+                if not reasons:
+                    return number
+                if reasons[0] == "ConditionalCheckFailed":
+                    return None
+                if reasons[1] != "ConditionalCheckFailed":
+                    _pause(again)
+                    continue
+            # There is no open export, or it was sealed or filled up meanwhile: open the next.
+            reasons = self._transact(marker(number + 1), *self._opening(programme, number + 1, batch_id, records))
+            if not reasons:
+                return number + 1
+            if reasons[0] == "ConditionalCheckFailed":
+                return None
+            _pause(again)
+        raise LedgerConflict(f"no open export of {programme} could be had; try again")
+
+    def _addition(self, programme: str, number: int, batch_id: str, records: int) -> Item:
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": _key(programme, number),
+                "UpdateExpression": "SET batches = list_append(batches, :batch), updated_at = :now "
+                "ADD records :records",
+                "ConditionExpression": "#status = :open AND size(batches) < :most",
+                "ExpressionAttributeNames": {"#status": "status"},
+                "ExpressionAttributeValues": _values(
+                    {
+                        ":batch": [batch_id],
+                        ":now": self._now(),
+                        ":records": records,
+                        ":open": Status.OPEN,
+                        ":most": MAX_BATCHES,
+                    }
+                ),
+            }
+        }
+
+    def _opening(self, programme: str, number: int, batch_id: str, records: int) -> tuple[Item, Item]:
+        export = {
+            "programme": programme,
+            "number": number,
+            "export_id": f"{programme}-{number}",
+            "status": Status.OPEN,
+            "records": records,
+            "batches": [batch_id],
+            "created_at": self._now(),
+            "updated_at": self._now(),
+        }
+        return (
+            {
+                "Put": {
+                    "TableName": self._table,
+                    "Item": _values(export),
+                    "ConditionExpression": "attribute_not_exists(programme)",
+                }
+            },
+            {
+                "Update": {
+                    "TableName": self._table,
+                    "Key": _key(programme, 0),
+                    "UpdateExpression": "SET #open = :next",
+                    "ConditionExpression": "attribute_not_exists(#open) OR #open < :next",
+                    "ExpressionAttributeNames": {"#open": "open"},
+                    "ExpressionAttributeValues": _values({":next": number}),
+                }
+            },
+        )
+
+    # -- sending
+
+    def seal(self, export: DPSExport, name: Callable[[datetime, int], tuple[str, str]]) -> DPSExport:
+        """Seal an open export for its first attempt: open to pending.
+
+        Parameters
+        ----------
+        name
+            Makes the attempt's file name and its name on MESH from a moment and a sequence number, 1 for the
+            first file of the programme on that (London) day.
+        """
+        return self._start_attempt(export, name, {"attempt": 1, "sealed_at": self._now()})
+
+    def retry(self, export: DPSExport, name: Callable[[datetime, int], tuple[str, str]]) -> DPSExport:
+        """Begin the next attempt of a failed or undelivered export: to pending, under a new file name."""
+        fresh = {
+            "attempt": export.attempt + 1,
+            "parts_sent": 0,
+            "earlier": [
+                *export.earlier,
+                {
+                    "attempt": export.attempt,
+                    "filename": export.filename,
+                    "mesh_filename": export.mesh_filename,
+                    "message_id": export.message_id,
+                    "error": dict(export.error or {}),
+                },
+            ],
+        }
+        return self._start_attempt(export, name, fresh, remove=("message_id", "sending_at", "sent_at"))
+
+    def _start_attempt(
+        self,
+        export: DPSExport,
+        name: Callable[[datetime, int], tuple[str, str]],
+        changes: Item,
+        remove: tuple[str, ...] = (),
+    ) -> DPSExport:
+        """Move to pending and use up a file name, in one transaction, so that no two attempts bear the same."""
+        condition, values = (
+            ("records > :zero", {":zero": 0})
+            if export.status is Status.OPEN
+            else ("attempt = :attempt", {":attempt": export.attempt})
+        )
+        for again in range(50):
+            naming, filename, mesh_filename = self._name(export.programme, name)
+            names = {"filename": filename, "mesh_filename": mesh_filename}
+            update = self._update(export, Status.PENDING, {**changes, **names}, remove, condition, values)
+            reasons = self._transact({"Update": update}, naming)
+            if not reasons:
+                return self.get(export.programme, export.number)
+            if reasons[0] == "ConditionalCheckFailed":
+                break
+            # An upload was just being attached, or another file of the programme named.
+            _pause(again)
+        raise LedgerConflict(export.export_id)
+
+    def _name(self, programme: str, name: Callable[[datetime, int], tuple[str, str]]) -> tuple[Item, str, str]:
+        """Make the next file name of a programme, and the transaction's item that uses it up."""
+        cursor = self._cursor(programme)
+        moment = self._clock()
+        used = cursor.get("named_at")
+        if used:
+            # File names may hold the time to the second: no two of a programme in the same one.
+            moment = max(moment, datetime.fromisoformat(used) + timedelta(seconds=1))
+        day = moment.astimezone(_LONDON).date().isoformat()
+        sequence = int(cursor.get("named", 0)) + 1 if cursor.get("named_on") == day else 1
+        values = {":day": day, ":sequence": sequence, ":moment": moment.isoformat()}
+        naming = {
+            "Update": {
+                "TableName": self._table,
+                "Key": _key(programme, 0),
+                "UpdateExpression": "SET named_on = :day, named = :sequence, named_at = :moment",
+                "ConditionExpression": "named_at = :used" if used else "attribute_not_exists(named_at)",
+                "ExpressionAttributeValues": _values(values | ({":used": used} if used else {})),
+            }
+        }
+        return naming, *name(moment, sequence)
+
+    def lease(self, export: DPSExport, holder: str, until: datetime) -> DPSExport | None:
+        """Take the right to send a pending export; None where another run has it."""
+        update = self._update(
+            export,
+            Status.PENDING,
+            {"lease": {"holder": holder, "until": _stamp(until)}},
+            (),
+            "(attribute_not_exists(lease) OR lease.#until < :now)",
+            {},
+        )
+        update["ExpressionAttributeNames"]["#until"] = "until"
+        try:
+            return self._write(update)
+        except LedgerConflict:
+            return None
+
+    def release(self, export: DPSExport, *, error: Mapping[str, str] | None = None) -> DPSExport:
+        """Give the lease back; the export stays pending and the next run goes on with it."""
+        changes = {"error": dict(error)} if error else {}
+        return self._held(export, Status.PENDING, changes, remove=("lease",))
+
+    def note(self, export: DPSExport, error: Mapping[str, str]) -> DPSExport:
+        """Write down what is wrong, keeping the lease until it runs out."""
+        return self._held(export, Status.PENDING, {"error": dict(error)})
+
+    def begin_sending(self, export: DPSExport, parts: int) -> DPSExport:
+        """Write down that the first part is about to go: from here on MESH may have this attempt."""
+        return self._held(export, Status.PENDING, {"parts": parts, "sending_at": self._now()})
+
+    def sent(self, export: DPSExport, message_id: str, parts_sent: int) -> DPSExport:
+        """Write down the message's id and how many parts MESH has taken."""
+        return self._held(export, Status.PENDING, {"message_id": message_id, "parts_sent": parts_sent})
+
+    def accept(self, export: DPSExport, message_id: str) -> DPSExport:
+        """Move to accepted: MESH has taken every part."""
+        now = self._now()
+        changes = {"message_id": message_id, "parts_sent": export.parts, "sent_at": now}
+        if not export.accepted_at:
+            changes["accepted_at"] = now
+        return self._held(export, Status.ACCEPTED, changes, remove=("lease", "error"))
+
+    def fail(self, export: DPSExport, error: Mapping[str, str]) -> DPSExport:
+        """Move to failed: MESH refused it."""
+        return self._held(export, Status.FAILED, {"error": dict(error)}, remove=("lease",))
+
+    def doubt(self, export: DPSExport, error: Mapping[str, str]) -> DPSExport:
+        """Move to unclear: nobody but a person can tell whether it was sent."""
+        return self._held(export, Status.UNCLEAR, {"error": dict(error)}, remove=("lease",))
+
+    # -- hearing back
+
+    def acknowledge(self, export: DPSExport) -> DPSExport:
+        """Move to acknowledged: DPS has picked the file up."""
+        return self._answered(export, Status.ACKNOWLEDGED, {"acknowledged_at": self._now()})
+
+    def undeliver(self, export: DPSExport, error: Mapping[str, str]) -> DPSExport:
+        """Move to undelivered: this attempt's message did not reach DPS."""
+        return self._answered(export, Status.UNDELIVERED, {"error": dict(error)})
+
+    def _answered(self, export: DPSExport, to: Status, changes: Item) -> DPSExport:
+        # The answer concerns one message; another attempt may be under way by now.
+        condition, values = "message_id = :message_id", {":message_id": export.message_id}
+        return self._write(self._update(export, to, changes, (), condition, values))
+
+    # -- writing
+
+    def _held(self, export: DPSExport, to: Status, changes: Item, remove: tuple[str, ...] = ()) -> DPSExport:
+        """Write as the holder of the lease.
+
+        Raises
+        ------
+        LeaseLost
+            The lease is another's by now, or nobody's.
+        """
+        if export.lease is None:
+            raise LeaseLost(export.export_id)
+        update = self._update(export, to, changes, remove, "lease.holder = :holder", {":holder": export.lease.holder})
+        try:
+            return self._write(update)
+        except LedgerConflict:
+            raise LeaseLost(export.export_id) from None
+
+    def _update(
+        self,
+        export: DPSExport,
+        to: Status,
+        changes: Item,
+        remove: tuple[str, ...],
+        condition: str,
+        values: Item,
+    ) -> Item:
+        """Make an UpdateItem that moves an export to a state, only from the state it was read in.
+
+        Raises
+        ------
+        ImpossibleTransition
+            `TRANSITIONS` has no such transition. Staying in a state is none.
+        """
+        if to is not export.status and (export.status, to) not in TRANSITIONS:
+            raise ImpossibleTransition(f"{export.export_id}: {export.status} to {to}")
+        changes = {**changes, "status": to, "updated_at": self._now()}
+        sets = ", ".join(f"#{name} = :{name}" for name in changes)
+        removes = f" REMOVE {', '.join(f'#{name}' for name in remove)}" if remove else ""
+        values = {
+            **{f":{name}": value for name, value in changes.items()},
+            **values,
+            ":from": export.status,
+        }
+        if ":now" in condition:
+            values[":now"] = self._now()
+        return {
+            "TableName": self._table,
+            "Key": _key(export.programme, export.number),
+            "UpdateExpression": f"SET {sets}{removes}",
+            "ConditionExpression": f"#status = :from AND {condition}",
+            "ExpressionAttributeNames": {f"#{name}": name for name in (*changes, *remove)},
+            "ExpressionAttributeValues": _values(values),
+        }
+
+    def _write(self, update: Item) -> DPSExport:
+        try:
+            answer = self._dynamodb.update_item(**update, ReturnValues="ALL_NEW")
+        except self._dynamodb.exceptions.ConditionalCheckFailedException:
+            raise LedgerConflict("the export was changed by somebody else") from None
+        return DPSExport.from_item(answer["Attributes"])
+
+    def _transact(self, *items: Item) -> list[str]:
+        """Write all or nothing; return the reasons, one an item, where it was nothing."""
+        try:
+            self._dynamodb.transact_write_items(TransactItems=items)
+        except self._dynamodb.exceptions.TransactionCanceledException as error:
+            return [reason.get("Code", "None") for reason in error.response["CancellationReasons"]]
+        return []
+
+    def _cursor(self, programme: str) -> Item:
+        answer = self._dynamodb.get_item(TableName=self._table, Key=_key(programme, 0), ConsistentRead=True)
+        return _plain(answer.get("Item", {}))
+
+    def _now(self) -> str:
+        return _stamp(self._clock())
+
+
+def _pause(again: int) -> None:
+    """Let the other party of a transaction conflict finish."""
+    time.sleep(random.uniform(0, min(0.02 * 2**again, 1)))  # noqa: S311 - jitter, not a secret
+
+
+def _stamp(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _key(programme: str, number: int) -> Item:
+    return {"programme": {"S": programme}, "number": {"N": str(number)}}
+
+
+_serialise = TypeSerializer().serialize
+_deserialise = TypeDeserializer().deserialize
+
+
+def _values(values: Mapping[str, Any]) -> Item:
+    return {name: _serialise(str(value) if isinstance(value, StrEnum) else value) for name, value in values.items()}
+
+
+def _plain(item: Mapping[str, Any]) -> Item:
+    return {name: _integers(_deserialise(value)) for name, value in item.items()}
+
+
+def _integers(value: Any) -> Any:
+    """Turn the Decimals of DynamoDB, all of them whole numbers here, into ints."""
+    match value:
+        case Decimal():
+            return int(value)
+        case list():
+            return [_integers(element) for element in value]
+        case dict():
+            return {name: _integers(element) for name, element in value.items()}
+    return value

@@ -1,0 +1,55 @@
+"""One logger, one metrics namespace and one tracer for everybody, from AWS Lambda Powertools.
+
+Service, namespace and log level come from the environment (``POWERTOOLS_SERVICE_NAME``,
+``POWERTOOLS_METRICS_NAMESPACE``, ``POWERTOOLS_LOG_LEVEL``). Nothing personal is ever given to them: identifiers,
+counts and programme names only. Powertools' event logging stays off, and the tracer keeps neither answers nor
+exceptions.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools import Logger, Tracer
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    type Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
+
+__all__ = ["MetricUnit", "count", "gauge", "logger", "observed"]
+
+logger = Logger(service=os.environ.get("POWERTOOLS_SERVICE_NAME", "mesh-dps"))
+tracer = Tracer(service=logger.service)
+
+
+def count(metric: str, value: int = 1, **dimensions: str) -> None:
+    """Add ``value`` to a counting metric, for example ``count("RowsRejected", 3)``."""
+    gauge(metric, value, MetricUnit.Count, **dimensions)
+
+
+def gauge(metric: str, value: float, unit: MetricUnit = MetricUnit.NoUnit, **dimensions: str) -> None:
+    """Record the present value of something, such as the days left on the certificate.
+
+    The metric is written at once, in CloudWatch's embedded metric format, so that one counted before a function
+    dies is not lost with it. Dimensions come beside ``service``; they are few and their values are fixed words.
+    """
+    with single_metric(
+        name=metric,
+        unit=unit,
+        value=value,
+        namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "MeshDps"),
+        default_dimensions={"service": logger.service, **dimensions},
+    ):
+        pass
+
+
+def observed(handler: Handler) -> Handler:
+    """Give a Lambda handler structured logs that bear its request id, and a trace."""
+    traced = tracer.capture_lambda_handler(handler, capture_response=False, capture_error=False)
+    wrapped: Handler = logger.inject_lambda_context(traced, clear_state=True)
+    return wrapped

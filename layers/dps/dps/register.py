@@ -1,0 +1,266 @@
+"""The register: which vaccination record was taken in, at which version, in the table VaccinationRecords.
+
+Nothing personal is in it: identifiers, digests and counts only. Three kinds of items share the table:
+
+- a **record**, keyed by its UUID: the digest of what was last stated about it, the batch and line that holds it,
+  and the action it has there (`Entry`);
+- an **intake**, ``batch#{batch id}``: written once every batch object of an upload is in S3, and before the first
+  record is registered. From then on the upload's batch objects are a write-ahead log: whoever finds an intake that
+  is not finished finishes it (`Intake`);
+- ``unfinished``: the ids of such intakes.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from boto3.dynamodb.types import TypeDeserializer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+    type Item = dict[str, Any]
+
+__all__ = ["WITHDRAWN", "Entry", "Intake", "Register"]
+
+#: Stands for the digest of a record that was withdrawn.
+WITHDRAWN = "withdrawn"
+
+#: BatchGetItem's and BatchWriteItem's own limits.
+_READ, _WRITE = 100, 25
+_UNFINISHED = {"record_id": {"S": "unfinished"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the register knows of a record.
+
+    Attributes
+    ----------
+    record_id
+        The record's UUID.
+    programme
+        Key of the programme it was taken in under.
+    digest
+        Of what was last stated about it, or `WITHDRAWN`.
+    action
+        ``new``, ``update`` or ``delete``: how it went, or will go, to DPS last.
+    batch_id, line
+        The batch that holds this version, and the upload's line it came from.
+    """
+
+    record_id: str
+    programme: str
+    digest: str
+    action: str
+    batch_id: str
+    line: int
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether the record was last withdrawn."""
+        return self.digest == WITHDRAWN
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """How far an upload has got.
+
+    Attributes
+    ----------
+    batches
+        How many rows each programme's batch holds.
+    attached
+        The number of the export each programme's batch is in.
+    """
+
+    batch_id: str
+    batches: Mapping[str, int]
+    attached: Mapping[str, int]
+    finished: bool
+
+
+class Register:
+    """Reading and writing the register.
+
+    Parameters
+    ----------
+    dynamodb
+        A boto3 client.
+    table
+        Name of the VaccinationRecords table.
+    """
+
+    def __init__(self, dynamodb: DynamoDBClient, table: str) -> None:
+        self._dynamodb = dynamodb
+        self._table = table
+
+    def get(self, record_ids: Iterable[str]) -> dict[str, Entry]:
+        """Return what is known of the records, by record id; those never taken in are left out."""
+        entries: dict[str, Entry] = {}
+        for ids in _chunks(sorted(set(record_ids)), _READ):
+            request: Item = {
+                self._table: {
+                    "Keys": [{"record_id": {"S": record_id}} for record_id in ids],
+                    "ConsistentRead": True,
+                }
+            }
+            for again in _until_done():
+                answer = self._dynamodb.batch_get_item(RequestItems=request)
+                for item in answer["Responses"].get(self._table, ()):
+                    entry = _entry(item)
+                    entries[entry.record_id] = entry
+                request = dict(answer.get("UnprocessedKeys", {}))
+                if not request:
+                    break
+                _pause(again)
+        return entries
+
+    def put(self, entries: Iterable[Entry]) -> None:
+        """Write entries; where a record comes twice, the later one counts."""
+        latest = {entry.record_id: entry for entry in entries}
+        for chunk in _chunks(list(latest.values()), _WRITE):
+            request: Item = {self._table: [{"PutRequest": {"Item": _item(entry)}} for entry in chunk]}
+            for again in _until_done():
+                request = dict(self._dynamodb.batch_write_item(RequestItems=request).get("UnprocessedItems", {}))
+                if not request:
+                    break
+                _pause(again)
+
+    # -- intakes
+
+    def intake(self, batch_id: str) -> Intake | None:
+        """Return how far an upload has got; None where its batches are not complete yet."""
+        answer = self._dynamodb.get_item(TableName=self._table, Key=_intake_key(batch_id), ConsistentRead=True)
+        return _intake(batch_id, answer["Item"]) if "Item" in answer else None
+
+    def unfinished(self) -> list[str]:
+        """Return the batch ids of the intakes that are not finished."""
+        answer = self._dynamodb.get_item(TableName=self._table, Key=_UNFINISHED, ConsistentRead=True)
+        return sorted(answer.get("Item", {}).get("batch_ids", {}).get("SS", ()))
+
+    def begin(self, batch_id: str, batches: Mapping[str, int]) -> Intake:
+        """Write down that an upload's batch objects are complete; they will now be registered and attached."""
+        item = {
+            **_intake_key(batch_id),
+            "batches": {"M": {programme: {"N": str(rows)} for programme, rows in batches.items()}},
+            "attached": {"M": {}},
+            "finished": {"BOOL": False},
+        }
+        self._dynamodb.transact_write_items(
+            TransactItems=[
+                {
+                    "Put": {
+                        "TableName": self._table,
+                        "Item": item,
+                        "ConditionExpression": "attribute_not_exists(record_id)",
+                    }
+                },
+                self._unfinished("ADD", batch_id),
+            ]
+        )
+        return _intake(batch_id, item)
+
+    def attaching(self, batch_id: str, programme: str, number: int) -> Item:
+        """Make the transaction's item that marks a programme's batch as attached, only where it is not yet."""
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": _intake_key(batch_id),
+                "UpdateExpression": "SET attached.#programme = :number",
+                "ConditionExpression": "attribute_exists(record_id) AND attribute_not_exists(attached.#programme)",
+                "ExpressionAttributeNames": {"#programme": programme},
+                "ExpressionAttributeValues": {":number": {"N": str(number)}},
+            }
+        }
+
+    def finish(self, batch_id: str) -> None:
+        """Write down that everything about an upload is done, its receipt included."""
+        self._dynamodb.transact_write_items(
+            TransactItems=[
+                {
+                    "Update": {
+                        "TableName": self._table,
+                        "Key": _intake_key(batch_id),
+                        "UpdateExpression": "SET finished = :yes",
+                        "ConditionExpression": "attribute_exists(record_id)",
+                        "ExpressionAttributeValues": {":yes": {"BOOL": True}},
+                    }
+                },
+                self._unfinished("DELETE", batch_id),
+            ]
+        )
+
+    def _unfinished(self, verb: str, batch_id: str) -> Item:
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": _UNFINISHED,
+                "UpdateExpression": f"{verb} batch_ids :batch_id",
+                "ExpressionAttributeValues": {":batch_id": {"SS": [batch_id]}},
+            }
+        }
+
+
+_deserialise = TypeDeserializer().deserialize
+
+
+def _intake_key(batch_id: str) -> Item:
+    return {"record_id": {"S": f"batch#{batch_id}"}}
+
+
+def _intake(batch_id: str, item: Item) -> Intake:
+    return Intake(
+        batch_id=batch_id,
+        batches={programme: int(rows) for programme, rows in _deserialise(item["batches"]).items()},
+        attached={programme: int(number) for programme, number in _deserialise(item["attached"]).items()},
+        finished=item["finished"]["BOOL"],
+    )
+
+
+def _entry(item: Mapping[str, Any]) -> Entry:
+    return Entry(
+        record_id=item["record_id"]["S"],
+        programme=item["programme"]["S"],
+        digest=item["digest"]["S"],
+        action=item["action"]["S"],
+        batch_id=item["batch_id"]["S"],
+        line=int(item["line"]["N"]),
+    )
+
+
+def _item(entry: Entry) -> Item:
+    return {
+        "record_id": {"S": entry.record_id},
+        "programme": {"S": entry.programme},
+        "digest": {"S": entry.digest},
+        "action": {"S": entry.action},
+        "batch_id": {"S": entry.batch_id},
+        "line": {"N": str(entry.line)},
+    }
+
+
+def _chunks[T](sequence: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(sequence), size):
+        yield sequence[start : start + size]
+
+
+def _until_done() -> Iterator[int]:
+    """Count the rounds in which DynamoDB may leave items unprocessed.
+
+    Raises
+    ------
+    TimeoutError
+        Items are left after the last round: the table is throttled, and the run begins again later.
+    """
+    yield from range(12)
+    raise TimeoutError("DynamoDB leaves items of the register unprocessed; the run goes on with them later")
+
+
+def _pause(again: int) -> None:
+    time.sleep(random.uniform(0, min(0.05 * 2**again, 5)))  # noqa: S311 - jitter, not a secret
