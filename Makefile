@@ -1,0 +1,94 @@
+# What a developer does with this project. `make` alone lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+# uv, the package manager: the one on the PATH, or else one of the project's own.
+UV := $(or $(shell command -v uv 2>/dev/null),.cache/uv/bin/uv)
+# SAM finds python3.13 and its pip in the environment, reports nothing to anybody, and keeps its settings in here.
+SAM := PATH="$(CURDIR)/$(BIN):$$PATH" SAM_CLI_TELEMETRY=0 __SAM_CLI_APP_DIR="$(CURDIR)/.cache/sam" AWS_DEFAULT_REGION=eu-west-2 sam
+
+PROJECTS := pyproject.toml uv.lock $(wildcard layers/*/pyproject.toml cli/pyproject.toml local/pyproject.toml)
+SOURCES := template.yaml samconfig.toml $(shell find functions layers -type f -not -name '*.pyc' -not -name '*.md' -not -path '*/.*')
+INSTALLED := .venv/.installed
+BUILT := .aws-sam/build/template.yaml
+
+# The layers' requirements are the lock's, with hashes. botocore comes with the Lambda runtime; nhs-mesh has its own layer.
+EXPORT = $(UV) export --quiet --frozen --no-dev --no-emit-workspace --no-header --no-annotate
+EXPORT_MESH = $(EXPORT) --package nhs-mesh
+EXPORT_DPS = $(EXPORT) --package nhs-dps --prune nhs-mesh --prune botocore
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf 'make %-14s %s\n' "$$name" "$$text"; done
+
+.PHONY: setup
+setup: $(INSTALLED) ## Create the environment in .venv
+
+.PHONY: demo
+demo: $(INSTALLED) $(BUILT) ## Run the main job on this machine, from an upload to its acknowledgement
+	@$(BIN)/mesh demo
+
+.PHONY: test
+test: $(INSTALLED) $(BUILT) ## Run the tests, on two cores
+	@echo "Running the tests ..."
+	@$(BIN)/pytest -n 2 --dist loadgroup
+
+.PHONY: check
+check: $(INSTALLED) ## Check formatting, lint, types, the layers' requirements and the template
+	@echo "Checking the formatting (ruff format) ..."
+	@$(BIN)/ruff format --check --quiet --diff
+	@echo "Linting (ruff check) ..."
+	@$(BIN)/ruff check --quiet
+	@echo "Checking the types (mypy) ..."
+	@$(BIN)/mypy
+	@echo "Checking that the layers' requirements are what uv.lock says ..."
+	@diff <($(EXPORT_MESH)) layers/mesh_client/requirements.txt && diff <($(EXPORT_DPS)) layers/dps/requirements.txt \
+	    || { echo "They are not. Put them in step with: make requirements" >&2; exit 1; }
+	@echo "Checking the template (sam validate --lint) ..."
+	@$(SAM) validate --lint
+
+.PHONY: build
+build: $(INSTALLED) $(BUILT) ## Build functions and layers as they are deployed, into .aws-sam/build
+
+.PHONY: lock
+lock: $(UV) ## Take in the newest versions of all dependencies: uv.lock and the layers' requirements
+	@echo "Resolving the dependencies anew (uv lock --upgrade) ..."
+	@$(UV) lock --upgrade
+	@$(MAKE) --no-print-directory requirements
+
+.PHONY: requirements
+requirements: $(UV) ## Export the layers' requirements from uv.lock
+	@echo "Exporting the layers' requirements from uv.lock ..."
+	@$(EXPORT_MESH) > layers/mesh_client/requirements.txt
+	@$(EXPORT_DPS) > layers/dps/requirements.txt
+
+.PHONY: clean
+clean: ## Remove everything that was made here: environment, build, caches
+	@echo "Removing the environment, the build and the caches ..."
+	@rm -rf .venv .aws-sam .cache .local .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(INSTALLED): $(PROJECTS) | $(UV)
+	@echo "Installing the environment into .venv (uv sync) ..."
+	@$(UV) sync --frozen --quiet
+	@touch $@
+
+# The time of the template that SAM writes at the end is put back to the beginning, so that a source which was changed
+# meanwhile counts as newer.
+$(BUILT): $(SOURCES) | $(INSTALLED)
+	@echo "Building functions and layers (sam build) ..."
+	@mkdir -p .cache && touch .cache/build-began
+	@$(SAM) build > .cache/build.log 2>&1 || { cat .cache/build.log >&2; exit 1; }
+	@touch -r .cache/build-began $@
+
+.cache/uv/bin/uv:
+	@echo "Installing uv, the package manager, into .cache/uv ..."
+	@for python in python3.13 python3; do \
+	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; then break; fi; \
+	    python=; \
+	done; \
+	if [[ -z $$python ]]; then echo "Neither uv nor Python 3.13 was found; please install one of them." >&2; exit 1; fi; \
+	$$python -m venv .cache/uv
+	@.cache/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
