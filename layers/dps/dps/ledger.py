@@ -396,7 +396,7 @@ class Ledger:
         condition, values = (
             ("records > :zero", {":zero": 0})
             if export.status is Status.OPEN
-            else ("attempt = :attempt", {":attempt": export.attempt})
+            else ("attempt = :before", {":before": export.attempt})
         )
         for again in range(50):
             naming, filename, mesh_filename = self._name(export.programme, name)
@@ -494,7 +494,7 @@ class Ledger:
 
     def _answered(self, export: DPSExport, to: Status, changes: Item) -> DPSExport:
         # The answer concerns one message; another attempt may be under way by now.
-        condition, values = "message_id = :message_id", {":message_id": export.message_id}
+        condition, values = "message_id = :about", {":about": export.message_id}
         return self._write(self._update(export, to, changes, (), condition, values))
 
     # -- writing

@@ -1,0 +1,225 @@
+"""The nightly story, told from upload to acknowledgement on the stack of this machine.
+
+Nothing is acted: the functions are the built ones under Lambda's emulator, MESH is NHS England's own sandbox over
+mTLS, AWS is moto's server. Each step checks what it shows; the demo holds only if every step does.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from dps.programmes import PROGRAMMES
+from dps.settings import Settings
+from rich.panel import Panel
+
+from mesh_cli.exports import exports_table, list_exports, show_export_run, show_track_run
+from mesh_cli.intake import put_upload, show_receipt, wait_for_receipt
+from mesh_cli.output import data, print_json, table, talk
+
+if TYPE_CHECKING:
+    from local.stack import LocalCloud
+    from mesh import MeshClient
+
+__all__ = ["Demo"]
+
+ORGANISATION = "R1L"
+RECEIVER = "X26ABC3"
+SECONDS_FOR_A_RECEIPT = 60
+
+
+@dataclass
+class Demo:
+    """One telling of the story.
+
+    Attributes
+    ----------
+    cloud
+        The stack on this machine, up.
+    as_json
+        Tell it as one JSON document on stdout instead of in tables.
+    """
+
+    cloud: LocalCloud
+    as_json: bool = False
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    receipt: dict[str, Any] = field(default_factory=dict)
+
+    def tell(self) -> bool:
+        """Tell the whole story; say whether every step held."""
+        from local.sample import corrected_upload, sample_upload
+
+        settings = Settings.from_environment()
+        sample = sample_upload(datetime.now(ZoneInfo("Europe/London")).date())
+        programmes = sorted(sample.accepted)
+        total = sum(sample.accepted.values())
+        receiver = self.cloud.sandbox.client(RECEIVER)
+
+        self._upload("A team uploads the day's vaccinations", settings, "monday.csv", sample.csv)
+        self._check(
+            {key: sum(actions.values()) for key, actions in self.receipt.get("accepted", {}).items()} == sample.accepted
+            and self.receipt["unchanged"] == sample.duplicates
+            and self.receipt["rejected"] == len(sample.bad_lines)
+            and self.receipt["skipped"] == sample.skipped
+        )
+        self._validate()
+        self._export("Night falls: the export runs", dict.fromkeys(programmes, ""), total)
+        self._ledger("The ledger: MESH has taken every file", settings, "accepted", len(programmes))
+        messages = self._inbox("DPS looks into its mailbox", receiver, len(programmes))
+        self._first_rows(receiver, messages)
+        self._acknowledge(receiver, messages)
+        self._track(len(programmes))
+        self._ledger("The ledger: DPS has picked every file up", settings, "acknowledged", len(programmes))
+
+        self._upload("The same file is uploaded once more", settings, "monday-again.csv", sample.csv)
+        self._check(self.receipt.get("accepted") == {} and self.receipt["unchanged"] == total + sample.duplicates)
+        self._export("The night after: nothing to send", {}, 0)
+        self._check(list(receiver.inbox()) == [])
+
+        self._upload(
+            "A corrected file: one row changed, one withdrawn", settings, "tuesday.csv", corrected_upload(sample)
+        )
+        actions = [actions for actions in self.receipt.get("accepted", {}).values()]
+        self._check(sorted(name for counts in actions for name in counts) == ["delete", "update"])
+        corrected = len(actions)
+        self._export("The next night: the correction goes out", self.receipt.get("exports", {}), 2)
+        messages = self._inbox("DPS finds the correction", receiver, corrected)
+        self._corrections(receiver, messages)
+        self._acknowledge(receiver, messages)
+        self._track(corrected)
+        self._ledger("The ledger in the end", settings, "acknowledged", len(programmes) + corrected)
+        return self._end()
+
+    # -- the steps
+
+    def _upload(self, title: str, settings: Settings, name: str, body: bytes) -> None:
+        self._step(title)
+        key, version = put_upload(settings, name, body, ORGANISATION)
+        self.receipt = wait_for_receipt(settings, key, version, SECONDS_FOR_A_RECEIPT) or {}
+        self._result(self.receipt, held=self.receipt.get("status") == "taken in")
+        if self.receipt and not self.as_json:
+            data.print(f"[dim]$[/] mesh upload {name} --organisation {ORGANISATION}")
+            show_receipt(self.receipt, settings)
+
+    def _validate(self) -> None:
+        self._step("Validate: MESH learns that the mailbox is alive")
+        answer = self.cloud.invoke("ValidateFunction")
+        self._result(answer, held=answer["status"] == "ok")
+        self._say(f"Mailbox {answer.get('mailbox')}, certificate good for {answer.get('certificate_days_left')} days")
+
+    def _export(self, title: str, exports: dict[str, str], records: int) -> None:
+        self._step(title)
+        answer = self.cloud.invoke("ExportFunction", {})
+        sent = [export for export in answer["exports"] if export["status"] == "accepted"]
+        self._result(
+            answer,
+            held=answer["status"] == "ok"
+            and sorted(export["programme"] for export in sent) == sorted(exports)
+            and sum(export["records"] for export in sent) == records
+            and sorted([*exports, *answer["nothing_to_send"]]) == sorted(PROGRAMMES),
+        )
+        if not self.as_json:
+            show_export_run(answer)
+
+    def _ledger(self, title: str, settings: Settings, status: str, number: int) -> None:
+        self._step(title)
+        found = list_exports(settings)
+        rows = [
+            {"export_id": e.export_id, "status": str(e.status), "records": e.records, "filename": e.filename}
+            for e in found
+        ]
+        self._result(rows, held=[row["status"] for row in rows] == [status] * number)
+        if not self.as_json:
+            data.print(exports_table(found))
+
+    def _inbox(self, title: str, receiver: MeshClient, number: int) -> list[str]:
+        self._step(title)
+        messages = list(receiver.inbox())
+        self._result(messages, held=len(messages) == number)
+        if not self.as_json:
+            data.print(f"[dim]$[/] MESH_MAILBOX={RECEIVER} MESH_PASSWORD=… mesh check-inbox")
+            data.print(table(f"Inbox of {RECEIVER}", ["message id"], [[message] for message in messages]))
+        return messages
+
+    def _first_rows(self, receiver: MeshClient, messages: list[str]) -> None:
+        self._step("The first rows of one file")
+        with receiver.download(messages[0]) as message:
+            filename, body = message.filename, message.read()
+        lines = body.decode().splitlines()
+        rows = _rows(body)
+        self._result(
+            {"filename": filename, "rows": len(rows), "columns": len(rows[0])},
+            held=all(row["ACTION_FLAG"] == "new" for row in rows) and len(rows[0]) == 34,
+        )
+        self._say(f"{filename}: {len(rows)} rows; the header and the first two:")
+        if not self.as_json:
+            for line in lines[:3]:
+                data.print(line, markup=False, soft_wrap=True)
+
+    def _corrections(self, receiver: MeshClient, messages: list[str]) -> None:
+        self._step("What the correction says")
+        found = []
+        for message_id in messages:
+            with receiver.download(message_id) as message:
+                found += [[message.filename, row["ACTION_FLAG"], row["UNIQUE_ID"]] for row in _rows(message.read())]
+        self._result(found, held=sorted(row[1] for row in found) == ["delete", "update"])
+        if not self.as_json:
+            data.print(table("Corrections", ["file", "action", "record"], found))
+
+    def _acknowledge(self, receiver: MeshClient, messages: list[str]) -> None:
+        self._step("DPS acknowledges what it has picked up")
+        for message_id in messages:
+            receiver.acknowledge(message_id)
+        left = list(receiver.inbox())
+        self._result({"acknowledged": messages, "left": left}, held=not left)
+        self._say(f"{len(messages)} messages acknowledged; the inbox of {RECEIVER} is empty")
+
+    def _track(self, number: int) -> None:
+        self._step("Track: did DPS pick them up?")
+        answer = self.cloud.invoke("TrackFunction")
+        self._result(
+            answer,
+            held=answer["status"] == "ok" and [e["status"] for e in answer["exports"]] == ["acknowledged"] * number,
+        )
+        if not self.as_json:
+            show_track_run(answer)
+
+    # -- telling
+
+    def _step(self, title: str) -> None:
+        self.steps.append({"step": title, "held": True})
+        if not self.as_json:
+            data.print()
+            data.rule(f"[bold]{len(self.steps)}. {title}", align="left")
+
+    def _say(self, text: str) -> None:
+        if not self.as_json:
+            data.print(text)
+
+    def _result(self, result: Any, *, held: bool) -> None:
+        self.steps[-1]["result"] = result
+        self._check(held)
+
+    def _check(self, held: bool) -> None:
+        if not held:
+            self.steps[-1]["held"] = False
+            talk.print(f"[bold red]This step did not hold:[/] {self.steps[-1]['step']}")
+
+    def _end(self) -> bool:
+        held = all(step["held"] for step in self.steps)
+        if self.as_json:
+            print_json({"held": held, "steps": self.steps})
+        elif held:
+            data.print(Panel(f"All {len(self.steps)} steps held.", style="green", expand=False))
+        else:
+            broken = [step["step"] for step in self.steps if not step["held"]]
+            data.print(Panel("Did not hold: " + "; ".join(broken), style="red", expand=False))
+        return held
+
+
+def _rows(body: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(body.decode(), newline=""), delimiter="|"))

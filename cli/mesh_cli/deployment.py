@@ -1,0 +1,87 @@
+"""Which deployment a command works on, and its rooms: settings, ledger, archive, register, MESH client.
+
+In this order:
+
+1. ``--stack NAME`` (or ``MESH_STACK``): the outputs of that CloudFormation stack, with the caller's AWS credentials;
+2. the environment: the same variables that the functions have, where ``DPS_EXPORTS_TABLE`` is set;
+3. the local stack, where ``mesh local up`` is running: the environment file it wrote.
+
+``MESH_MAILBOX`` and ``MESH_PASSWORD`` in the environment take the place of the secret's in every case.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
+from dps.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["NoDeployment", "find_deployment"]
+
+#: The file in which a running local stack says what is where, under the project's folder.
+LOCAL_ENVIRONMENT = Path(".local/environment")
+
+
+class NoDeployment(Exception):
+    """No deployment to work on was found; the message says how to name one."""
+
+
+def find_deployment(stack: str | None) -> Settings:
+    """Return the settings of the deployment to work on.
+
+    Raises
+    ------
+    NoDeployment
+        There is none, or the stack cannot be read.
+    dps.settings.SettingsError
+        It is there, but a setting is missing.
+    """
+    if stack:
+        os.environ |= _stack_outputs(stack)
+    elif not os.environ.get("DPS_EXPORTS_TABLE"):
+        os.environ |= _local_environment()
+    return Settings.from_environment()
+
+
+def _stack_outputs(stack: str) -> Mapping[str, str]:
+    """Read a stack's outputs as the environment variables of its functions."""
+    try:
+        stacks = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+    except (BotoCoreError, ClientError) as error:
+        raise NoDeployment(f"the stack {stack!r} cannot be read: {error}") from None
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])}
+    return {name: outputs[key] for name, key in OUTPUTS.items() if key in outputs}
+
+
+def _local_environment() -> Mapping[str, str]:
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        file = folder / LOCAL_ENVIRONMENT
+        if file.is_file():
+            lines = (line.partition("=") for line in file.read_text().splitlines() if "=" in line)
+            return {name: value for name, _, value in lines if not name.startswith("#")}
+    raise NoDeployment(
+        "no deployment to work on. Start one on this machine with: mesh local up\n"
+        "or name a deployed one with: --stack NAME"
+    )
+
+
+#: Environment variables of the functions, and the stack's outputs that hold the same.
+OUTPUTS = {
+    "DPS_EXPORTS_TABLE": "DpsExportsTableName",
+    "VACCINATION_RECORDS_TABLE": "VaccinationRecordsTableName",
+    "BUCKET": "BucketName",
+    "MESH_SECRET": "MeshSecretArn",
+    "MESH_JOBS_PARAMETER": "MeshJobsParameterName",
+    "MESH_BASE_URL": "MeshBaseUrl",
+    "DPS_MAILBOX": "DpsMailbox",
+    "MESH_WORKFLOW_ID": "MeshWorkflowId",
+    "MESH_DISABLE_SSL_VERIFICATION": "MeshDisableSslVerification",
+    "DPS_FILENAME_STYLE": "DpsFilenameStyle",
+    "DPS_ODS_CODE": "DpsOdsCode",
+}

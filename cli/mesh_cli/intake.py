@@ -1,0 +1,113 @@
+"""Commands about uploads of vaccination records."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import boto3
+import typer
+from dps.archive import receipt_key
+from dps.programmes import PROGRAMMES
+from dps.settings import Settings
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from mesh_cli.options import Json, deployment
+from mesh_cli.output import data, print_json, table, talk
+
+PANEL = "Intake"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the app."""
+    app.command("upload", rich_help_panel=PANEL)(upload)
+
+
+def upload(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            exists=True, dir_okay=False, readable=True, help="A .csv or .jsonl file of vaccination records."
+        ),
+    ],
+    organisation: Annotated[
+        str,
+        typer.Option(
+            "--organisation",
+            "-O",
+            envvar="DPS_ODS_CODE",
+            help="ODS code of the organisation that uploads.",
+            metavar="ODS",
+        ),
+    ],
+    wait: Annotated[
+        int, typer.Option(help="How long to wait for the receipt, in seconds; 0 does not wait.", min=0)
+    ] = 300,
+    as_json: Json = False,
+) -> None:
+    """Upload vaccination records, wait for the receipt and show it. Exits with 1 if the file was rejected."""
+    settings = deployment()
+    key, version = put_upload(settings, file.name, file.read_bytes(), organisation)
+    if not wait:
+        talk.print(f"Uploaded as {key}.")
+        if as_json:
+            print_json({"upload": key, "version": version})
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=talk, transient=True) as progress:
+        progress.add_task(f"Waiting for the receipt of {file.name}")
+        receipt = wait_for_receipt(settings, key, version, wait)
+    if receipt is None:
+        talk.print(f"No receipt after {wait} s. The upload is in the queue and is not lost; ask later with --wait 0.")
+        raise typer.Exit(1)
+    if as_json:
+        print_json(receipt)
+    else:
+        show_receipt(receipt, settings)
+    if receipt["status"] == "rejected":
+        raise typer.Exit(1)
+
+
+def put_upload(settings: Settings, name: str, body: bytes, organisation: str) -> tuple[str, str]:
+    """Put an upload into the bucket; return its key and version."""
+    key = f"incoming/{organisation}/{name}"
+    answer = boto3.client("s3").put_object(Bucket=settings.bucket, Key=key, Body=body)
+    return key, answer.get("VersionId", "")
+
+
+def wait_for_receipt(settings: Settings, key: str, version: str, seconds: float) -> dict[str, Any] | None:
+    """Wait until an upload's receipt is there; None where it has not come in time."""
+    s3 = boto3.client("s3")
+    where = receipt_key(key, settings.archive().batch_id(key, version))
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            receipt: dict[str, Any] = json.loads(s3.get_object(Bucket=settings.bucket, Key=where)["Body"].read())
+        except s3.exceptions.NoSuchKey:
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(0.2)
+        else:
+            return receipt
+
+
+def show_receipt(receipt: dict[str, Any], settings: Settings) -> None:
+    """Show a receipt as a person would like it."""
+    if receipt["status"] == "rejected":
+        data.print(f"[bold red]Rejected[/]: {receipt['reason']}. Right would be: {receipt['mend']}.")
+        return
+    actions = ("new", "update", "delete")
+    rows = [
+        [PROGRAMMES[key].name, *(counts.get(action, 0) for action in actions), receipt["exports"].get(key, "")]
+        for key, counts in receipt["accepted"].items()
+    ]
+    caption = (
+        f"{receipt['rows']} rows: {sum(sum(counts.values()) for counts in receipt['accepted'].values())} taken in, "
+        f"{receipt['unchanged']} unchanged, {receipt['skipped']} skipped (not vaccinated), "
+        f"{receipt['rejected']} rejected"
+    )
+    data.print(table("Receipt", ["programme", *actions, "export"], rows, caption=caption))
+    if receipt["rejects"]:
+        data.print(f"What is wrong with the rejected rows: s3://{settings.bucket}/{receipt['rejects']}", soft_wrap=True)

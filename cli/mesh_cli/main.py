@@ -1,0 +1,86 @@
+"""The ``mesh`` command: what operators and developers do by hand, the rake tasks' successor.
+
+Exit codes: 0 done; 1 failed; 2 wrong use; 3 refused by MESH; 4 outcome of a send unknown.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+from botocore.exceptions import BotoCoreError, ClientError
+from dps.settings import SettingsError
+from mesh import ConfigurationError, Expired, MeshError, NotFound, Refused, SendOutcomeUnknown, Unauthorised
+
+from mesh_cli import exports, intake, local, mailbox
+from mesh_cli.deployment import NoDeployment
+from mesh_cli.output import talk
+
+__all__ = ["app", "main"]
+
+FAILED, WRONG_USE, REFUSED, UNKNOWN = 1, 2, 3, 4
+
+app = typer.Typer(
+    name="mesh",
+    help="Vaccination records to DPS over MESH: the mailbox, uploads, exports, and the stack on this machine.",
+    epilog="Commands work on --stack NAME, else on the stack the environment names, else on the one that "
+    "`mesh local up` has running. Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, "
+    "2 wrong use, 3 refused by MESH, 4 outcome unknown.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def options(
+    stack: Annotated[
+        str | None,
+        typer.Option(help="CloudFormation stack to work on.", envvar="MESH_STACK", metavar="NAME"),
+    ] = None,
+) -> None:
+    """Take the options that every command has."""
+    if stack:
+        os.environ["MESH_STACK"] = stack
+
+
+for module in (mailbox, intake, exports, local):
+    module.add_to(app)
+
+
+def main() -> None:
+    """Run the command and turn what goes wrong into one line and an exit code."""
+    # The use cases log as the functions do; a person at a terminal is told by the command itself.
+    logging.getLogger("mesh-dps").setLevel(logging.CRITICAL)
+    try:
+        app()
+    except (NoDeployment, SettingsError, ConfigurationError) as error:
+        _end(error, WRONG_USE)
+    except SendOutcomeUnknown as error:
+        _end(error, UNKNOWN, "It may have been sent: look for it with `mesh track-message` before sending again.")
+    except Unauthorised as error:
+        _end(error, REFUSED, "Check the mailbox id, its password and the shared key, and this machine's clock.")
+    except (Refused, NotFound, Expired) as error:
+        _end(error, REFUSED)
+    except MeshError as error:
+        _end(error, FAILED)
+    except (BotoCoreError, ClientError) as error:
+        _end(error, FAILED, "Is the stack up, and are these credentials for it?")
+    except OSError as error:
+        _end(error, FAILED)
+
+
+def _end(error: BaseException, code: int, *hints: str) -> None:
+    talk.print(f"[bold red]error:[/] {_escaped(error)}")
+    for hint in hints:
+        talk.print(hint)
+    sys.exit(code)
+
+
+def _escaped(error: BaseException) -> str:
+    from rich.markup import escape
+
+    return escape(str(error) or type(error).__name__)

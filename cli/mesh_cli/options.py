@@ -1,0 +1,20 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+from dps.settings import Settings
+
+from mesh_cli.deployment import find_deployment
+
+__all__ = ["Json", "deployment"]
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+
+
+def deployment() -> Settings:
+    """Return the settings of the deployment that the command line or the environment names."""
+    return find_deployment(os.environ.get("MESH_STACK"))

@@ -1,0 +1,66 @@
+"""What a command prints: data to stdout, talk to stderr; a table for people, one JSON document for scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["age", "data", "print_json", "table", "talk"]
+
+#: Results. Colour only on a terminal, which rich finds out by itself.
+data = Console(highlight=False)
+#: Progress, hints and errors.
+talk = Console(stderr=True, highlight=False)
+
+#: How states are coloured, so that what needs a person stands out.
+_STYLES = {
+    "accepted": "cyan",
+    "acknowledged": "green",
+    "failed": "red",
+    "undelivered": "red",
+    "unclear": "bold red",
+    "pending": "yellow",
+    "open": "default",
+}
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document to stdout."""
+    sys.stdout.write(json.dumps(document, indent=2, default=_plain) + "\n")
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str | None = None) -> Table:
+    """Make a table; states get their colour, numbers stand to the right."""
+    made = Table(title=title, title_justify="left", title_style="bold", caption=caption, caption_justify="left")
+    cells = [["" if cell is None else cell for cell in row] for row in rows]
+    for position, column in enumerate(columns):
+        numbers = bool(cells) and all(isinstance(row[position], int) for row in cells)
+        made.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in cells:
+        # Text, not markup: a file name may hold square brackets.
+        made.add_row(*(Text(str(cell), style=_STYLES.get(str(cell), "")) for cell in row))
+    return made
+
+
+def age(moment: datetime | None, now: datetime | None = None) -> str:
+    """Say how long ago a moment was, as a person would: ``3 h ago``."""
+    if moment is None:
+        return ""
+    seconds = int(((now or datetime.now(UTC)) - moment).total_seconds())
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size or (unit == "min" and seconds >= size):
+            return f"{seconds // size} {unit} ago"
+    return f"{max(seconds, 0)} s ago"

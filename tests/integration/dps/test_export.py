@@ -1,0 +1,295 @@
+"""Promises of the nightly export, over NHS England's sandbox and moto's server."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import dps.export
+import pytest
+from dps.dps_csv import COLUMNS, write_parts
+from dps.export import ExportRequest, InvalidEvent, file_names
+from dps.ledger import Status
+from dps.programmes import PROGRAMMES
+from dps.settings import FilenameStyle
+from mesh import MeshClient, SendOutcomeUnknown
+
+from tests.integration.dps.world import World, row, upload_of, uuid_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def some(programme: str = "HPV", numbers: range = range(3), **options: str) -> str:
+    return upload_of(*(row(n, programme, **options) for n in numbers))
+
+
+def test_each_programme_with_unsent_records_gets_one_file(world: World) -> None:
+    world.upload(upload_of(row(1, "HPV"), row(2, "MenACWY"), row(3, "HPV")))
+    answer = world.export()
+    assert answer["status"] == "ok"
+    assert [(e["export_id"], e["programme"], e["status"], e["records"]) for e in answer["exports"]] == [
+        ("hpv-1", "hpv", "accepted", 2),
+        ("menacwy-1", "menacwy", "accepted", 1),
+    ]
+    assert answer["nothing_to_send"] == ["flu", "mmr", "mmrv", "td_ipv"]
+    files = dict(world.inbox())
+    assert [r["UNIQUE_ID"] for r in files[f"Vaccinations-HPV-{world.clock():%Y-%m-%d}.csv"]] == [uuid_of(1), uuid_of(3)]
+    assert [r["UNIQUE_ID"] for r in files[f"Vaccinations-MenACWY-{world.clock():%Y-%m-%d}.csv"]] == [uuid_of(2)]
+
+
+def test_a_file_has_the_34_columns_and_names_every_record_new(world: World) -> None:
+    world.upload(some())
+    world.export()
+    [(_, rows)] = world.inbox()
+    assert [tuple(r) for r in rows] == [COLUMNS] * 3
+    assert {r["ACTION_FLAG"] for r in rows} == {"new"}
+
+
+def test_what_was_sent_stays_on_file_byte_for_byte(world: World) -> None:
+    world.upload(some())
+    world.export()
+    assert {"exports/hpv/1/manifest.json", "exports/hpv/1/part-0001.csv.gz"} <= set(world.objects())
+
+
+def test_a_second_run_sends_nothing(world: World) -> None:
+    world.upload(some())
+    world.export()
+    answer = world.export()
+    assert (answer["exports"], len(answer["nothing_to_send"])) == ([], len(PROGRAMMES))
+    assert len(world.inbox()) == 1
+
+
+def test_records_of_later_uploads_go_into_the_next_file_of_the_day(world: World) -> None:
+    world.upload(some())
+    world.export()
+    world.upload(some(numbers=range(10, 12)), name="later.csv")
+    world.export()
+    day = f"{world.clock():%Y-%m-%d}"
+    assert [(name, len(rows)) for name, rows in world.inbox()] == [
+        (f"Vaccinations-HPV-{day}.csv", 3),
+        (f"Vaccinations-HPV-{day}-2.csv", 2),
+    ]
+
+
+def test_rows_keep_the_order_in_which_they_were_taken_in(world: World) -> None:
+    for start in (20, 10, 30):
+        world.upload(some(numbers=range(start, start + 3)), name=f"{start}.csv")
+    world.export()
+    [(_, rows)] = world.inbox()
+    assert [r["UNIQUE_ID"] for r in rows] == [uuid_of(n) for start in (20, 10, 30) for n in range(start, start + 3)]
+
+
+def test_the_log_says_what_was_sent_as_the_guide_shows_it(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.upload(some())
+    answer = world.export()
+    out = capsys.readouterr().out
+    message_id = answer["exports"][0]["message_id"]
+    line = f'DPS export (hpv-1) for programme (hpv) sent: 202 - {{\\"message_id\\":\\"{message_id}\\"}}'
+    assert line in out
+    assert "No vaccination records to export for programme flu" in out
+
+
+def test_a_single_programme_can_be_exported(world: World) -> None:
+    world.upload(upload_of(row(1, "HPV"), row(2, "MenACWY")))
+    answer = world.export(programme="menacwy")
+    assert [e["export_id"] for e in answer["exports"]] == ["menacwy-1"]
+    assert answer["nothing_to_send"] == []
+
+
+def test_resume_only_seals_nothing(world: World) -> None:
+    world.upload(some())
+    assert world.export(resume_only=True)["exports"] == []
+    assert world.ledger.get("hpv", 1).status is Status.OPEN
+
+
+def test_a_dry_run_says_what_would_be_done_and_changes_nothing(world: World) -> None:
+    world.upload(some())
+    before = (world.ledger.get("hpv", 1), world.objects())
+    answer = world.export(dry_run=True)
+    assert answer["status"] == "dry run"
+    assert [(e["export_id"], e["records"], e["would"]) for e in answer["exports"]] == [("hpv-1", 3, "seal and send")]
+    assert (world.ledger.get("hpv", 1), world.objects()) == before
+    assert world.inbox() == []
+
+
+@pytest.mark.parametrize(
+    ("event", "complaint"),
+    [
+        ({"programm": "hpv"}, "unknown key 'programm' in the event; it may hold: programme, resume_only, dry_run"),
+        ({"programme": "polio"}, "'programme' must be one of: flu, hpv, menacwy, mmr, mmrv, td_ipv"),
+        ({"programme": ["hpv"]}, "'programme' must be one of"),
+        ({"dry_run": "yes"}, "'dry_run' must be true or false"),
+        ({"resume_only": 1}, "'resume_only' must be true or false"),
+    ],
+)
+def test_an_event_that_means_nothing_is_refused_by_name(event: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(InvalidEvent, match=re.escape(complaint)):
+        ExportRequest.from_event(event)
+
+
+def test_what_mesh_refuses_is_failed_with_its_code_and_tried_again_the_next_night(world: World) -> None:
+    right = world.settings
+    world.settings = replace(right, dps_mailbox="NOSUCHBOX")
+    world.upload(some())
+    answer = world.export()
+    assert answer["status"] == "incomplete"
+    assert answer["exports"][0]["status"] == "failed"
+    assert answer["exports"][0]["error"]["code"] == "12"
+    world.settings = right
+    assert world.export(resume_only=True)["exports"][0]["status"] == "failed"
+    answer = world.next_night()
+    assert answer["exports"][0]["status"] == "accepted"
+    export = world.ledger.get("hpv", 1)
+    assert (export.attempt, export.local_id) == (2, "hpv-1-2")
+    assert len(world.inbox()) == 1
+
+
+def test_an_export_is_tried_five_times_and_then_waits_for_a_person(world: World) -> None:
+    world.settings = replace(world.settings, dps_mailbox="NOSUCHBOX")
+    world.upload(some())
+    world.export()
+    for _ in range(6):
+        world.next_night()
+    export = world.ledger.get("hpv", 1)
+    assert (export.status, export.attempt) == (Status.FAILED, 5)
+    assert len({export.filename, *(earlier["filename"] for earlier in export.earlier)}) == 5
+
+
+def test_a_later_export_waits_until_every_earlier_one_was_accepted(world: World) -> None:
+    right = world.settings
+    world.settings = replace(right, dps_mailbox="NOSUCHBOX")
+    world.upload(some())
+    world.export()
+    world.upload(some(batch="CD5678"), name="corrected.csv")
+    world.export(resume_only=True)
+    world.export()
+    assert world.ledger.get("hpv", 2).status is Status.OPEN
+    world.settings = right
+    world.next_night()
+    assert [{r["ACTION_FLAG"] for r in rows} for _, rows in world.inbox()] == [{"new"}, {"update"}]
+
+
+def test_one_programmes_trouble_does_not_stop_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.upload(upload_of(row(1, "HPV"), row(2, "MenACWY")))
+    lines = world.archive.batch_lines
+
+    def broken(programme: str, batch_id: str) -> Any:
+        if programme == "hpv":
+            raise OSError("the disk is on fire")
+        return lines(programme, batch_id)
+
+    monkeypatch.setattr(world.archive, "batch_lines", broken)
+    answer = world.export()
+    assert answer["status"] == "incomplete"
+    assert [(e["programme"], e["status"]) for e in answer["exports"]] == [("hpv", "error"), ("menacwy", "accepted")]
+    monkeypatch.undo()
+    assert world.export(resume_only=True)["exports"][0]["status"] == "accepted"
+
+
+class Losing:
+    """A client whose first send arrives, and whose answer is lost."""
+
+    def __init__(self, client: MeshClient) -> None:
+        self._client = client
+        self.sends = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def send(self, *args: Any, **options: Any) -> str:
+        self.sends += 1
+        self._client.send(*args, **options)
+        raise SendOutcomeUnknown("the answer was lost", local_id=options["local_id"])
+
+
+def test_a_lost_answer_is_not_sent_twice(world: World) -> None:
+    world.upload(some())
+    losing = Losing(world.client)
+    answer = world.export_use_case(connect=lambda: losing).run(ExportRequest())
+    assert (answer["status"], answer["exports"][0]["status"]) == ("incomplete", "pending")
+    # MESH gets its time: while the lease runs, nobody touches the export.
+    assert world.export(resume_only=True)["exports"][0]["status"] == "pending"
+    world.clock.forward(hours=1)
+    answer = world.export(resume_only=True)
+    assert answer["exports"][0]["status"] == "accepted"
+    assert losing.sends == 1
+    assert len(world.inbox()) == 1
+
+
+def small_parts(monkeypatch: pytest.MonkeyPatch, part_bytes: int) -> None:
+    monkeypatch.setattr(dps.export, "write_parts", partial(write_parts, part_bytes=part_bytes))
+
+
+def test_a_file_of_several_parts_arrives_as_one_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_parts(monkeypatch, 2_000)
+    world.upload(some(numbers=range(200)))
+    world.export()
+    export = world.ledger.get("hpv", 1)
+    assert export.parts > 2
+    assert export.parts_sent == export.parts
+    [(_, rows)] = world.inbox()
+    assert [r["UNIQUE_ID"] for r in rows] == [uuid_of(n) for n in range(200)]
+
+
+def test_a_run_out_of_time_stops_between_parts_and_the_next_goes_on_there(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_parts(monkeypatch, 2_000)
+    world.upload(some(numbers=range(200)))
+    world.seconds_left = 1
+    answer = world.export()
+    assert answer["exports"][0]["status"] == "pending"
+    export = world.ledger.get("hpv", 1)
+    assert (export.parts_sent, export.lease) == (1, None)
+    assert world.inbox() == []
+    world.seconds_left = 900
+    assert world.export(resume_only=True)["exports"][0]["status"] == "accepted"
+    [(_, rows)] = world.inbox()
+    assert [r["UNIQUE_ID"] for r in rows] == [uuid_of(n) for n in range(200)]
+
+
+def test_two_runs_at_once_send_an_export_once(world: World) -> None:
+    world.upload(some())
+    answers: list[dict[str, Any]] = []
+
+    def while_sending() -> MeshClient:
+        if not answers:
+            answers.append(world.export())
+        return world.client
+
+    answer = world.export_use_case(connect=while_sending).run(ExportRequest())
+    assert answer["exports"][0]["status"] == "accepted"
+    assert answers[0]["exports"][0]["status"] == "pending"
+    assert len(world.inbox()) == 1
+
+
+def test_an_export_costs_a_fixed_handful_of_writes(world: World, count_writes: Callable[[], int]) -> None:
+    world.upload(some(numbers=range(5)))
+    before = count_writes()
+    world.export()
+    few = count_writes() - before
+    world.upload(some(numbers=range(100, 400)), name="many.csv")
+    before = count_writes()
+    world.export()
+    assert count_writes() - before == few <= 10
+
+
+def test_a_file_name_holds_only_safe_characters_and_the_london_day(world: World) -> None:
+    name = file_names(PROGRAMMES["td_ipv"], world.settings)
+    from datetime import UTC, datetime
+
+    assert name(datetime(2024, 8, 23, 22, 59, tzinfo=UTC), 1)[0] == "Vaccinations-Td-IPV-2024-08-23.csv"
+    assert name(datetime(2024, 8, 23, 23, 0, tzinfo=UTC), 3)[0] == "Vaccinations-Td-IPV-2024-08-24-3.csv"
+
+
+def test_the_batch_service_gets_the_file_names_it_wants(world: World) -> None:
+    from datetime import UTC, datetime
+
+    settings = replace(world.settings, filename_style=FilenameStyle.BATCH_V5, ods_code="n1g3b")
+    name = file_names(PROGRAMMES["td_ipv"], settings)
+    summer, winter = datetime(2024, 8, 23, 22, 15, 9, tzinfo=UTC), datetime(2024, 12, 23, 22, 15, 9, tzinfo=UTC)
+    assert name(summer, 1)[1] == "3IN1_Vaccinations_v5_N1G3B_20240823T23150901.csv"
+    assert name(winter, 1)[1] == "3IN1_Vaccinations_v5_N1G3B_20241223T22150900.csv"
