@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from dps.programmes import PROGRAMMES
-from dps.settings import Settings
 from rich.panel import Panel
 
+from dps.settings import Settings
 from mesh_cli.exports import exports_table, list_exports, show_export_run, show_track_run
 from mesh_cli.intake import put_upload, show_receipt, wait_for_receipt
 from mesh_cli.output import data, print_json, table, talk
 
 if TYPE_CHECKING:
     from local.stack import LocalCloud
+
     from mesh import MeshClient
 
 __all__ = ["Demo"]
@@ -83,7 +84,7 @@ class Demo:
         self._upload(
             "A corrected file: one row changed, one withdrawn", settings, "tuesday.csv", corrected_upload(sample)
         )
-        actions = [actions for actions in self.receipt.get("accepted", {}).values()]
+        actions = list(self.receipt.get("accepted", {}).values())
         self._check(sorted(name for counts in actions for name in counts) == ["delete", "update"])
         corrected = len(actions)
         self._export("The next night: the correction goes out", self.receipt.get("exports", {}), 2)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
+
 from dps.settings import Settings
 
 if TYPE_CHECKING:

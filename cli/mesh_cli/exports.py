@@ -7,11 +7,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from dps.export import Export, ExportRequest
 from dps.programmes import PROGRAMMES
+
+from dps.export import Export, ExportRequest
 from dps.settings import Settings, connect
 from dps.track import Track
-
+from mesh import MeshError
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import age, data, print_json, table, talk
 
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
     from dps.ledger import DPSExport
 
 PANEL = "Exports"
+export = typer.Typer(help="One export: show, resend, fetch; or start a programme afresh.", no_args_is_help=True)
+record = typer.Typer(help="One vaccination record.", no_args_is_help=True)
 #: A command has no function's time limit; a lease for this long keeps the schedules' runs away meanwhile.
 SECONDS = 900.0
+PRODUCTION_HOST = "mesh-sync.spineservices.nhs.uk"
 
 Programme = Annotated[
     str | None,
@@ -33,6 +37,8 @@ def add_to(app: typer.Typer) -> None:
     app.command("dps-export", rich_help_panel=PANEL)(dps_export)
     app.command("track", rich_help_panel=PANEL)(track)
     app.command("exports", rich_help_panel=PANEL)(exports)
+    app.add_typer(export, name="export", rich_help_panel=PANEL)
+    app.add_typer(record, name="record", rich_help_panel=PANEL)
 
 
 def _known(programme: str | None) -> str | None:
@@ -41,15 +47,20 @@ def _known(programme: str | None) -> str | None:
     return programme
 
 
+ExportId = Annotated[str, typer.Argument(metavar="ID", help="Export id, as `mesh exports` lists it, such as hpv-17.")]
+
+
 def dps_export(
     programme: Programme = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sealed and sent.")] = False,
     as_json: Json = False,
 ) -> None:
     """Seal the open exports and send everything that is unsent to DPS, as the nightly run does."""
-    settings = deployment()
-    request = ExportRequest(programme=_known(programme), dry_run=dry_run)
-    export = Export(
+    _run(deployment(), ExportRequest(programme=_known(programme), dry_run=dry_run), as_json=as_json)
+
+
+def _run(settings: Settings, request: ExportRequest, *, as_json: bool) -> None:
+    use_case = Export(
         settings,
         settings.ledger(),
         settings.archive(),
@@ -57,7 +68,7 @@ def dps_export(
         holder=f"mesh-command-{uuid.uuid4()}",
         seconds_left=lambda: SECONDS,
     )
-    answer = export.run(request)
+    answer = use_case.run(request)
     if as_json:
         print_json(answer)
     else:
@@ -143,6 +154,161 @@ def exports_table(found: list[DPSExport]) -> Any:
         for export in found
     ]
     return table("DPS exports", columns, rows)
+
+
+def find_export(settings: Settings, export_id: str) -> DPSExport:
+    """Return the export of an id such as ``hpv-17``."""
+    programme, _, number = export_id.rpartition("-")
+    if programme not in PROGRAMMES or not number.isdecimal():
+        raise typer.BadParameter(f"{export_id!r} is no export id; they look like hpv-17", param_hint="ID")
+    try:
+        return settings.ledger().get(programme, int(number))
+    except KeyError:
+        raise typer.BadParameter(f"there is no export {export_id}; see `mesh exports`", param_hint="ID") from None
+
+
+@export.command("show")
+def show(export_id: ExportId, as_json: Json = False) -> None:
+    """Show everything that is known of an export: states with times, parts, checksums, what MESH says now."""
+    settings = deployment()
+    found = find_export(settings, export_id)
+    manifest = settings.archive().manifest(found.programme, found.number)
+    tracking = _tracking(settings, found)
+    if as_json:
+        parts = [asdict(part) for part in manifest.parts] if manifest else []
+        print_json(_document(found) | {"parts_sent_of": parts, "tracking": tracking})
+        return
+    times = ("created_at", "sealed_at", "sending_at", "accepted_at", "sent_at", "acknowledged_at", "updated_at")
+    facts = [
+        ["status", str(found.status)],
+        ["programme", PROGRAMMES[found.programme].name],
+        ["records", str(found.records)],
+        ["batches", str(len(found.batches))],
+        ["file", found.filename],
+        ["file on MESH", found.mesh_filename],
+        ["attempt", f"{found.attempt} (local id {found.local_id})" if found.attempt else ""],
+        ["message id", found.message_id],
+        ["parts", f"{found.parts_sent} of {found.parts} sent" if found.parts else ""],
+        *([name.removesuffix("_at"), _when(getattr(found, name))] for name in times),
+        ["error", " ".join((found.error or {}).values())],
+        *(["attempt before", f"{e['attempt']}: {e['filename']} {e['message_id']}"] for e in found.earlier),
+        *(["MESH says", f"{name}: {value}"] for name, value in tracking.items()),
+    ]
+    data.print(table(found.export_id, ["what", "value"], [fact for fact in facts if fact[1]]))
+    if manifest:
+        rows = [[part.number, part.rows, part.size, part.sha256] for part in manifest.parts]
+        data.print(table("Parts", ["part", "rows", "bytes", "sha256 (compressed)"], rows))
+
+
+def _when(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S %Z} ({age(moment)})" if moment else ""
+
+
+def _tracking(settings: Settings, found: DPSExport) -> dict[str, str]:
+    """Ask MESH about an export's message; what cannot be asked is said, and does not hide the rest."""
+    if not found.message_id:
+        return {}
+    try:
+        tracking = connect(settings).track(found.message_id)
+    except MeshError as error:
+        return {"status": f"cannot be asked now: {error}"}
+    names = ("status", "status_code", "status_description", "status_timestamp", "recipient")
+    return {name: str(value) for name in names if (value := getattr(tracking, name))}
+
+
+@export.command("resend")
+def resend(export_id: ExportId, as_json: Json = False) -> None:
+    """Send an export again that failed, was not delivered or is unclear, as another attempt under another name."""
+    settings = deployment()
+    found = find_export(settings, export_id)
+    try:
+        settings.ledger().retry(found, file_names(PROGRAMMES[found.programme], settings))
+    except ImpossibleTransition:
+        talk.print(f"{export_id} is {found.status}: only what failed, was not delivered or is unclear is sent again.")
+        raise typer.Exit(1) from None
+    _run(settings, ExportRequest(programme=found.programme, resume_only=True), as_json=as_json)
+
+
+@export.command("fetch")
+def fetch(
+    export_id: ExportId,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the file here, not to stdout.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Print the DPS file of an export, decompressed from the very bytes that were sent. It holds personal data."""
+    settings = deployment()
+    found = find_export(settings, export_id)
+    archive = settings.archive()
+    manifest = archive.manifest(found.programme, found.number)
+    if manifest is None:
+        talk.print(f"{export_id} is {found.status}: it has not been rendered yet.")
+        raise typer.Exit(1)
+    with ExitStack() as stack:
+        target = stack.enter_context(output.open("wb")) if output else sys.stdout.buffer
+        for part in manifest.parts:
+            with closing(archive.open_part(found.programme, found.number, part.number)) as body:
+                shutil.copyfileobj(gzip.open(body), target, 1 << 20)
+        target.flush()
+    if output:
+        talk.print(f"{manifest.records} records written to {output}")
+
+
+@export.command("reset")
+def reset(
+    programme: Annotated[str, typer.Argument(metavar="PROGRAMME", help=f"One of: {', '.join(PROGRAMMES)}.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Forget a programme's exports, so that all its records are unsent again. For tests; refused in production."""
+    settings = deployment()
+    key = _known(programme)
+    if urlsplit(settings.mesh_base_url).hostname == PRODUCTION_HOST:
+        talk.print("This stack speaks to MESH's production: its exports are not forgotten. Nothing was changed.")
+        raise typer.Exit(1)
+    found = list_exports(settings, key)
+    records = sum(e.records for e in found)
+    if not yes:
+        typer.confirm(
+            f"Forget {len(found)} exports of {PROGRAMMES[programme].name} and send their {records} rows again?",
+            abort=True,
+            err=True,
+        )
+    number = settings.ledger().reset(programme)
+    answer = {"programme": programme, "forgotten": len(found), "records": records, "open": f"{programme}-{number}"}
+    if as_json:
+        print_json(answer)
+    else:
+        data.print(f"{len(found)} exports forgotten; their {records} rows wait in {programme}-{number}")
+
+
+@record.command("find")
+def find(
+    record_id: Annotated[UUID, typer.Argument(metavar="UUID", help="The record's identifier.")], as_json: Json = False
+) -> None:
+    """Tell in which upload a record came in, in which export it is and with what action."""
+    settings = deployment()
+    register = settings.register()
+    entry = register.get([str(record_id)]).get(str(record_id))
+    if entry is None:
+        talk.print(f"{record_id} was never taken in.")
+        raise typer.Exit(1)
+    answer: dict[str, Any] = {
+        "record": entry.record_id,
+        "programme": entry.programme,
+        "action": entry.action,
+        "upload": settings.archive().intake(entry.batch_id)["upload"],
+        "line": entry.line,
+        "batch": entry.batch_id,
+    }
+    intake = register.intake(entry.batch_id)
+    if intake and (number := intake.attached.get(entry.programme)):
+        found = settings.ledger().get(entry.programme, number)
+        answer |= {"export": found.export_id, "status": str(found.status), "file": found.filename}
+    if as_json:
+        print_json(answer)
+    else:
+        data.print(table("Record", ["what", "value"], [[name, str(value)] for name, value in answer.items()]))
 
 
 def _document(export: DPSExport) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import boto3
 import typer
-from dps.archive import receipt_key
 from dps.programmes import PROGRAMMES
-from dps.settings import Settings
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from dps.archive import receipt_key
+from dps.settings import Settings
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk
 

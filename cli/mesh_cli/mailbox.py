@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
 from dps.settings import connect
 from dps.validate import validate
-
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk
 

@@ -12,9 +12,9 @@ from typing import Annotated
 
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
+
 from dps.settings import SettingsError
 from mesh import ConfigurationError, Expired, MeshError, NotFound, Refused, SendOutcomeUnknown, Unauthorised
-
 from mesh_cli import exports, intake, local, mailbox
 from mesh_cli.deployment import NoDeployment
 from mesh_cli.output import talk

@@ -6,8 +6,8 @@ import os
 from typing import Annotated
 
 import typer
-from dps.settings import Settings
 
+from dps.settings import Settings
 from mesh_cli.deployment import find_deployment
 
 __all__ = ["Json", "deployment"]

@@ -20,6 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from zoneinfo import ZoneInfo
 
+from dps.dps_csv import write_parts
+from dps.ledger import MAX_ATTEMPTS, DPSExport, LeaseLost, LedgerConflict, Status
+from dps.observability import count, logger
+from dps.programmes import PROGRAMMES
+from dps.settings import FilenameStyle
 from mesh import (
     MeshError,
     NotFound,
@@ -31,21 +36,14 @@ from mesh import (
     Unauthorised,
 )
 
-from dps.dps_csv import write_parts
-from dps.ledger import MAX_ATTEMPTS, DPSExport, LeaseLost, LedgerConflict, Status
-from dps.observability import count, logger
-from dps.programmes import PROGRAMMES
-from dps.settings import FilenameStyle
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
-
-    from mesh import MeshClient
 
     from dps.archive import Archive, Manifest
     from dps.ledger import Ledger
     from dps.programmes import Programme
     from dps.settings import Settings
+    from mesh import MeshClient
 
 __all__ = ["Export", "ExportRequest", "InvalidEvent", "RenderMismatch", "file_names"]
 

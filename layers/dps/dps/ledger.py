@@ -85,6 +85,7 @@ TRANSITIONS: frozenset[tuple[Status, Status]] = frozenset(
         (Status.PENDING, Status.UNCLEAR),
         (Status.FAILED, Status.PENDING),
         (Status.UNDELIVERED, Status.PENDING),
+        (Status.UNCLEAR, Status.PENDING),  # only by a person: mesh export resend
         (Status.ACCEPTED, Status.ACKNOWLEDGED),
         (Status.ACCEPTED, Status.UNDELIVERED),
     }
@@ -354,6 +355,23 @@ class Ledger:
             },
         )
 
+    def reset(self, programme: str) -> int:
+        """Forget a programme's exports and gather all their batches in a new open one; for tests.
+
+        Numbers go on, so that no local id is used twice. Returns the open export's number. Dying on the way leaves
+        exports behind that are also in the new one: only where sending twice does no harm.
+        """
+        found = [self.get(programme, export.number) for export in self.exports(programme)]
+        number = int(self._cursor(programme).get("open", 0)) + 1
+        put, cursor = self._opening(programme, number, "", sum(export.records for export in found))
+        batches = [batch_id for export in found for batch_id in export.batches]
+        put["Put"]["Item"] |= _values({"batches": batches})
+        if reasons := self._transact(put, cursor):
+            raise LedgerConflict(f"{programme} is being worked on ({reasons[0]}); try again")
+        for export in found:
+            self._dynamodb.delete_item(TableName=self._table, Key=_key(programme, export.number))
+        return number
+
     # -- sending
 
     def seal(self, export: DPSExport, name: Callable[[datetime, int], tuple[str, str]]) -> DPSExport:
@@ -368,7 +386,7 @@ class Ledger:
         return self._start_attempt(export, name, {"attempt": 1, "sealed_at": self._now()})
 
     def retry(self, export: DPSExport, name: Callable[[datetime, int], tuple[str, str]]) -> DPSExport:
-        """Begin the next attempt of a failed or undelivered export: to pending, under a new file name."""
+        """Begin the next attempt of an export that failed, was not delivered or is unclear: to pending, renamed."""
         fresh = {
             "attempt": export.attempt + 1,
             "parts_sent": 0,

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Self
 import boto3
 from aws_lambda_powertools.utilities import parameters
 from botocore.config import Config
-from mesh import Credentials, MeshClient
 
 from dps.archive import Archive
 from dps.ledger import Ledger
 from dps.observability import count, logger
 from dps.register import Register
+from mesh import Credentials, MeshClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -9,17 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mesh import Expired, MeshError, NotFound, TrackingStatus, Unauthorised
-
 from dps.ledger import DPSExport, LedgerConflict, Status
 from dps.observability import count, logger
+from mesh import Expired, MeshError, NotFound, TrackingStatus, Unauthorised
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mesh import MeshClient, Message
-
     from dps.ledger import Ledger
+    from mesh import MeshClient, Message
 
 __all__ = ["Track"]
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
+from moto.server import ThreadedMotoServer
+from samcli.yamlhelper import yaml_parse
+
 from dps.archive import Archive
 from dps.ledger import Ledger
 from dps.register import Register
 from dps.settings import Settings
-from moto.server import ThreadedMotoServer
-from samcli.yamlhelper import yaml_parse
-
 from tests.integration.dps.world import Clock, World
 
 if TYPE_CHECKING:

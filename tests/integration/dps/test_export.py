@@ -7,15 +7,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import dps.export
 import pytest
 from dps.dps_csv import COLUMNS, write_parts
+from dps.programmes import PROGRAMMES
+
+import dps.export
 from dps.export import ExportRequest, InvalidEvent, file_names
 from dps.ledger import Status
-from dps.programmes import PROGRAMMES
 from dps.settings import FilenameStyle
 from mesh import MeshClient, SendOutcomeUnknown
-
 from tests.integration.dps.world import World, row, upload_of, uuid_of
 
 if TYPE_CHECKING:

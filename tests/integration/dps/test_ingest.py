@@ -7,8 +7,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from dps.ledger import Status
 
+from dps.ledger import Status
 from tests.integration.dps.world import World, row, upload_of, uuid_of
 
 if TYPE_CHECKING:

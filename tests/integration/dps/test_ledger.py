@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+
 from dps.ledger import TRANSITIONS, DPSExport, ImpossibleTransition, LeaseLost, Ledger, LedgerConflict, Status
 
 if TYPE_CHECKING:

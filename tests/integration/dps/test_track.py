@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dps.ledger import Status
-
 from tests.integration.dps.world import World, row, upload_of
 
 if TYPE_CHECKING:
