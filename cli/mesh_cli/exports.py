@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import gzip
+import shutil
+import sys
 import uuid
+from contextlib import ExitStack, closing
 from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
+from uuid import UUID
 
 import typer
 from dps.programmes import PROGRAMMES
 
-from dps.export import Export, ExportRequest
+from dps.export import Export, ExportRequest, file_names
+from dps.ledger import ImpossibleTransition
 from dps.settings import Settings, connect
 from dps.track import Track
 from mesh import MeshError
