@@ -256,8 +256,11 @@ def fetch(
     with ExitStack() as stack:
         target = stack.enter_context(output.open("wb")) if output else sys.stdout.buffer
         for part in manifest.parts:
-            with closing(archive.open_part(found.programme, found.number, part.number)) as body:
-                shutil.copyfileobj(gzip.open(body), target, 1 << 20)
+            with (
+                closing(archive.open_part(found.programme, found.number, part.number)) as body,
+                gzip.open(body) as lines,
+            ):
+                shutil.copyfileobj(lines, target, 1 << 20)
         target.flush()
     if output:
         talk.print(f"{manifest.records} records written to {output}")

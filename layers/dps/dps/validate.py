@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from mesh import certificate_facts
-
 from dps.observability import count, gauge, logger
 from dps.settings import connect, mesh_secret
+from mesh import certificate_facts
 
 if TYPE_CHECKING:
     from dps.settings import Settings

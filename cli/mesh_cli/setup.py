@@ -1,0 +1,230 @@
+"""Commands for onboarding: the secret, the private key and its certificate request, the CA bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import boto3
+import typer
+
+from dps.settings import SECRET_FIELDS, SecretIncomplete, Settings, connect, mesh_secret
+from mesh import MeshError, certificate_facts, check_ca_bundle
+from mesh_cli.options import Json, deployment
+from mesh_cli.output import data, print_json, table, talk
+
+PANEL = "Setup"
+KEY_BITS = 4096
+#: NHS certificates are asked for by this name; the mailbox id and the ODS code come before it.
+DOMAIN = "api.mesh-client.nhs.uk"
+DAYS_TO_WORRY = 30
+
+secret = typer.Typer(help="The MESH secret: fill it, check it.", no_args_is_help=True)
+ca_bundle = typer.Typer(help="The CA bundle: NHS root CA first, then its sub CA.", no_args_is_help=True)
+
+File = typer.Option(exists=True, dir_okay=False, readable=True, metavar="FILE")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add these commands to the app."""
+    app.add_typer(secret, name="secret", rich_help_panel=PANEL)
+    app.add_typer(ca_bundle, name="ca-bundle", rich_help_panel=PANEL)
+    app.command("csr", rich_help_panel=PANEL)(csr)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    held: bool
+    detail: str
+
+
+@secret.command("check")
+def check(as_json: Json = False) -> None:
+    """Check everything about the secret: fields, key and certificate, CA bundle, days left, and that MESH answers."""
+    settings = deployment()
+    checks = list(_checks(settings))
+    held = all(one.held for one in checks)
+    if as_json:
+        print_json({"held": held, "checks": [{"check": c.name, "held": c.held, "detail": c.detail} for c in checks]})
+    else:
+        rows = [[one.name, "ok" if one.held else "FAILED", one.detail] for one in checks]
+        data.print(table("MESH secret", ["check", "", "detail"], rows))
+    if not held:
+        raise typer.Exit(1)
+
+
+def _checks(settings: Settings) -> Any:
+    try:
+        fields = mesh_secret(settings)
+    except SecretIncomplete as error:
+        yield Check("every field present", held=False, detail=str(error))
+        return
+    yield Check("every field present", held=True, detail=", ".join(SECRET_FIELDS))
+    yield _bundle(fields["ca_bundle"])
+    try:
+        facts = certificate_facts(fields["certificate"])
+    except MeshError as error:
+        yield Check("certificate", held=False, detail=str(error))
+        return
+    days = facts.days_left(datetime.now(UTC))
+    yield Check("certificate", held=days > 0, detail=f"{facts.common_name}, until {facts.not_after:%Y-%m-%d}")
+    enough = days > DAYS_TO_WORRY
+    yield Check("days left", held=enough, detail=f"{days}" if enough else f"{days}: ask for a new certificate now")
+    try:
+        client = connect(settings)
+    except MeshError as error:
+        yield Check("key fits certificate", held=False, detail=str(error))
+        return
+    yield Check("key fits certificate", held=True, detail="and the passphrase opens it")
+    try:
+        client.handshake()
+    except MeshError as error:
+        yield Check("mailbox answers", held=False, detail=str(error))
+        return
+    yield Check("mailbox answers", held=True, detail=f"{client.mailbox} at {settings.mesh_base_url}")
+
+
+def _bundle(pem: str) -> Check:
+    try:
+        subjects = check_ca_bundle(pem)
+    except MeshError as error:
+        return Check("CA bundle", held=False, detail=str(error))
+    return Check("CA bundle", held=True, detail=" → ".join(subjects))
+
+
+@ca_bundle.command("check")
+def check_bundle(
+    file: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, readable=True, metavar="FILE", help="PEM file to check.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Check that a CA bundle has the root CA, and has it first."""
+    found = _bundle(file.read_text())
+    if as_json:
+        print_json({"held": found.held, "detail": found.detail})
+    else:
+        (data if found.held else talk).print(f"{'ok' if found.held else 'FAILED'}: {found.detail}", markup=False)
+    if not found.held:
+        raise typer.Exit(1)
+
+
+@secret.command("put")
+def put(
+    mailbox: Annotated[str | None, typer.Option(help="Mailbox id.", metavar="ID")] = None,
+    password_file: Annotated[Path | None, File] = None,
+    shared_key_file: Annotated[Path | None, File] = None,
+    private_key: Annotated[Path | None, File] = None,
+    passphrase_file: Annotated[Path | None, File] = None,
+    certificate: Annotated[Path | None, File] = None,
+    bundle: Annotated[Path | None, typer.Option("--ca-bundle", exists=True, dir_okay=False, metavar="FILE")] = None,
+    ask: Annotated[bool, typer.Option(help="Ask for secret words that no file gives.")] = True,
+) -> None:
+    """Fill the stack's MESH secret, or change some of it: what is not given stays as it is.
+
+    Password, shared key and passphrase are read from files or asked for, never taken from the command line, where
+    other users of the machine and the shell's history would see them.
+    """
+    settings = deployment()
+    client = boto3.client("secretsmanager")
+    try:
+        fields = dict(mesh_secret(settings))
+    except SecretIncomplete:
+        text = client.get_secret_value(SecretId=settings.mesh_secret).get("SecretString") or "{}"
+        fields = _object(text)
+    given = {
+        "mailbox": mailbox,
+        "password": _text(password_file),
+        "shared_key": _text(shared_key_file),
+        "private_key": _text(private_key),
+        "private_key_passphrase": _text(passphrase_file),
+        "certificate": _text(certificate),
+        "ca_bundle": _text(bundle),
+    }
+    fields |= {name: value for name, value in given.items() if value}
+    if ask:
+        for name in ("mailbox", "password", "shared_key", "private_key_passphrase"):
+            if not fields.get(name):
+                fields[name] = typer.prompt(name.replace("_", " ").capitalize(), hide_input=name != "mailbox", err=True)
+    client.put_secret_value(SecretId=settings.mesh_secret, SecretString=json.dumps(fields))
+    missing = [name for name in SECRET_FIELDS if not fields.get(name)]
+    talk.print(f"Written. {'Still missing: ' + ', '.join(missing) if missing else 'Now: mesh secret check'}")
+
+
+def _object(text: str) -> dict[str, str]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text(file: Path | None) -> str | None:
+    return file.read_text().strip() if file else None
+
+
+def csr(
+    mailbox: Annotated[str, typer.Option(help="Mailbox id, as MESH gave it.", metavar="ID")],
+    ods_code: Annotated[str, typer.Option(help="ODS code of the organisation.", metavar="ODS")],
+    directory: Annotated[
+        Path, typer.Option("--directory", "-d", help="Where the two files go.", file_okay=False)
+    ] = Path(),
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, readable=True, help="Read the passphrase here instead of asking."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over files that are there.")] = False,
+) -> None:
+    """Make a private key and a certificate request for it (private_key.pem and request.csr)."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+    from cryptography.x509.oid import NameOID
+
+    for name, value in (("--mailbox", mailbox), ("--ods-code", ods_code)):
+        if not re.fullmatch(r"[A-Za-z0-9]{3,20}", value):
+            raise typer.BadParameter("letters and digits only", param_hint=name)
+    key_file, request_file = directory / "private_key.pem", directory / "request.csr"
+    for file in (key_file, request_file):
+        if file.exists() and not force:
+            raise typer.BadParameter(f"{file} is there already; --force writes over it", param_hint="--directory")
+    passphrase = _text(passphrase_file) or typer.prompt(
+        "Passphrase", hide_input=True, confirmation_prompt=True, err=True
+    )
+    common_name = f"{mailbox}.{ods_code}.{DOMAIN}".lower()
+    key = rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(passphrase.encode()),
+    )
+    directory.mkdir(parents=True, exist_ok=True)
+    _write(key_file, pem)
+    _write(request_file, request.public_bytes(serialization.Encoding.PEM))
+    data.print(f"{key_file}: private key, encrypted with the passphrase")
+    data.print(f"{request_file}: certificate request for {common_name}")
+    talk.print(
+        "Next: send request.csr (never the key) to NHS England's ITOC support, with the application's name, the "
+        "mailbox id, the environment and the common name above. When the certificate has come, fill the secret: "
+        "mesh secret put --private-key private_key.pem --certificate … --ca-bundle …"
+    )
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Write a file that only its owner may read, from its first byte on."""
+    file.unlink(missing_ok=True)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as target:
+        target.write(content)
