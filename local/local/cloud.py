@@ -1,0 +1,229 @@
+"""AWS on this machine: moto's server, and the stack of template.yaml in it.
+
+moto's CloudFormation creates what it knows. What it does not know is made through the services' own APIs from the
+template's properties, as is what it drops without a word (a bucket's versioning and notifications). Functions are not
+created there: `local.emulator` runs them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+
+from local import children
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from local.template import Template
+
+__all__ = ["CREDENTIALS", "REGION", "STACK_NAME", "Aws", "CloudError", "EventSource", "Stack"]
+
+REGION = "eu-west-2"
+
+STACK_NAME = "local"
+
+#: What the SDK wants to see before it speaks to anybody; moto looks at the region only.
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "local",
+    "AWS_SECRET_ACCESS_KEY": "local",
+    "AWS_SESSION_TOKEN": "local",
+    "AWS_REGION": REGION,
+    "AWS_DEFAULT_REGION": REGION,
+}
+
+#: What moto's CloudFormation creates well enough. IAM is not enforced here, so roles and policies are left out, and
+#: logs go to files.
+_CREATED_BY_MOTO = {
+    "AWS::DynamoDB::Table",
+    "AWS::Events::Rule",
+    "AWS::KMS::Key",
+    "AWS::S3::Bucket",
+    "AWS::SQS::Queue",
+    "AWS::SSM::Parameter",
+}
+
+#: An output added to the stack, in which moto hands back, resolved, what the template says about other resources.
+_RESOLVED = "Resolved"
+
+
+class CloudError(Exception):
+    """The cloud on this machine could not be brought up; the message says what to do or where to look."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventSource:
+    """A queue that a function is fed from."""
+
+    queue_arn: str
+    function: str
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The stack as it was created.
+
+    Attributes
+    ----------
+    outputs
+        The template's outputs.
+    environments
+        Each function's environment variables, by the function's logical id.
+    event_sources
+        The queues that feed functions.
+    """
+
+    outputs: Mapping[str, str]
+    environments: Mapping[str, Mapping[str, str]]
+    event_sources: tuple[EventSource, ...]
+
+
+class Aws:
+    """moto's server, as a child process.
+
+    Attributes
+    ----------
+    endpoint_url
+        What ``AWS_ENDPOINT_URL`` has to be.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._log = directory / "aws.log"
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = children.free_port()
+        self.endpoint_url = f"http://127.0.0.1:{self._port}"
+        self._session = boto3.Session(
+            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+            region_name=REGION,
+        )
+
+    def start(self) -> None:
+        """Start the server, without waiting for it."""
+        self._process = children.start(
+            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)],
+            log=self._log,
+            environment={"PATH": os.defpath, "HOME": str(self._directory), "TMPDIR": str(self._directory)},
+        )
+
+    def close(self) -> None:
+        """End the server; everything in it is gone."""
+        if self._process is not None:
+            children.stop(self._process)
+
+    def client(self, service: Any) -> Any:
+        """Return a boto3 client of the server, for example ``client("s3")``."""
+        return self._session.client(service, endpoint_url=self.endpoint_url)
+
+    def wait(self) -> None:
+        """Wait until the server answers.
+
+        Raises
+        ------
+        CloudError
+            It has ended, or does not answer in time.
+        """
+        if self._process is None or not children.listens(self._process, self._port):
+            raise CloudError(f"moto's server does not answer:\n{self._log.read_text()[-2000:]}")
+        # Makes moto load its CloudFormation, which takes two seconds, before it is needed.
+        self.client("cloudformation").list_stacks()
+
+    def deploy(self, template: Template, parameters: Mapping[str, str], secrets: Mapping[str, str]) -> Stack:
+        """Create the stack.
+
+        Parameters
+        ----------
+        parameters
+            Values of the template's parameters, where they are not the defaults.
+        secrets
+            What goes into the template's secrets, by logical id.
+        """
+        made = {name: f"{STACK_NAME}-{name}" for name in template.resources()}
+        for name, resource in template.resources("AWS::SecretsManager::Secret").items():
+            secret = self.client("secretsmanager").create_secret(
+                Name=made[name], SecretString=secrets.get(name, resource["Properties"]["SecretString"])
+            )
+            made[name] = secret["ARN"]
+
+        document, values = _for_moto(template, made)
+        cloudformation = self.client("cloudformation")
+        cloudformation.create_stack(
+            StackName=STACK_NAME,
+            TemplateBody=json.dumps(document),
+            Parameters=[
+                {"ParameterKey": name, "ParameterValue": value} for name, value in (values | dict(parameters)).items()
+            ],
+        )
+        stack = cloudformation.describe_stacks(StackName=STACK_NAME)["Stacks"][0]
+        outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+        resolved = json.loads(outputs.pop(_RESOLVED))
+        for bucket in resolved["buckets"]:
+            self._finish_bucket(bucket["name"], bucket["properties"])
+        return Stack(
+            outputs=outputs,
+            environments=resolved["environments"],
+            event_sources=tuple(EventSource(**source) for source in resolved["event_sources"]),
+        )
+
+    def _finish_bucket(self, name: str, properties: Mapping[str, Any]) -> None:
+        """Apply what moto's CloudFormation drops from a bucket and what changes how it behaves."""
+        s3 = self.client("s3")
+        if "VersioningConfiguration" in properties:
+            s3.put_bucket_versioning(Bucket=name, VersioningConfiguration=properties["VersioningConfiguration"])
+        if "EventBridgeConfiguration" in properties.get("NotificationConfiguration", {}):
+            s3.put_bucket_notification_configuration(
+                Bucket=name, NotificationConfiguration={"EventBridgeConfiguration": {}}
+            )
+
+
+def _for_moto(template: Template, made: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Cut the template down to what moto creates.
+
+    Whatever else is referred to becomes a parameter, whose value is what was ``made`` for it.
+
+    Returns
+    -------
+    The template, and the values of the parameters that were added.
+    """
+    resources: dict[str, Any] = {}
+    values: dict[str, str] = {}
+    for name, resource in template.resources().items():
+        if resource["Type"] in _CREATED_BY_MOTO:
+            properties = dict(resource["Properties"])
+            if properties.get("FifoQueue"):
+                properties.setdefault("QueueName", f"{name}.fifo")  # AWS adds the ending itself, moto does not
+            resources[name] = {"Type": resource["Type"], "Properties": properties}
+        else:
+            values[name] = made[name]
+
+    resolved = {
+        "environments": {name: dict(function.variables) for name, function in template.functions().items()},
+        "event_sources": [
+            {
+                "queue_arn": mapping["Properties"]["EventSourceArn"],
+                "function": mapping["Properties"]["FunctionName"]["Ref"],
+                "batch_size": mapping["Properties"].get("BatchSize", 10),
+            }
+            for mapping in template.resources("AWS::Lambda::EventSourceMapping").values()
+        ],
+        "buckets": [
+            {"name": {"Ref": name}, "properties": bucket["Properties"]}
+            for name, bucket in template.resources("AWS::S3::Bucket").items()
+        ],
+    }
+    document = {
+        "Parameters": {**template.parameters, **{name: {"Type": "String"} for name in values}},
+        "Conditions": template.document.get("Conditions", {}),
+        "Resources": resources,
+        "Outputs": {**template.outputs, _RESOLVED: {"Value": {"Fn::ToJsonString": resolved}}},
+    }
+    return document, values

@@ -1,0 +1,314 @@
+"""The built functions, run as Lambda runs them: under AWS's runtime interface emulator, which comes with aws-sam-cli.
+
+An execution environment is one emulator process, which starts the function's interpreter, takes invocations over HTTP
+and ends those that run out of time. As in Lambda it serves one invocation at a time, is kept for the next, and is
+replaced when it died; an invocation that finds none free gets a new one.
+
+The interpreter sees what it would see in AWS and nothing else: the function's folder, the built layers, and AWS's own
+part (awslambdaric and boto3 as locked), not the environment of whoever runs this.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import re
+import shutil
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+from local import children
+from local.cloud import CREDENTIALS, STACK_NAME, CloudError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from subprocess import Popen
+
+    from local.template import Function
+
+__all__ = ["Emulator", "FunctionError", "check_build"]
+
+#: What AWS puts beside a function: these distributions, and those that they need.
+_RUNTIME = ("awslambdaric", "boto3")
+
+
+class FunctionError(Exception):
+    """An invocation failed.
+
+    Attributes
+    ----------
+    function
+        The function's logical id.
+    error_type, error_message
+        What Lambda would have answered: the exception's name and text, or ``Sandbox.Timedout`` and the like.
+    stack_trace
+        The lines of the function's traceback, where it raised.
+    """
+
+    def __init__(self, function: str, error_type: str, error_message: str, stack_trace: tuple[str, ...] = ()) -> None:
+        super().__init__(f"{function}: {error_type}: {error_message}")
+        self.function = function
+        self.error_type = error_type
+        self.error_message = error_message
+        self.stack_trace = stack_trace
+
+
+def check_build(project: Path) -> None:
+    """See that the functions were built from the sources as they are now.
+
+    Raises
+    ------
+    CloudError
+        There is no build, or a source is newer than it.
+    """
+    built = project / ".aws-sam" / "build" / "template.yaml"
+    if not built.exists():
+        raise CloudError("the functions are not built yet; build them with: make build")
+    time_built = built.stat().st_mtime
+    for source in _sources(project):
+        if source.stat().st_mtime > time_built:
+            raise CloudError(
+                f"{source.relative_to(project)} is newer than the built functions; build them anew with: make build"
+            )
+
+
+def _sources(project: Path) -> Iterator[Path]:
+    yield project / "template.yaml"
+    for folder in ("functions", "layers"):
+        for path in (project / folder).rglob("*"):
+            if path.is_file() and path.suffix not in {".pyc", ".md"}:
+                yield path
+
+
+class Emulator:
+    """Runs a template's functions.
+
+    Parameters
+    ----------
+    project
+        The project's folder, with the build in it.
+    directory
+        Where to put logs and what the functions write to their /tmp.
+    functions
+        The functions, by logical id.
+    environments
+        Their environment variables.
+    endpoint_url
+        Where they find AWS.
+    """
+
+    def __init__(
+        self,
+        project: Path,
+        directory: Path,
+        functions: Mapping[str, Function],
+        environments: Mapping[str, Mapping[str, str]],
+        endpoint_url: str,
+    ) -> None:
+        self._build = project / ".aws-sam" / "build"
+        self._directory = directory
+        self._functions = functions
+        self._environments = environments
+        self._endpoint_url = endpoint_url
+        self._lock = threading.Lock()
+        self._idle: dict[str, list[_ExecutionEnvironment]] = {name: [] for name in functions}
+        self._busy: dict[str, set[_ExecutionEnvironment]] = {name: set() for name in functions}
+        self._closed = False
+        self._binary = _emulator_binary(directory)
+        self._runtime = _runtime(directory)
+
+    def invoke(self, function: str, event: Any = None) -> Any:
+        """Invoke a function and return its answer.
+
+        Parameters
+        ----------
+        function
+            Its logical id, for example ``ExportFunction``.
+        event
+            What it gets, ``{}`` where left out.
+
+        Raises
+        ------
+        FunctionError
+            The function raised, ran out of time or memory, or its process was ended.
+        """
+        environment = self._take(function)
+        try:
+            answer = environment.invoke({} if event is None else event)
+        finally:
+            self._give_back(function, environment)
+        return answer
+
+    def log(self, function: str) -> str:
+        """Return everything a function has written so far, with the emulator's own lines among it."""
+        path = self._log_path(function)
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def kill(self, function: str) -> int:
+        """Kill a function's processes (SIGKILL), in the middle of an invocation or not, and return how many.
+
+        Whoever waits for an answer gets a FunctionError. The next invocation starts afresh.
+        """
+        with self._lock:
+            environments = [*self._idle[function], *self._busy[function]]
+            self._idle[function].clear()
+        for environment in environments:
+            environment.close()
+        return len(environments)
+
+    def close(self) -> None:
+        """End all processes."""
+        self._closed = True
+        with self._lock:
+            environments = [e for group in (self._idle, self._busy) for some in group.values() for e in some]
+        children.stop(*(environment.process for environment in environments))
+
+    def _take(self, function: str) -> _ExecutionEnvironment:
+        with self._lock:
+            if self._closed:
+                raise FunctionError(function, "Sandbox.Closed", "the cloud on this machine was taken down")
+            while self._idle[function]:
+                environment = self._idle[function].pop()
+                if environment.alive:
+                    break
+            else:
+                environment = self._start(function)
+            self._busy[function].add(environment)
+        return environment
+
+    def _give_back(self, function: str, environment: _ExecutionEnvironment) -> None:
+        with self._lock:
+            self._busy[function].discard(environment)
+            if environment.alive and not self._closed:
+                self._idle[function].append(environment)
+
+    def _log_path(self, function: str) -> Path:
+        return self._directory / f"{function}.log"
+
+    def _start(self, name: str) -> _ExecutionEnvironment:
+        function = self._functions[name]
+        code = self._build / name
+        layers = [self._build / layer / "python" for layer in function.layers]
+        temporary = self._directory / "tmp" / name
+        temporary.mkdir(parents=True, exist_ok=True)
+        environment = {
+            "PATH": os.defpath,
+            "LANG": "en_US.UTF-8",
+            "TZ": ":UTC",
+            "TMPDIR": str(temporary),
+            "PYTHONPATH": os.pathsep.join(str(path) for path in (code, *layers, self._runtime)),
+            "PYTHONDONTWRITEBYTECODE": "1",  # the build stays as it was built
+            "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
+            "AWS_LAMBDA_FUNCTION_NAME": f"{STACK_NAME}-{name}",
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
+            "AWS_LAMBDA_FUNCTION_TIMEOUT": str(function.timeout),
+            "AWS_ENDPOINT_URL": self._endpoint_url,
+            "POWERTOOLS_TRACE_DISABLED": "true",  # there is no X-Ray here
+            **CREDENTIALS,
+            **self._environments[name],
+        }
+        port, runtime_port = children.free_port(), children.free_port()
+        process = children.start(
+            [
+                self._binary,
+                "--runtime-interface-emulator-address",
+                f"127.0.0.1:{port}",
+                "--runtime-api-address",
+                f"127.0.0.1:{runtime_port}",
+                children.python(),
+                "-S",  # without this, the interpreter would find the packages of the environment it belongs to
+                "-m",
+                "awslambdaric",
+                function.handler,
+            ],
+            log=self._log_path(name),
+            environment=environment,
+            folder=code,
+        )
+        return _ExecutionEnvironment(name, process, port, function.timeout)
+
+
+class _ExecutionEnvironment:
+    """One emulator process and the function in it."""
+
+    def __init__(self, function: str, process: Popen[bytes], port: int, timeout: int) -> None:
+        self.process = process
+        self._function = function
+        self._port = port
+        self._timeout = timeout
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def close(self) -> None:
+        """End it; the emulator kills the function."""
+        children.stop(self.process)
+
+    def invoke(self, event: Any) -> Any:
+        """Invoke the function; see `Emulator.invoke`."""
+        try:
+            if not children.listens(self.process, self._port):
+                raise requests.ConnectionError
+            # The emulator ends the function in time; this timeout is for the case that it does not.
+            response = requests.post(
+                f"http://127.0.0.1:{self._port}/2015-03-31/functions/function/invocations",
+                data=json.dumps(event).encode(),
+                timeout=(5, self._timeout + 30),
+            )
+        except requests.RequestException:
+            self.close()
+            raise FunctionError(self._function, "Sandbox.Killed", "the function's process was ended") from None
+        try:
+            answer = response.json()
+        except requests.JSONDecodeError:
+            # The emulator says in plain words that the function ran out of time.
+            timed_out = response.text.startswith("Task timed out")
+            raise FunctionError(
+                self._function, "Sandbox.Timedout" if timed_out else "Sandbox.Failure", response.text
+            ) from None
+        # The emulator tells failure from success by nothing but the answer's form.
+        if isinstance(answer, dict) and "errorType" in answer and "errorMessage" in answer:
+            raise FunctionError(
+                self._function, answer["errorType"], answer["errorMessage"], tuple(answer.get("stackTrace") or ())
+            )
+        return answer
+
+
+def _emulator_binary(directory: Path) -> Path:
+    """Return the emulator, as a copy that may be executed where the installed one lacks the right."""
+    machine = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine().lower()]
+    samcli = importlib.util.find_spec("samcli")
+    if samcli is None or samcli.origin is None:
+        raise CloudError("aws-sam-cli is not installed; install the environment with: make setup")
+    installed = Path(samcli.origin).parent / "local" / "rapid" / f"aws-lambda-rie-{machine}"
+    if os.access(installed, os.X_OK):
+        return installed
+    copy = directory / installed.name
+    shutil.copyfile(installed, copy)
+    copy.chmod(0o755)
+    return copy
+
+
+def _runtime(directory: Path) -> Path:
+    """Make a folder with nothing in it but the distributions that AWS puts beside a function, as links."""
+    runtime = directory / "runtime"
+    runtime.mkdir()
+    seen: set[str] = set()
+    wanted = list(_RUNTIME)
+    while wanted:
+        distribution = importlib.metadata.distribution(wanted.pop())
+        if distribution.name in seen:
+            continue
+        seen.add(distribution.name)
+        # Without a marker: what an extra asks for is not needed.
+        wanted += [re.split(r"[^\w.-]", need, maxsplit=1)[0] for need in distribution.requires or () if ";" not in need]
+        for top in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
+            (runtime / top).symlink_to(str(distribution.locate_file(top)))
+    return runtime

@@ -1,0 +1,236 @@
+"""The whole stack on this machine: MESH sandbox, AWS, the functions, and the queue that feeds them.
+
+    with LocalCloud() as cloud:
+        cloud.invoke("ValidateFunction")
+
+It is one process tree, which goes when this process goes, and everything it writes is in the project's folder .local,
+under a name of its own, so that several can be up at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from local.cloud import CREDENTIALS, Aws, CloudError
+from local.emulator import Emulator, check_build
+from local.queue import Poller
+from local.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from local.cloud import Stack
+
+__all__ = ["PROJECT", "LocalCloud"]
+
+#: The project's folder.
+PROJECT = Path(__file__).resolve().parents[2]
+
+#: The mailboxes of the sandbox: whose the stack's secret is, and which plays DPS.
+SENDER = "X26ABC1"
+RECEIVER = "X26ABC3"
+
+
+class LocalCloud:
+    """The stack of template.yaml on this machine, up between ``__enter__`` and ``__exit__``.
+
+    Parameters
+    ----------
+    publish
+        Whether to tell other programs where everything is, in ``.local/environment`` (for the commands) and
+        ``.local/env.json`` (for ``sam local invoke --env-vars``). Only one that is up can do so.
+    project
+        The project's folder.
+
+    Attributes
+    ----------
+    endpoint_url
+        Where AWS is.
+    outputs
+        The template's outputs, with the values of this stack.
+    sandbox
+        The MESH sandbox.
+    emulator
+        What runs the functions.
+    directory
+        Where logs and the like are while it is up.
+    """
+
+    endpoint_url: str
+    outputs: Mapping[str, str]
+    sandbox: Sandbox
+    emulator: Emulator
+    directory: Path
+
+    def __init__(self, *, publish: bool = False, project: Path = PROJECT) -> None:
+        self._publish = publish
+        self._project = project
+        self._aws: Aws
+        self._stack: Stack
+        self._pollers: list[Poller] = []
+        self._undo = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Bring it up.
+
+        Raises
+        ------
+        local.cloud.CloudError
+            The functions are not built, a part did not start, or another one has published itself already.
+        """
+        check_build(self._project)
+        with ExitStack() as undo:
+            self._bring_up(undo)
+            self._undo = undo.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Take it down."""
+        self._undo.close()
+
+    def client(self, service: Any) -> Any:
+        """Return a boto3 client of AWS here, for example ``client("s3")``."""
+        return self._aws.client(service)
+
+    def invoke(self, function: str, event: Any = None) -> Any:
+        """Invoke a function by its logical id and return its answer.
+
+        Raises
+        ------
+        local.emulator.FunctionError
+            The function raised, ran out of time, or its process was ended.
+        """
+        return self.emulator.invoke(function, event)
+
+    def drain(self, timeout: float = 60) -> None:
+        """Wait until every upload was taken in, or has gone to the dead-letter queue.
+
+        Raises
+        ------
+        TimeoutError
+            Some still wait after ``timeout`` seconds; the function's last error is the cause, where there is one.
+        """
+        for poller in self._pollers:
+            poller.drain(timeout)
+
+    def environment(self, function: str) -> dict[str, str]:
+        """Return the environment variables of a function, the SDK's among them."""
+        return {**self._stack.environments[function], "AWS_ENDPOINT_URL": self.endpoint_url, **CREDENTIALS}
+
+    def environment_of_commands(self) -> dict[str, str]:
+        """Return the environment variables with which the project's commands work on this stack."""
+        variables = self.environment("ExportFunction")
+        return {name: value for name, value in variables.items() if not name.startswith("POWERTOOLS_")}
+
+    def logs(self) -> dict[str, str]:
+        """Return what each function has written, by logical id."""
+        return {function: self.emulator.log(function) for function in self._stack.environments}
+
+    def _bring_up(self, undo: ExitStack) -> None:
+        self.directory = _make_directory(self._project / ".local")
+        undo.callback(shutil.rmtree, self.directory, ignore_errors=True)
+
+        # Three slow starts side by side: moto's (four seconds), the translator's and the sandbox's.
+        self._aws = Aws(self.directory)
+        undo.callback(self._aws.close)
+        self._aws.start()
+        with ThreadPoolExecutor() as threads:
+            aws_is_up = threads.submit(self._aws.wait)
+            self.sandbox = undo.enter_context(Sandbox(self.directory / "sandbox"))
+            from local.template import Template
+
+            template = Template.read(self._project / "template.yaml")
+            aws_is_up.result()
+
+        self.endpoint_url = self._aws.endpoint_url
+        self._stack = self._aws.deploy(
+            template,
+            parameters={
+                "MeshBaseUrl": self.sandbox.base_url,
+                "MeshJobs": "enabled",
+                "DpsMailbox": RECEIVER,
+                "DeletionProtection": "false",
+            },
+            secrets={"MeshSecret": json.dumps(self._secret())},
+        )
+        self.outputs = self._stack.outputs
+        self.emulator = Emulator(
+            self._project, self.directory, template.functions(), self._stack.environments, self.endpoint_url
+        )
+        for source in self._stack.event_sources:
+            poller = Poller(self.client("sqs"), source, self.invoke)
+            poller.start()
+            undo.callback(poller.stop)
+            self._pollers.append(poller)
+        undo.callback(self.emulator.close)  # before the pollers stop: they wait for an invocation under way
+        if self._publish:
+            self._write_environment(undo)
+
+    def _secret(self) -> dict[str, str]:
+        """Return what the sandbox's mailbox is opened with, in the form of the stack's secret."""
+        certificates = self.sandbox.certificates
+        return {
+            "mailbox": SENDER,
+            "password": self.sandbox.password,
+            "shared_key": self.sandbox.shared_key,
+            "private_key": certificates.private_key,
+            "private_key_passphrase": certificates.passphrase,
+            "certificate": certificates.certificate,
+            "ca_bundle": certificates.ca_bundle,
+        }
+
+    def _write_environment(self, undo: ExitStack) -> None:
+        environment = self._project / ".local" / "environment"
+        other = _process_of(environment)
+        if other is not None and _is_running(other):
+            raise CloudError(f"the stack is up already, in process {other}")
+        lines = [f"# process {os.getpid()}"]
+        lines += [f"{name}={value}" for name, value in sorted(self.environment_of_commands().items())]
+        environment.write_text("\n".join(lines) + "\n")
+        undo.callback(environment.unlink, missing_ok=True)
+
+        variables = environment.with_name("env.json")
+        variables.write_text(
+            json.dumps({function: self.environment(function) for function in self._stack.environments}, indent=2)
+        )
+        undo.callback(variables.unlink, missing_ok=True)
+
+
+def _make_directory(parent: Path) -> Path:
+    """Make a folder that no other process uses, and remove those of processes that are gone."""
+    parent.mkdir(exist_ok=True)
+    for folder in parent.glob("cloud-*"):
+        process = folder.name.split("-")[1]
+        if process.isdecimal() and not _is_running(int(process)):
+            shutil.rmtree(folder, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"cloud-{os.getpid()}-", dir=parent))
+
+
+def _process_of(environment: Path) -> int | None:
+    """Return the id of the process that wrote an environment file; None where there is no such file."""
+    try:
+        first = environment.read_text().partition("\n")[0]
+    except FileNotFoundError:
+        return None
+    number = first.removeprefix("# process ")
+    return int(number) if number.isdecimal() else None
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

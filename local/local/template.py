@@ -1,0 +1,110 @@
+"""template.yaml as CloudFormation sees it: read, and translated by SAM's own translator.
+
+The template is the only definition of tables, queues, parameters and of each function's environment; whatever runs on
+this machine is made from what is read here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import boto3
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+from samtranslator.yaml_helper import yaml_parse
+
+from local.cloud import REGION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+__all__ = ["Function", "Template"]
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of the template.
+
+    Attributes
+    ----------
+    name
+        Its logical id, which is also its folder's name in the build.
+    timeout
+        Seconds.
+    memory
+        MB.
+    layers
+        The logical ids of its layers, in the order in which they are searched.
+    variables
+        Its environment, with references to other resources in it.
+    """
+
+    name: str
+    handler: str
+    timeout: int
+    memory: int
+    layers: tuple[str, ...]
+    variables: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The translated template: CloudFormation's resource types only."""
+
+    document: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Template:
+        """Read and translate a SAM template.
+
+        Raises
+        ------
+        samtranslator.model.exceptions.InvalidDocumentException
+            The template is not what SAM takes.
+        """
+        document = yaml_parse(path.read_text())
+        for resource in document["Resources"].values():
+            for code in ("CodeUri", "ContentUri"):
+                if code in resource.get("Properties", {}):
+                    # The translator wants an address in S3, as `sam package` leaves it; nobody reads from it.
+                    resource["Properties"][code] = "s3://local/build"
+        # SAM would fetch AWS's managed policies; the template uses none of them.
+        translator = Translator({}, Parser(), None, boto3.Session(region_name=REGION))
+        return cls(translator.translate(document, {}))
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """The template's parameters, by name."""
+        parameters: Mapping[str, Any] = self.document["Parameters"]
+        return parameters
+
+    @property
+    def outputs(self) -> Mapping[str, Any]:
+        """The template's outputs, by name."""
+        outputs: Mapping[str, Any] = self.document["Outputs"]
+        return outputs
+
+    def resources(self, type_: str | None = None) -> Mapping[str, Any]:
+        """Return the resources, or those of one type, by logical id."""
+        resources: Mapping[str, Any] = self.document["Resources"]
+        return {name: r for name, r in resources.items() if type_ is None or r["Type"] == type_}
+
+    def functions(self) -> Mapping[str, Function]:
+        """Return the functions, by logical id."""
+        functions = {}
+        for name, resource in self.resources("AWS::Lambda::Function").items():
+            properties = resource["Properties"]
+            functions[name] = Function(
+                name=name,
+                handler=properties["Handler"],
+                timeout=properties["Timeout"],
+                memory=properties["MemorySize"],
+                # SAM gives a layer a logical id that changes with its content, and its own for a name.
+                layers=tuple(
+                    self.resources()[layer["Ref"]]["Properties"]["LayerName"] for layer in properties["Layers"]
+                ),
+                variables=properties["Environment"]["Variables"],
+            )
+        return functions
