@@ -1,1 +1,48 @@
-"""MESH protocol."""
+"""A client for MESH, the NHS's Message Exchange for Social Care and Health."""
+
+from mesh.auth import Credentials, token
+from mesh.client import CHUNK_SIZE, MeshClient
+from mesh.errors import (
+    ConfigurationError,
+    Corrupted,
+    Expired,
+    MeshError,
+    NotFound,
+    NotUnique,
+    Refused,
+    SendOutcomeUnknown,
+    TlsError,
+    Unauthorised,
+    Unavailable,
+)
+from mesh.messages import Mailbox, Message, MessageType, Part, SentMessage, Tracking, TrackingStatus
+from mesh.tls import CertificateFacts, certificate_facts, check_ca_bundle, ssl_context
+
+__all__ = [
+    "CHUNK_SIZE",
+    "CertificateFacts",
+    "ConfigurationError",
+    "Corrupted",
+    "Credentials",
+    "Expired",
+    "Mailbox",
+    "MeshClient",
+    "MeshError",
+    "Message",
+    "MessageType",
+    "NotFound",
+    "NotUnique",
+    "Part",
+    "Refused",
+    "SendOutcomeUnknown",
+    "SentMessage",
+    "TlsError",
+    "Tracking",
+    "TrackingStatus",
+    "Unauthorised",
+    "Unavailable",
+    "certificate_facts",
+    "check_ca_bundle",
+    "ssl_context",
+    "token",
+]

@@ -1,0 +1,113 @@
+"""What can go wrong with MESH, as a tree.
+
+::
+
+    MeshError
+     ├─ ConfigurationError      nothing was sent: the settings cannot work
+     │   └─ TlsError            key, passphrase, certificate or CA bundle
+     ├─ Refused                 MESH said no (4xx), with its code and description
+     ├─ Unauthorised            403: MESH does not let this mailbox in
+     ├─ NotFound                404: there is no such message, for this mailbox
+     ├─ Expired                 410: the message is no longer kept
+     ├─ NotUnique               300: several messages bear this local id
+     ├─ Unavailable             no answer, or 429 or 5xx, however often it was tried; nothing was changed
+     ├─ Corrupted               a body arrived incomplete or does not match its checksum
+     └─ SendOutcomeUnknown      a message may or may not have been sent: ask by local id
+
+No exception text holds a token, a password, a key or a header.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigurationError",
+    "Corrupted",
+    "Expired",
+    "MeshError",
+    "NotFound",
+    "NotUnique",
+    "Refused",
+    "SendOutcomeUnknown",
+    "TlsError",
+    "Unauthorised",
+    "Unavailable",
+]
+
+
+class MeshError(Exception):
+    """Anything that went wrong between this client and MESH."""
+
+
+class ConfigurationError(MeshError):
+    """The settings cannot work; the message says what to do. Nothing was sent."""
+
+
+class TlsError(ConfigurationError):
+    """Private key, passphrase, certificate or CA bundle cannot be used."""
+
+
+class Refused(MeshError):
+    """MESH refused the request.
+
+    Attributes
+    ----------
+    status
+        HTTP status: 417 mostly; 423 where a message is complete already.
+    code, description, event
+        MESH's own, such as ``12``, ``Unregistered to address``, ``SEND``; empty where it gave none.
+    message_id
+        The message it is about, where MESH named one.
+    """
+
+    def __init__(
+        self, status: int, *, code: str = "", description: str = "", event: str = "", message_id: str = ""
+    ) -> None:
+        said = " ".join(part for part in (code, description) if part)
+        super().__init__(f"MESH refused the request with {status}{f': {said}' if said else ''}")
+        self.status = status
+        self.code = code
+        self.description = description
+        self.event = event
+        self.message_id = message_id
+
+
+class Unauthorised(MeshError):
+    """MESH does not let this mailbox in; the message says whether clock or credentials look wrong."""
+
+
+class NotFound(MeshError):
+    """There is no such message for this mailbox."""
+
+
+class Expired(MeshError):
+    """The message was there once and is no longer kept."""
+
+
+class NotUnique(MeshError):
+    """Several messages bear this local id, so that MESH cannot say which is meant."""
+
+    def __init__(self, local_id: str) -> None:
+        super().__init__(f"MESH knows several messages by the local id {local_id}")
+        self.local_id = local_id
+
+
+class Unavailable(MeshError):
+    """MESH could not be reached or could not answer, however often it was tried."""
+
+
+class Corrupted(MeshError):
+    """A message's body arrived incomplete, cannot be decompressed, or does not match its checksum."""
+
+
+class SendOutcomeUnknown(MeshError):
+    """A message was on its way and no clear answer came: it may have been sent, or not.
+
+    Attributes
+    ----------
+    local_id
+        What to ask MESH by, with `MeshClient.track_by_local_id`, before sending again.
+    """
+
+    def __init__(self, message: str, *, local_id: str | None) -> None:
+        super().__init__(message)
+        self.local_id = local_id

@@ -1,0 +1,266 @@
+"""HTTP to MESH: every try with a token of its own, retries as the protocol allows, answers turned into errors.
+
+What may be tried again (design, "MESH client rules"): GET, PUT, the handshake and parts 2 onwards, on connection
+errors, 429 and 502 to 504. The first POST of a message only where the connection was never made.
+"""
+
+from __future__ import annotations
+
+import random
+import ssl
+import time
+import warnings
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+
+from mesh.errors import Expired, MeshError, NotFound, NotUnique, Refused, Unauthorised, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from mesh.auth import MeshAuth
+    from mesh.messages import Part
+
+__all__ = ["NotSent", "Transport"]
+
+_AGAIN = frozenset({429, 502, 503, 504})
+_TRIES = 5
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 20.0
+#: MESH refuses tokens that are more than two hours off.
+_CLOCK_MAY_BE_OFF = 2 * 3600
+
+
+class NotSent(Unavailable):
+    """The connection was never made, or MESH said at once that it takes nothing now: nothing was sent."""
+
+
+class Transport:
+    """Sends signed requests over one pool of connections."""
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        auth: MeshAuth,
+        *,
+        timeout: tuple[float, float],
+        deadline: float,
+        clock: Callable[[], datetime],
+        sleep: Callable[[float], None],
+    ) -> None:
+        self._session = requests.Session()
+        # Neither a netrc file nor the environment may put in its own credentials, CAs or proxies.
+        self._session.trust_env = False
+        self._session.auth = auth
+        self._session.headers["Accept"] = "application/vnd.mesh.v2+json"
+        self._session.headers["Accept-Encoding"] = "identity"
+        self._session.mount("https://", _Adapter(context))
+        self._timeout = timeout
+        self._deadline = deadline
+        self._clock = clock
+        self._sleep = sleep
+
+    def close(self) -> None:
+        """Close the pool."""
+        self._session.close()
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | None = None,
+        part: Part | None = None,
+        once: bool = False,
+        stream: bool = False,
+    ) -> requests.Response:
+        """Send a request until it is answered, and return a good answer.
+
+        Parameters
+        ----------
+        part
+            The body, opened anew for each try.
+        once
+            Never send it a second time once it may have arrived.
+
+        Raises
+        ------
+        NotSent
+            The connection was never made.
+        Unavailable
+            No clear answer came.
+        MeshError
+            Whatever else MESH answered, see `mesh.errors`.
+        """
+        started = time.monotonic()
+        if once:
+            # On a connection that has idled, a reset could mean that MESH had closed it or that it took the message.
+            self._session.close()
+        for attempt in range(1, _TRIES + 1):
+            wait: float | None = None
+            try:
+                response = self._try(method, url, headers or {}, params, part, stream=stream)
+            except requests.RequestException as error:
+                failure = _failure(error)
+                if once and not isinstance(failure, NotSent):
+                    raise failure from None
+            else:
+                if response.ok and response.status_code < 300:
+                    return response
+                failure, wait = self._refusal(response)
+                if response.status_code not in _AGAIN or (once and response.status_code != 429):
+                    raise failure
+            pause = self._pause(attempt, wait)
+            if attempt == _TRIES or time.monotonic() - started + pause > self._deadline:
+                raise failure
+            self._sleep(pause)
+        raise AssertionError("unreachable")
+
+    def _try(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        params: Mapping[str, str] | None,
+        part: Part | None,
+        *,
+        stream: bool,
+    ) -> requests.Response:
+        options: dict[str, Any] = {
+            "params": params,
+            "timeout": self._timeout,
+            "allow_redirects": False,
+            "stream": stream,
+        }
+        if part is None:
+            return self._session.request(method, url, headers=headers, **options)
+        headers = {**headers, "Content-Length": str(part.size)}
+        if part.content_encoding:
+            headers["Content-Encoding"] = part.content_encoding
+        with part.open() as body:
+            return self._session.request(method, url, headers=headers, data=_Sized(body, part.size), **options)
+
+    def _refusal(self, response: requests.Response) -> tuple[MeshError, float | None]:
+        """Turn an answer that is no success into the error it stands for, and how long MESH asks to wait."""
+        with response:
+            status = response.status_code
+            said = _said(response)
+            if status == 300:
+                return NotUnique(""), None
+            if status == 403:
+                return Unauthorised(self._why_unauthorised(response, said)), None
+            if status == 404:
+                return NotFound(f"MESH does not have it (404{_text(said)})"), None
+            if status == 410:
+                return Expired("MESH no longer keeps it (410)"), None
+            if status == 429:
+                return NotSent("MESH takes nothing more for now (429)"), self._retry_after(response)
+            if status >= 500:
+                return Unavailable(f"MESH answered {status}"), self._retry_after(response)
+            return Refused(status, **said), None
+
+    def _why_unauthorised(self, response: requests.Response, said: dict[str, str]) -> str:
+        off = 0.0
+        if date := response.headers.get("Date"):
+            off = (self._clock() - parsedate_to_datetime(date)).total_seconds()
+        cause = "a wrong mailbox id, password or shared key"
+        if abs(off) > _CLOCK_MAY_BE_OFF * 0.9:
+            cause = f"the clock: this one is {abs(off) / 3600:.1f} hours {'ahead' if off > 0 else 'behind'} of MESH's"
+        return f"MESH does not let the mailbox in (403{_text(said)}); it looks like {cause}"
+
+    def _retry_after(self, response: requests.Response) -> float | None:
+        value = response.headers.get("Retry-After", "").strip()
+        if value.isdecimal():
+            return float(value)
+        try:
+            return max(0.0, (parsedate_to_datetime(value) - self._clock()).total_seconds())
+        except ValueError:
+            return None
+
+    def _pause(self, attempt: int, asked: float | None) -> float:
+        if asked is not None:
+            return asked
+        longest = min(_FIRST_PAUSE * 2 ** (attempt - 1), _LONGEST_PAUSE)
+        return random.uniform(longest / 2, longest)  # noqa: S311 - jitter, not a secret
+
+
+class _Adapter(HTTPAdapter):
+    """Uses our TLS context and nothing beside it."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        super().__init__(max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, ssl_context=self._context, **options)
+
+    def cert_verify(self, *_: Any) -> None:
+        """Add no certificates: requests would put the public CAs beside the NHS's."""
+
+    def send(self, *args: Any, **options: Any) -> requests.Response:
+        if self._context.verify_mode is not ssl.CERT_NONE:
+            return super().send(*args, **options)
+        with warnings.catch_warnings():
+            # Switching it off was asked for by name; no need to say so at each request.
+            warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
+            return super().send(*args, **options)
+
+
+class _Sized:
+    """A body whose length requests can tell, so that it goes out with a Content-Length, in blocks."""
+
+    def __init__(self, body: BinaryIO, size: int) -> None:
+        self._body = body
+        self._left = size
+
+    def __len__(self) -> int:
+        return self._left
+
+    def read(self, size: int = -1) -> bytes:
+        wanted = self._left if size < 0 else min(size, self._left)
+        block = self._body.read(wanted)
+        self._left -= len(block)
+        return block
+
+
+def _failure(error: requests.RequestException) -> MeshError:
+    """Tell a connection that was never made from one that broke."""
+    reason: Any = error.args[0] if error.args else None
+    reason = getattr(reason, "reason", reason)
+    if isinstance(reason, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)):
+        return NotSent("MESH cannot be reached: no connection was made")
+    if isinstance(reason, urllib3.exceptions.SSLError) and isinstance(reason.args[0], ssl.SSLCertVerificationError):
+        return NotSent("MESH's certificate does not belong to the CA bundle, or to this host")
+    if isinstance(error, requests.Timeout):
+        return Unavailable("MESH did not answer in time")
+    if isinstance(error, requests.exceptions.SSLError):
+        return Unavailable("the TLS connection to MESH failed; is the client certificate this environment's?")
+    return Unavailable("the connection to MESH broke")
+
+
+def _said(response: requests.Response) -> dict[str, str]:
+    """Read MESH's own words from the body of an error, whichever version it is in; XML and rubbish say nothing."""
+    try:
+        body = response.json()
+    except (ValueError, requests.RequestException):
+        return {}
+    if not isinstance(body, dict):
+        return {}
+    detail = body.get("detail")
+    first = detail[0] if isinstance(detail, list) and detail and isinstance(detail[0], dict) else {}
+    found = {
+        "code": first.get("code") or body.get("errorCode"),
+        "description": first.get("msg") or body.get("errorDescription"),
+        "event": first.get("event") or body.get("errorEvent"),
+        "message_id": body.get("message_id") or body.get("messageID"),
+    }
+    return {name: str(value) for name, value in found.items() if value}
+
+
+def _text(said: Mapping[str, str]) -> str:
+    return "".join(f" {said[name]}" for name in ("code", "description") if name in said)

@@ -1,0 +1,97 @@
+"""The nightly story, with the functions as SAM built them, told once and looked at from several sides."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from local.sample import sample_upload
+from local.stack import LocalCloud
+from mesh_cli.demo import Demo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MESH = Path(sys.executable).parent / "mesh"
+pytestmark = pytest.mark.xdist_group("story")
+
+
+@pytest.fixture(scope="module")
+def told() -> Iterator[tuple[Demo, dict[str, str]]]:
+    """Tell the story once; give the telling and every function's log."""
+    before = dict(os.environ)
+    with LocalCloud() as cloud:
+        os.environ |= cloud.environment_of_commands()
+        demo = Demo(cloud, as_json=True)
+        demo.tell()
+        logs = cloud.logs()
+    os.environ.clear()
+    os.environ |= before
+    yield demo, logs
+
+
+def step(demo: Demo, title: str) -> Any:
+    return next(step["result"] for step in demo.steps if step["step"].startswith(title))
+
+
+def test_every_step_of_the_story_holds(told: tuple[Demo, dict[str, str]]) -> None:
+    demo, _ = told
+    assert [step["step"] for step in demo.steps if not step["held"]] == []
+
+
+def test_the_mailbox_is_validated(told: tuple[Demo, dict[str, str]]) -> None:
+    demo, _ = told
+    answer = step(demo, "Validate")
+    assert (answer["status"], answer["mailbox"]) == ("ok", "X26ABC1")
+    assert answer["certificate_days_left"] > 0
+
+
+def test_every_programme_got_its_own_file(told: tuple[Demo, dict[str, str]]) -> None:
+    demo, _ = told
+    answer = step(demo, "Night falls")
+    assert {e["programme"] for e in answer["exports"]} == {"flu", "hpv", "menacwy", "mmr", "mmrv", "td_ipv"}
+    assert answer["nothing_to_send"] == []
+
+
+def test_each_sent_export_is_logged_as_the_guide_shows_it(told: tuple[Demo, dict[str, str]]) -> None:
+    demo, logs = told
+    for export in step(demo, "Night falls")["exports"]:
+        line = (
+            f"DPS export ({export['export_id']}) for programme ({export['programme']}) sent: "
+            f'202 - {{"message_id":"{export["message_id"]}"}}'
+        )
+        assert json.dumps(line) in logs["ExportFunction"]
+    assert "No vaccination records to export for programme flu" in logs["ExportFunction"]
+
+
+def test_no_personal_value_is_in_any_functions_log(told: tuple[Demo, dict[str, str]]) -> None:
+    _, logs = told
+    assert set(logs) == {"ValidateFunction", "IngestFunction", "ExportFunction", "TrackFunction"}
+    assert all("function_request_id" in text for text in logs.values())
+    everything = "\n".join(logs.values()).casefold()
+    personal = sample_upload(datetime.now(ZoneInfo("Europe/London")).date()).personal_values
+    assert len(personal) > 500
+    assert [value for value in personal if value.casefold() in everything] == []
+
+
+def test_no_secret_is_in_any_functions_log(told: tuple[Demo, dict[str, str]]) -> None:
+    _, logs = told
+    everything = "\n".join(logs.values())
+    for secret in ("TestKey", "NHSMESH ", "PRIVATE KEY", "BEGIN CERTIFICATE"):
+        assert secret not in everything
+
+
+def test_the_demo_as_a_command_prints_one_json_document_and_nothing_else_on_stdout() -> None:
+    done = subprocess.run([MESH, "demo", "--json"], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["held"] is True
+    assert all("result" in step for step in document["steps"])
