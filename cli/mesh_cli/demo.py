@@ -166,7 +166,7 @@ class Demo:
         found = []
         for message_id in messages:
             with receiver.download(message_id) as message:
-                found += [[message.filename, row["ACTION_FLAG"], row["UNIQUE_ID"]] for row in _rows(message.read())]
+                found += [[message.filename or "", row["ACTION_FLAG"], row["UNIQUE_ID"]] for row in _rows(message.read())]
         self._result(found, held=sorted(row[1] for row in found) == ["delete", "update"])
         if not self.as_json:
             data.print(table("Corrections", ["file", "action", "record"], found))

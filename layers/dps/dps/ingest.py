@@ -23,6 +23,7 @@ from collections import Counter
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import batched
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -169,9 +170,8 @@ class Ingest:
             lines = self.archive.batch_lines(programme, batch_id)
             for chunk in batched((_entry(line, batch_id) for line in lines), _ROWS_AT_ONCE):
                 self.register.put(chunk)
-            number = self.ledger.attach(
-                programme, batch_id, rows, lambda n, p=programme: self.register.attaching(batch_id, p, n)
-            )
+            attaching = partial(self.register.attaching, batch_id, programme)
+            number = self.ledger.attach(programme, batch_id, rows, attaching)
             if number:
                 attached[programme] = number
                 logger.info(
@@ -305,14 +305,14 @@ class _Reading:
             if entry and entry.digest == digest:
                 self.unchanged += 1
                 return
-            line_of_batch = batch_line(
+            line = batch_line(
                 row.record,
                 action="update" if entry else "new",
                 line=row.line,
                 recorded_on=self.uploaded_at.astimezone(_LONDON).date(),
                 digest=digest,
             )
-            self._add(row.record.programme, line_of_batch, known)
+            self._add(row.record.programme, line, known)
 
     def _withdraw(self, row: Row, entry: Entry, known: dict[str, Entry]) -> None:
         try:

@@ -577,7 +577,7 @@ class Ledger:
             raise LedgerConflict("the export was changed by somebody else") from None
         return DPSExport.from_item(answer["Attributes"])
 
-    def _transact(self, *items: Item) -> list[str]:
+    def _transact(self, *items: Any) -> list[str]:
         """Write all or nothing; return the reasons, one an item, where it was nothing."""
         try:
             self._dynamodb.transact_write_items(TransactItems=items)

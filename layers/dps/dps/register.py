@@ -196,7 +196,7 @@ class Register:
             ]
         )
 
-    def _unfinished(self, verb: str, batch_id: str) -> Item:
+    def _unfinished(self, verb: str, batch_id: str) -> Any:
         return {
             "Update": {
                 "TableName": self._table,
