@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +27,7 @@ from dps.observability import count, logger
 from dps.programmes import PROGRAMMES
 from dps.settings import FilenameStyle
 from mesh import (
+    ConfigurationError,
     MeshError,
     NotFound,
     NotUnique,
@@ -34,6 +36,7 @@ from mesh import (
     SendOutcomeUnknown,
     TrackingStatus,
     Unauthorised,
+    Unavailable,
 )
 
 if TYPE_CHECKING:
@@ -48,8 +51,14 @@ if TYPE_CHECKING:
 __all__ = ["Export", "ExportRequest", "InvalidEvent", "RenderMismatch", "file_names"]
 
 _LONDON = ZoneInfo("Europe/London")
+#: MESH's answer to a part of a message that is complete already.
+_LOCKED = 423
+#: MESH's answer to a part of a message that is complete already: the answer to the last part was lost.
+_LOCKED = 423
 #: A part is begun only while at least this much of the function's time is left: enough to send 80 MB and say so.
 SECONDS_FOR_A_PART = 60.0
+#: What stands in the ledger for errors that leave an export pending.
+_CODES: dict[type[MeshError], str] = {Unauthorised: "unauthorised", ConfigurationError: "configuration"}
 #: How long after the function's own end its lease runs out.
 LEASE_MARGIN = timedelta(seconds=60)
 
@@ -220,20 +229,31 @@ class Export:
             # The lease is kept: MESH gets its time to finish, and the next run but then asks by local id.
             logger.warning("outcome of the send unknown; the next run asks MESH", extra=extra)
             return self.ledger.note(self._reread(export), {"code": "outcome-unknown", "description": str(unknown)})
-        except (MeshError, LeaseLost) as error:
-            if isinstance(error, LeaseLost):
-                raise
-            code = "unauthorised" if isinstance(error, Unauthorised) else "unavailable"
+        except MeshError as error:
+            code = _CODES.get(type(error), "unavailable")
             logger.exception("export stays pending", extra=extra | {"code": code})
             count("ExportsDelayed", programme=export.programme)
             return self.ledger.release(self._reread(export), error={"code": code, "description": str(error)})
+        except LeaseLost:
+            raise
         except BaseException:
-            # Not MESH's doing. The next run may go on at once, unless a part is just on its way.
-            self.ledger.release(self._reread(export))
+            # Not MESH's doing; where a part was on its way, the next run asks MESH before it sends anything.
+            with suppress(LedgerConflict):
+                self.ledger.release(self._reread(export))
             raise
 
     def _reread(self, export: DPSExport) -> DPSExport:
-        return self.ledger.get(export.programme, export.number)
+        """Read a leased export again, with what this run has written since.
+
+        Raises
+        ------
+        LeaseLost
+            Another run has it by now.
+        """
+        current = self.ledger.get(export.programme, export.number)
+        if current.lease is None or current.lease.holder != self.holder:
+            raise LeaseLost(export.export_id)
+        return current
 
     def _transfer(self, export: DPSExport, client: MeshClient) -> DPSExport:
         """Send what MESH has not got yet of a leased export."""
@@ -243,12 +263,6 @@ class Export:
                 return self._accepted(export, export.message_id)
         manifest = self._rendered(export)
         parts = len(manifest.parts)
-        if not export.message_id:
-            export = self.ledger.begin_sending(export, parts)
-            message_id = self._first_part(export, manifest, client)
-            if parts == 1:
-                return self._accepted(export, message_id)
-            export = self.ledger.sent(export, message_id, 1)
         while export.parts_sent < parts:
             if self.seconds_left() < SECONDS_FOR_A_PART:
                 logger.info(
@@ -257,17 +271,15 @@ class Export:
                 )
                 return self.ledger.release(export)
             number = export.parts_sent + 1
-            self._holds(export)
-            try:
-                client.send_chunk(export.message_id, number, parts, self._part(export, manifest, number))
-            except Refused as refused:
-                if refused.status != 423:
-                    raise
-                break
-            if number < parts:
-                export = self.ledger.sent(export, export.message_id, number)
+            if number == 1:
+                export = self.ledger.begin_sending(export, parts)
+                message_id = self._first_part(export, manifest, client)
             else:
-                break
+                message_id = export.message_id
+                self._further_part(export, manifest, number, client)
+            if number == parts:
+                return self._accepted(export, message_id)
+            export = self.ledger.sent(export, message_id, number)
         return self._accepted(export, export.message_id)
 
     def _find_out(self, export: DPSExport, client: MeshClient) -> tuple[DPSExport, bool]:
@@ -277,6 +289,9 @@ class Export:
         except NotFound:
             logger.info("MESH does not have the export", extra={"export_id": export.export_id})
             return export, False
+        except Refused as refused:
+            # It is the question that was refused: that tells nothing about the export.
+            raise Unavailable(f"MESH would not say whether it has {export.local_id}: {refused}") from None
         logger.info(
             "MESH has the export already",
             extra={"export_id": export.export_id, "message_id": tracking.message_id},
@@ -296,6 +311,18 @@ class Export:
             local_id=export.local_id,
             content_type="text/csv",
         )
+
+    def _further_part(self, export: DPSExport, manifest: Manifest, number: int, client: MeshClient) -> None:
+        self._holds(export)
+        part = self._part(export, manifest, number)
+        try:
+            client.send_chunk(export.message_id, number, len(manifest.parts), part)
+        except Refused as refused:
+            if refused.status != _LOCKED or number != len(manifest.parts):
+                raise
+        except NotFound:
+            # MESH has dropped the unfinished message; nothing of it was delivered.
+            raise Refused(404, description="MESH no longer knows the message") from None
 
     def _part(self, export: DPSExport, manifest: Manifest, number: int) -> Part:
         return Part(

@@ -239,13 +239,12 @@ def test_a_run_out_of_time_stops_between_parts_and_the_next_goes_on_there(
 ) -> None:
     small_parts(monkeypatch, 2_000)
     world.upload(some(numbers=range(200)))
-    world.seconds_left = 1
-    answer = world.export()
+    left = iter([900.0, 900.0, 1.0])
+    answer = world.export_use_case(seconds_left=lambda: next(left)).run(ExportRequest())
     assert answer["exports"][0]["status"] == "pending"
     export = world.ledger.get("hpv", 1)
     assert (export.parts_sent, export.lease) == (1, None)
     assert world.inbox() == []
-    world.seconds_left = 900
     assert world.export(resume_only=True)["exports"][0]["status"] == "accepted"
     [(_, rows)] = world.inbox()
     assert [r["UNIQUE_ID"] for r in rows] == [uuid_of(n) for n in range(200)]
