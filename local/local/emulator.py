@@ -208,10 +208,10 @@ class Emulator:
             "AWS_LAMBDA_FUNCTION_NAME": f"{STACK_NAME}-{name}",
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
             "AWS_LAMBDA_FUNCTION_TIMEOUT": str(function.timeout),
-            "AWS_ENDPOINT_URL": self._endpoint_url,
             "POWERTOOLS_TRACE_DISABLED": "true",  # there is no X-Ray here
-            **CREDENTIALS,
             **self._environments[name],
+            **CREDENTIALS,
+            "AWS_ENDPOINT_URL": self._endpoint_url,
         }
         port, runtime_port = children.free_port(), children.free_port()
         process = children.start(

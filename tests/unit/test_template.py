@@ -1,0 +1,468 @@
+"""What the stack promises about security, durability and order, read from the translated template."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from typing import Any
+
+import pytest
+
+from local.stack import PROJECT
+from local.template import Template
+
+TEMPLATE = Template.read(PROJECT / "template.yaml")
+SAMCONFIG = tomllib.loads((PROJECT / "samconfig.toml").read_text())
+
+#: Statements of roles that may name the resource "*", and why.
+ANY_RESOURCE = {
+    "Trace": "X-Ray has no resources to name for what is sent to it",
+}
+
+#: What holds data, and where each type says which key encrypts it.
+KEYS = {
+    "AWS::DynamoDB::Table": lambda p: p["SSESpecification"]["KMSMasterKeyId"],
+    "AWS::Logs::LogGroup": lambda p: p["KmsKeyId"],
+    "AWS::S3::Bucket": lambda p: p["BucketEncryption"]["ServerSideEncryptionConfiguration"][0][
+        "ServerSideEncryptionByDefault"
+    ]["KMSMasterKeyID"],
+    "AWS::SQS::Queue": lambda p: p["KmsMasterKeyId"],
+    "AWS::SecretsManager::Secret": lambda p: p["KmsKeyId"],
+}
+
+
+def resources(type_: str) -> list[Any]:
+    found = TEMPLATE.resources(type_)
+    assert found, f"the template has no {type_}"
+    return [pytest.param(name, resource, id=name) for name, resource in found.items()]
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def statements(document: Any) -> list[Any]:
+    return as_list(document["Statement"])
+
+
+def properties(name: str) -> Any:
+    return TEMPLATE.resources()[name]["Properties"]
+
+
+# --- Roles -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "role"), resources("AWS::IAM::Role"))
+def test_a_role_names_each_action_and_each_resource(name: str, role: Any) -> None:
+    assert "ManagedPolicyArns" not in role["Properties"], "AWS's managed policies allow more than the function does"
+    for policy in role["Properties"]["Policies"]:
+        for statement in statements(policy["PolicyDocument"]):
+            assert statement["Effect"] == "Allow"
+            assert "NotAction" not in statement
+            assert "NotResource" not in statement
+            assert not [action for action in as_list(statement["Action"]) if "*" in action], statement["Sid"]
+            if "*" in as_list(statement["Resource"]):
+                assert statement["Sid"] in ANY_RESOURCE
+
+
+def test_each_function_has_a_role_of_its_own() -> None:
+    roles = [f["Properties"]["Role"]["Fn::GetAtt"][0] for f in TEMPLATE.resources("AWS::Lambda::Function").values()]
+    assert len(set(roles)) == len(roles)
+
+
+@pytest.mark.parametrize("role", ["ValidateRole", "ExportRole", "TrackRole", "IngestRole"])
+def test_a_functions_role_can_be_taken_by_lambda_only(role: str) -> None:
+    (statement,) = statements(properties(role)["AssumeRolePolicyDocument"])
+    assert statement["Principal"] == {"Service": "lambda.amazonaws.com"}
+
+
+def test_only_the_jobs_that_speak_to_mesh_may_read_its_secret() -> None:
+    readers = {
+        name
+        for name, role in TEMPLATE.resources("AWS::IAM::Role").items()
+        for policy in role["Properties"]["Policies"]
+        for statement in statements(policy["PolicyDocument"])
+        if "secretsmanager:GetSecretValue" in as_list(statement["Action"])
+    }
+    assert readers == {"ValidateRole", "ExportRole", "TrackRole"}
+
+
+def test_nothing_may_delete_data() -> None:
+    for name, role in TEMPLATE.resources("AWS::IAM::Role").items():
+        for policy in role["Properties"]["Policies"]:
+            for statement in statements(policy["PolicyDocument"]):
+                deleting = [a for a in as_list(statement["Action"]) if a.partition(":")[2].startswith("Delete")]
+                assert deleting in ([], ["sqs:DeleteMessage"]), name
+
+
+# --- Encryption, transport, access -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("type_", KEYS)
+def test_all_data_is_encrypted_with_the_stacks_own_key(type_: str) -> None:
+    for name, resource in TEMPLATE.resources(type_).items():
+        assert KEYS[type_](resource["Properties"]) in ({"Ref": "Key"}, {"Fn::GetAtt": ["Key", "Arn"]}), name
+
+
+def test_the_key_is_rotated() -> None:
+    assert properties("Key")["EnableKeyRotation"] is True
+
+
+def test_services_may_use_the_key_for_this_stack_only() -> None:
+    for statement in statements(properties("Key")["KeyPolicy"]):
+        if "Service" in statement["Principal"]:
+            assert statement["Condition"], statement["Sid"]
+            assert "kms:*" not in as_list(statement["Action"])
+
+
+def tls_only(document: Any) -> set[str]:
+    """Return what a policy forbids everybody to do without TLS, as JSON of the resources."""
+    return {
+        json.dumps(resource)
+        for statement in statements(document)
+        if statement["Effect"] == "Deny"
+        and statement["Principal"] == "*"
+        and statement["Action"] in {"s3:*", "sqs:*"}
+        and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        for resource in as_list(statement["Resource"])
+    }
+
+
+@pytest.mark.parametrize(("name", "bucket"), resources("AWS::S3::Bucket"))
+def test_a_bucket_is_spoken_to_over_tls_only(name: str, bucket: Any) -> None:
+    (policy,) = [
+        p["Properties"]["PolicyDocument"]
+        for p in TEMPLATE.resources("AWS::S3::BucketPolicy").values()
+        if p["Properties"]["Bucket"] == {"Ref": name}
+    ]
+    whole = json.dumps({"Fn::GetAtt": [name, "Arn"]})
+    objects = json.dumps({"Fn::Sub": f"${{{name}.Arn}}/*"})
+    assert tls_only(policy) == {whole, objects}
+
+
+@pytest.mark.parametrize(("name", "queue"), resources("AWS::SQS::Queue"))
+def test_a_queue_is_spoken_to_over_tls_only(name: str, queue: Any) -> None:
+    (policy,) = [
+        p["Properties"]["PolicyDocument"]
+        for p in TEMPLATE.resources("AWS::SQS::QueuePolicy").values()
+        if {"Ref": name} in p["Properties"]["Queues"]
+    ]
+    assert tls_only(policy) == {json.dumps({"Fn::GetAtt": [name, "Arn"]})}
+
+
+@pytest.mark.parametrize(("name", "bucket"), resources("AWS::S3::Bucket"))
+def test_a_bucket_can_not_be_made_public(name: str, bucket: Any) -> None:
+    assert bucket["Properties"]["PublicAccessBlockConfiguration"] == {
+        "BlockPublicAcls": True,
+        "BlockPublicPolicy": True,
+        "IgnorePublicAcls": True,
+        "RestrictPublicBuckets": True,
+    }
+    assert bucket["Properties"]["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
+
+
+def test_no_policy_of_a_resource_allows_everybody() -> None:
+    for type_ in ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy"):
+        for name, policy in TEMPLATE.resources(type_).items():
+            for statement in statements(policy["Properties"]["PolicyDocument"]):
+                assert statement["Effect"] == "Deny" or "*" not in json.dumps(statement["Principal"]), name
+
+
+def test_no_function_has_a_url_or_permission_for_the_outside() -> None:
+    assert not TEMPLATE.resources("AWS::Lambda::Url")
+    assert not TEMPLATE.resources("AWS::Lambda::Permission")
+
+
+def test_the_deployed_secret_is_an_empty_form() -> None:
+    form = json.loads(properties("MeshSecret")["SecretString"])
+    assert set(form) == {
+        "mailbox",
+        "password",
+        "shared_key",
+        "private_key",
+        "private_key_passphrase",
+        "certificate",
+        "ca_bundle",
+    }
+    assert set(form.values()) == {""}
+
+
+def test_no_secret_is_in_an_environment_or_a_parameter() -> None:
+    for function in TEMPLATE.functions().values():
+        variables = json.dumps(function.variables)
+        assert "resolve:" not in variables, "a dynamic reference would put the secret itself there"
+        assert not [name for name in function.variables if re.search("PASSWORD|PASSPHRASE|PRIVATE|SHARED_KEY", name)]
+    assert not [name for name in TEMPLATE.parameters if re.search("(?i)password|passphrase|shared|secret", name)]
+
+
+# --- Logs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "group"), resources("AWS::Logs::LogGroup"))
+def test_a_log_is_kept_for_a_stated_time(name: str, group: Any) -> None:
+    assert group["Properties"]["RetentionInDays"] == {"Ref": "LogRetentionDays"}
+
+
+@pytest.mark.parametrize(("name", "function"), resources("AWS::Lambda::Function"))
+def test_a_function_writes_to_the_log_that_its_role_allows(name: str, function: Any) -> None:
+    group = function["Properties"]["LoggingConfig"]["LogGroup"]["Ref"]
+    role = properties(function["Properties"]["Role"]["Fn::GetAtt"][0])
+    (statement,) = [s for s in statements(role["Policies"][0]["PolicyDocument"]) if s["Sid"] == "WriteOwnLog"]
+    assert statement["Resource"] == {"Fn::GetAtt": [group, "Arn"]}
+
+
+# --- Nothing lost ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "table"), resources("AWS::DynamoDB::Table"))
+def test_a_table_can_be_put_back_to_any_minute_and_is_not_deleted_by_mistake(name: str, table: Any) -> None:
+    assert table["Properties"]["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert table["Properties"]["DeletionProtectionEnabled"] == {"Ref": "DeletionProtection"}
+    assert TEMPLATE.parameters["DeletionProtection"]["Default"] == "true"
+    assert table["Properties"]["BillingMode"] == "PAY_PER_REQUEST"
+
+
+@pytest.mark.parametrize(
+    "type_",
+    [
+        "AWS::DynamoDB::Table",
+        "AWS::KMS::Key",
+        "AWS::S3::Bucket",
+        "AWS::SQS::Queue",
+        "AWS::SecretsManager::Secret",
+    ],
+)
+def test_data_outlives_the_stack(type_: str) -> None:
+    for name, resource in TEMPLATE.resources(type_).items():
+        assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain"), name
+
+
+def test_an_overwritten_object_can_be_had_back() -> None:
+    assert properties("Bucket")["VersioningConfiguration"] == {"Status": "Enabled"}
+
+
+def test_what_was_sent_is_never_deleted() -> None:
+    for rule in properties("Bucket")["LifecycleConfiguration"]["Rules"]:
+        if not rule.get("Prefix", "").startswith(("incoming/", "receipts/", "rejected/")):
+            assert "ExpirationInDays" not in rule, rule["Id"]
+
+
+# --- The way of an upload --------------------------------------------------------------------------------------------
+
+
+def test_an_upload_and_nothing_else_reaches_the_queue() -> None:
+    rule = properties("UploadsRule")
+    assert rule["EventPattern"] == {
+        "source": ["aws.s3"],
+        "detail-type": ["Object Created"],
+        "detail": {"bucket": {"name": [{"Ref": "Bucket"}]}, "object": {"key": [{"prefix": "incoming/"}]}},
+    }
+    notifications = properties("Bucket")["NotificationConfiguration"]
+    assert notifications == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
+    assert [target["Arn"] for target in rule["Targets"]] == [{"Fn::GetAtt": ["UploadsQueue", "Arn"]}]
+
+
+def test_only_the_rule_may_put_uploads_into_the_queue() -> None:
+    (statement,) = [s for s in statements(properties("UploadsQueuePolicy")["PolicyDocument"]) if s["Effect"] == "Allow"]
+    assert statement["Principal"] == {"Service": "events.amazonaws.com"}
+    assert statement["Action"] == "sqs:SendMessage"
+    assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["UploadsRule", "Arn"]}}}
+
+
+def test_uploads_are_taken_in_one_at_a_time_in_order() -> None:
+    queue = properties("UploadsQueue")
+    assert queue["FifoQueue"] is True
+    assert queue["ContentBasedDeduplication"] is True, "EventBridge sends to no other FIFO queue"
+    groups = {target["SqsParameters"]["MessageGroupId"] for target in properties("UploadsRule")["Targets"]}
+    assert groups == {"uploads"}
+    assert properties("IngestFunctionUploads")["BatchSize"] == 1
+
+
+def test_an_upload_is_not_handed_out_again_while_it_may_still_be_taken_in() -> None:
+    assert properties("UploadsQueue")["VisibilityTimeout"] >= 6 * TEMPLATE.functions()["IngestFunction"].timeout
+
+
+def test_an_upload_that_fails_again_and_again_is_set_aside_and_kept() -> None:
+    redrive = properties("UploadsQueue")["RedrivePolicy"]
+    assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": ["UploadsDeadLetterQueue", "Arn"]}
+    assert properties("UploadsDeadLetterQueue")["FifoQueue"] is True
+    for queue in ("UploadsQueue", "UploadsDeadLetterQueue"):
+        assert properties(queue)["MessageRetentionPeriod"] == 14 * 24 * 60 * 60
+
+
+# --- Schedules -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "schedule"), resources("AWS::Scheduler::Schedule"))
+def test_a_schedule_goes_by_london_time_and_its_time_is_a_parameter(name: str, schedule: Any) -> None:
+    assert schedule["Properties"]["ScheduleExpressionTimezone"] == "Europe/London"
+    assert schedule["Properties"]["ScheduleExpression"]["Ref"] in TEMPLATE.parameters
+
+
+@pytest.mark.parametrize(("name", "schedule"), resources("AWS::Scheduler::Schedule"))
+def test_two_stacks_in_one_account_do_not_share_a_schedule(name: str, schedule: Any) -> None:
+    assert "Name" not in schedule["Properties"]
+
+
+def test_each_job_runs_when_it_should() -> None:
+    runs = {
+        (s["Properties"]["Target"]["Arn"]["Fn::GetAtt"][0], s["Properties"]["Target"]["Input"]): TEMPLATE.parameters[
+            s["Properties"]["ScheduleExpression"]["Ref"]
+        ]["Default"]
+        for s in TEMPLATE.resources("AWS::Scheduler::Schedule").values()
+    }
+    assert runs == {
+        ("ValidateFunction", "{}"): "cron(0 6 * * ? *)",
+        ("ExportFunction", "{}"): "cron(0 19 * * ? *)",
+        ("ExportFunction", '{"resume_only": true}'): "cron(30 * * * ? *)",
+        ("TrackFunction", "{}"): "cron(45 * * * ? *)",
+    }
+
+
+@pytest.mark.parametrize("function", ["ExportFunction", "TrackFunction"])
+def test_a_run_that_failed_is_not_repeated_at_once(function: str) -> None:
+    (config,) = [
+        c["Properties"]
+        for c in TEMPLATE.resources("AWS::Lambda::EventInvokeConfig").values()
+        if c["Properties"]["FunctionName"] == {"Ref": function}
+    ]
+    assert config["MaximumRetryAttempts"] == 0
+
+
+# --- Functions and layers --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "function"), resources("AWS::Lambda::Function"))
+def test_a_function_runs_on_python_313_and_is_traced(name: str, function: Any) -> None:
+    assert function["Properties"]["Runtime"] == "python3.13"
+    assert function["Properties"]["Architectures"] == ["x86_64"]
+    assert function["Properties"]["TracingConfig"] == {"Mode": "Active"}
+
+
+@pytest.mark.parametrize("layer", ["mesh_client", "dps"])
+def test_a_layer_is_pinned_and_leaves_boto3_to_the_runtime(layer: str) -> None:
+    requirements = (PROJECT / "layers" / layer / "requirements.txt").read_text()
+    names = re.findall(r"^([\w.-]+)==\S+", requirements, re.MULTILINE)
+    assert names
+    assert len(names) == len(re.findall(r"^[^\s#]", requirements, re.MULTILINE)), "each requirement is pinned"
+    assert not {"boto3", "botocore", "s3transfer"} & set(names)
+    assert "://" not in requirements
+
+
+@pytest.mark.parametrize("function", TEMPLATE.functions().values(), ids=lambda f: f.name)
+def test_a_function_is_told_everything_that_it_reads(function: Any) -> None:
+    assert set(function.variables) >= {
+        "MESH_BASE_URL",
+        "MESH_WORKFLOW_ID",
+        "MESH_DISABLE_SSL_VERIFICATION",
+        "MESH_SECRET",
+        "MESH_JOBS_PARAMETER",
+        "DPS_MAILBOX",
+        "DPS_FILENAME_STYLE",
+        "DPS_ODS_CODE",
+        "DPS_EXPORTS_TABLE",
+        "VACCINATION_RECORDS_TABLE",
+        "BUCKET",
+        "POWERTOOLS_SERVICE_NAME",
+        "POWERTOOLS_METRICS_NAMESPACE",
+        "POWERTOOLS_LOG_LEVEL",
+    }
+
+
+# --- Parameters and deployment ---------------------------------------------------------------------------------------
+
+
+def test_a_new_stack_does_not_speak_to_mesh_before_its_secret_is_filled() -> None:
+    assert TEMPLATE.parameters["MeshJobs"]["Default"] == "disabled"
+    assert properties("MeshJobsParameter")["Value"] == {"Ref": "MeshJobs"}
+
+
+@pytest.mark.parametrize("name", TEMPLATE.parameters)
+def test_a_parameter_says_what_it_is_for_and_refuses_nonsense(name: str) -> None:
+    parameter = TEMPLATE.parameters[name]
+    assert parameter["Description"]
+    assert {"AllowedValues", "AllowedPattern", "MinValue"} & set(parameter)
+    if "AllowedPattern" in parameter:
+        assert parameter["ConstraintDescription"].startswith("must be")
+        if "Default" in parameter:
+            assert re.search(parameter["AllowedPattern"], parameter["Default"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MeshBaseUrl", "http://msg.intspineservices.nhs.uk"),
+        ("MeshBaseUrl", "https://msg.intspineservices.nhs.uk/"),
+        ("MeshBaseUrl", "https://msg.intspineservices.nhs.uk/messageexchange"),
+        ("MeshBaseUrl", "https://user:pass@msg.intspineservices.nhs.uk"),
+        ("DpsMailbox", "x26abc3"),
+        ("DpsMailbox", ""),
+        ("DpsOdsCode", "r1"),
+        ("MeshWorkflowId", " dps export"),
+        ("MeshWorkflowId", ""),
+        ("ExportSchedule", "0 19 * * ? *"),
+    ],
+)
+def test_a_mistyped_parameter_is_refused_before_anything_is_deployed(name: str, value: str) -> None:
+    assert not re.search(TEMPLATE.parameters[name]["AllowedPattern"], value)
+
+
+@pytest.mark.parametrize("environment", ["default", "integration", "production"])
+def test_the_settings_of_each_environment_are_ones_that_the_template_takes(environment: str) -> None:
+    deploy = SAMCONFIG[environment]["deploy"]["parameters"]
+    assert deploy["stack_name"].startswith("vaccinations-to-dps-")
+    assert deploy["tags"]
+    given = dict(override.split("=", 1) for override in deploy["parameter_overrides"])
+    assert set(given) <= set(TEMPLATE.parameters)
+    for name, value in given.items():
+        parameter = TEMPLATE.parameters[name]
+        assert value in map(str, parameter.get("AllowedValues", [value]))
+        assert re.search(parameter.get("AllowedPattern", ""), value)
+
+
+def test_production_protects_its_tables_and_speaks_to_production_mesh() -> None:
+    given = dict(o.split("=", 1) for o in SAMCONFIG["production"]["deploy"]["parameters"]["parameter_overrides"])
+    assert given["MeshBaseUrl"] == "https://mesh-sync.spineservices.nhs.uk"
+    assert given.get("DeletionProtection", TEMPLATE.parameters["DeletionProtection"]["Default"]) == "true"
+    assert "MeshDisableSslVerification" not in given
+
+
+def test_the_stack_tells_the_commands_where_everything_is() -> None:
+    assert set(TEMPLATE.outputs) >= {
+        "BucketName",
+        "DpsExportsTableName",
+        "VaccinationRecordsTableName",
+        "MeshSecretArn",
+        "MeshJobsParameterName",
+        "UploadsQueueUrl",
+        "UploadsDeadLetterQueueUrl",
+        "ValidateFunctionName",
+        "IngestFunctionName",
+        "ExportFunctionName",
+        "TrackFunctionName",
+        "MeshBaseUrl",
+        "MeshWorkflowId",
+        "DpsMailbox",
+    }
+    assert all(output["Description"] for output in TEMPLATE.outputs.values())
+
+
+# --- Events ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "events").glob("*.json")), ids=lambda path: path.stem)
+def test_an_example_event_belongs_to_a_function(path: Any) -> None:
+    event = json.loads(path.read_text())
+    assert isinstance(event, dict)
+    assert f"{path.stem.partition('-')[0].title()}Function" in TEMPLATE.functions()
+
+
+def test_the_example_upload_is_one_that_the_rule_lets_through() -> None:
+    (record,) = json.loads((PROJECT / "events" / "ingest.json").read_text())["Records"]
+    event = json.loads(record["body"])
+    pattern = properties("UploadsRule")["EventPattern"]
+    assert [event["source"]] == pattern["source"]
+    assert [event["detail-type"]] == pattern["detail-type"]
+    (key,) = pattern["detail"]["object"]["key"]
+    assert event["detail"]["object"]["key"].startswith(key["prefix"])
