@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from dps.programmes import PROGRAMMES
 from rich.panel import Panel
 
+from dps.programmes import PROGRAMMES
 from dps.settings import Settings
 from mesh_cli.exports import exports_table, list_exports, show_export_run, show_track_run
 from mesh_cli.intake import put_upload, show_receipt, wait_for_receipt
@@ -23,7 +23,6 @@ from mesh_cli.output import data, print_json, table, talk
 
 if TYPE_CHECKING:
     from local.stack import LocalCloud
-
     from mesh import MeshClient
 
 __all__ = ["Demo"]
@@ -166,7 +165,9 @@ class Demo:
         found = []
         for message_id in messages:
             with receiver.download(message_id) as message:
-                found += [[message.filename or "", row["ACTION_FLAG"], row["UNIQUE_ID"]] for row in _rows(message.read())]
+                found += [
+                    [message.filename or "", row["ACTION_FLAG"], row["UNIQUE_ID"]] for row in _rows(message.read())
+                ]
         self._result(found, held=sorted(row[1] for row in found) == ["delete", "update"])
         if not self.as_json:
             data.print(table("Corrections", ["file", "action", "record"], found))

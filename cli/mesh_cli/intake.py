@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import boto3
 import typer
-from dps.programmes import PROGRAMMES
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from dps.archive import receipt_key
+from dps.programmes import PROGRAMMES
 from dps.settings import Settings
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk
@@ -23,6 +23,7 @@ PANEL = "Intake"
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the app."""
     app.command("upload", rich_help_panel=PANEL)(upload)
+    app.command("receipt", rich_help_panel=PANEL)(receipt)
 
 
 def upload(
@@ -49,7 +50,8 @@ def upload(
 ) -> None:
     """Upload vaccination records, wait for the receipt and show it. Exits with 1 if the file was rejected."""
     settings = deployment()
-    key, version = put_upload(settings, file.name, file.read_bytes(), organisation)
+    with file.open("rb") as body:
+        key, version = put_upload(settings, file.name, body, organisation)
     if not wait:
         talk.print(f"Uploaded as {key}.")
         if as_json:
@@ -60,7 +62,8 @@ def upload(
         progress.add_task(f"Waiting for the receipt of {file.name}")
         receipt = wait_for_receipt(settings, key, version, wait)
     if receipt is None:
-        talk.print(f"No receipt after {wait} s. The upload is in the queue and is not lost; ask later with --wait 0.")
+        talk.print(f"No receipt after {wait} s. The upload is in the queue and is not lost.")
+        talk.print(f"Ask later with: mesh receipt {organisation}/{file.name}")
         raise typer.Exit(1)
     if as_json:
         print_json(receipt)
@@ -70,7 +73,32 @@ def upload(
         raise typer.Exit(1)
 
 
-def put_upload(settings: Settings, name: str, body: bytes, organisation: str) -> tuple[str, str]:
+def receipt(
+    upload_key: Annotated[
+        str, typer.Argument(metavar="UPLOAD", help="The upload: R1L/monday.csv, or its key incoming/R1L/monday.csv.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Show the latest receipt of an upload. Exits with 1 if there is none yet, or the file was rejected."""
+    settings = deployment()
+    s3 = boto3.client("s3")
+    prefix = f"receipts/{upload_key.removeprefix('incoming/')}/"
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=settings.bucket, Prefix=prefix)
+    found = [item for page in pages for item in page.get("Contents", [])]
+    if not found:
+        talk.print(f"There is no receipt of {upload_key} yet; uploads are taken in one after the other.")
+        raise typer.Exit(1)
+    latest = max(found, key=lambda item: item["LastModified"])
+    document = json.loads(s3.get_object(Bucket=settings.bucket, Key=latest["Key"])["Body"].read())
+    if as_json:
+        print_json(document)
+    else:
+        show_receipt(document, settings)
+    if document["status"] == "rejected":
+        raise typer.Exit(1)
+
+
+def put_upload(settings: Settings, name: str, body: BinaryIO | bytes, organisation: str) -> tuple[str, str]:
     """Put an upload into the bucket; return its key and version."""
     key = f"incoming/{organisation}/{name}"
     answer = boto3.client("s3").put_object(Bucket=settings.bucket, Key=key, Body=body)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import sys
 import threading
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from mesh_cli.demo import Demo
+from mesh_cli.deployment import NoDeployment
 from mesh_cli.options import Json
 from mesh_cli.output import print_json, table, talk
 
@@ -24,37 +31,85 @@ def add_to(app: typer.Typer) -> None:
     """Add these commands to the app."""
     app.add_typer(local, name="local", rich_help_panel=PANEL)
     app.command("demo", rich_help_panel=PANEL)(demo)
+    app.command("invoke", rich_help_panel=PANEL)(invoke)
 
 
 @local.command("up")
 def up(as_json: Json = False) -> None:
     """Bring the stack up and keep it up until Ctrl-C; the other commands then work on it."""
-    with _cloud(publish=True) as cloud:
+    done = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: done.set())
+    with ExitStack() as undo:
+        cloud = _cloud(undo, publish=True)
         where = {"AWS": cloud.endpoint_url, "MESH": cloud.sandbox.base_url, **cloud.outputs}
         if as_json:
             print_json(where)
+            sys.stdout.flush()
         else:
             talk.print(table("The stack on this machine", ["what", "where"], list(where.items())))
             talk.print("Other terminals find it through .local/environment: try `mesh validate-mailbox`.")
             talk.print("Ctrl-C takes it down.")
-        done = threading.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: done.set())
         done.wait()
     talk.print("Taken down; nothing is left running.")
 
 
 def demo(as_json: Json = False) -> None:
     """Tell the nightly story on a stack of its own: upload, export over MESH, acknowledgement, correction."""
-    with _cloud(publish=False) as cloud:
+    with ExitStack() as undo:
+        cloud = _cloud(undo, publish=False)
         os.environ |= cloud.environment_of_commands()
         held = Demo(cloud, as_json=as_json).tell()
     if not held:
         raise typer.Exit(1)
 
 
-def _cloud(*, publish: bool) -> LocalCloud:
+def invoke(
+    function: Annotated[
+        str, typer.Argument(metavar="FUNCTION", help="Its logical id, such as ExportFunction, or just: export.")
+    ],
+    event: Annotated[
+        Path | None,
+        typer.Option("--event", "-e", exists=True, dir_okay=False, readable=True, help="JSON file.", metavar="EVENT"),
+    ] = None,
+) -> None:
+    """Invoke a built function under Lambda's emulator, on the stack that `mesh local up` has running.
+
+    The function's log goes to stderr, its answer, as JSON, to stdout.
+    """
+    from local.emulator import Emulator, FunctionError, check_build
+    from local.stack import PROJECT
+    from local.template import Template
+
+    variables = PROJECT / ".local" / "env.json"
+    if not variables.is_file():
+        raise NoDeployment("functions are invoked on the stack of this machine; start it with: mesh local up")
+    check_build(PROJECT)
+    environments = json.loads(variables.read_text())
+    name = function if function in environments else f"{function.capitalize()}Function"
+    if name not in environments:
+        raise typer.BadParameter(f"{function!r} is not one of: {', '.join(environments)}", param_hint="FUNCTION")
+    with TemporaryDirectory() as directory:
+        functions = Template.read(PROJECT / "template.yaml").functions()
+        emulator = Emulator(PROJECT, Path(directory), functions, environments, environments[name]["AWS_ENDPOINT_URL"])
+        try:
+            answer = emulator.invoke(name, json.loads(event.read_text()) if event else {})
+        except FunctionError as error:
+            talk.print(f"[bold red]error:[/] {escape(str(error))}")
+            raise typer.Exit(1) from None
+        finally:
+            talk.print(emulator.log(name), markup=False, end="", soft_wrap=True)
+            emulator.close()
+    print_json(answer)
+
+
+def _cloud(undo: ExitStack, *, publish: bool) -> LocalCloud:
+    from local.cloud import CloudError
     from local.stack import LocalCloud
 
-    with talk.status("Bringing up the MESH sandbox, AWS and the functions on this machine…"):
-        return LocalCloud(publish=publish)
+    try:
+        with talk.status("Bringing up the MESH sandbox, AWS and the functions on this machine…"):
+            return undo.enter_context(LocalCloud(publish=publish))
+    except CloudError as error:
+        talk.print(f"[bold red]error:[/] {escape(str(error))}")
+        raise typer.Exit(1) from None

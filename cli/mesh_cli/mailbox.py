@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
 from dps.settings import connect
 from dps.validate import validate
@@ -24,6 +27,9 @@ def add_to(app: typer.Typer) -> None:
     app.command("check-inbox", rich_help_panel=PANEL)(check_inbox)
     app.command("get-message", rich_help_panel=PANEL)(get_message)
     app.command("ack-message", rich_help_panel=PANEL)(ack_message)
+    app.command("send-file", rich_help_panel=PANEL)(send_file)
+    app.command("track-message", rich_help_panel=PANEL)(track_message)
+    app.command("lookup", rich_help_panel=PANEL)(lookup)
 
 
 def validate_mailbox(as_json: Json = False) -> None:
@@ -105,3 +111,71 @@ def ack_message(message_id: MessageId, as_json: Json = False) -> None:
         print_json({"message_id": message_id, "status": "acknowledged"})
     else:
         data.print(f"Message {message_id} acknowledged")
+
+
+def send_file(
+    to: Annotated[str, typer.Argument(metavar="TO", help="Mailbox id of the receiver.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, metavar="FILE")],
+    workflow: Annotated[
+        str | None, typer.Option(help="Workflow id; the deployment's own where left out.", metavar="ID")
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="Subject; no personal data.")] = None,
+    local_id: Annotated[
+        str | None, typer.Option(help="What to ask MESH by if the answer is lost; made up where left out.")
+    ] = None,
+    compress: Annotated[bool, typer.Option(help="Send it gzipped.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Send a file of any size to a mailbox; a large one goes in several parts."""
+    settings = deployment()
+    local_id = local_id or f"mesh-command-{uuid.uuid4()}"
+    columns = ("[progress.description]{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with file.open("rb") as body, Progress(*columns, console=talk, transient=True) as progress:
+        task = progress.add_task(f"Sending {file.name}", total=None)
+        sent = connect(settings).send_file(
+            to,
+            workflow or settings.workflow_id,
+            body,
+            filename=file.name,
+            subject=subject,
+            local_id=local_id,
+            compress=compress,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    if as_json:
+        print_json({"message_id": sent.message_id, "parts": sent.parts, "local_id": local_id})
+    else:
+        data.print(f"Sent to {to}: message {sent.message_id}" + (f", {sent.parts} parts" if sent.parts > 1 else ""))
+        talk.print(f"See what becomes of it with: mesh track-message {sent.message_id}")
+
+
+def track_message(
+    message_id: Annotated[str, typer.Argument(metavar="ID", help="Message id, or with --local a local id.")],
+    local: Annotated[bool, typer.Option("--local", help="ID is the local id it was sent under.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell what has become of a message that was sent."""
+    client = connect(deployment())
+    tracking = client.track_by_local_id(message_id) if local else client.track(message_id)
+    found = {name: value for name, value in asdict(tracking).items() if value is not None}
+    if as_json:
+        print_json(found)
+    else:
+        rows = [[name.replace("_", " "), str(value)] for name, value in found.items()]
+        data.print(table("Message", ["what", "value"], rows))
+
+
+def lookup(
+    ods_code: Annotated[str, typer.Argument(metavar="ODS", help="ODS code of the organisation.")],
+    workflow_id: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Workflow id.")],
+    as_json: Json = False,
+) -> None:
+    """Find the mailboxes of an organisation for a workflow."""
+    found = connect(deployment()).lookup(ods_code, workflow_id)
+    if as_json:
+        print_json([asdict(mailbox) for mailbox in found])
+    elif found:
+        rows = [[mailbox.mailbox_id, mailbox.mailbox_name] for mailbox in found]
+        data.print(table(f"Mailboxes of {ods_code}", ["mailbox", "name"], rows))
+    else:
+        talk.print(f"{ods_code} has no mailbox for the workflow {workflow_id}.")

@@ -12,10 +12,11 @@ from typing import Annotated
 
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
+from rich.markup import escape
 
 from dps.settings import SettingsError
 from mesh import ConfigurationError, Expired, MeshError, NotFound, Refused, SendOutcomeUnknown, Unauthorised
-from mesh_cli import exports, intake, local, mailbox
+from mesh_cli import exports, intake, local, mailbox, setup
 from mesh_cli.deployment import NoDeployment
 from mesh_cli.output import talk
 
@@ -47,7 +48,7 @@ def options(
         os.environ["MESH_STACK"] = stack
 
 
-for module in (mailbox, intake, exports, local):
+for module in (mailbox, exports, intake, setup, local):
     module.add_to(app)
 
 
@@ -74,13 +75,7 @@ def main() -> None:
 
 
 def _end(error: BaseException, code: int, *hints: str) -> None:
-    talk.print(f"[bold red]error:[/] {_escaped(error)}")
+    talk.print(f"[bold red]error:[/] {escape(str(error) or type(error).__name__)}")
     for hint in hints:
         talk.print(hint)
     sys.exit(code)
-
-
-def _escaped(error: BaseException) -> str:
-    from rich.markup import escape
-
-    return escape(str(error) or type(error).__name__)
