@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO
 from zoneinfo import ZoneInfo
 
@@ -28,6 +28,7 @@ from dps.programmes import (
     SITES,
     URIS,
     VACCINES,
+    Concept,
     method_of,
     route_of,
 )
@@ -88,7 +89,8 @@ COLUMNS = (
 HEADER = ("|".join(f'"{column}"' for column in COLUMNS) + "\n").encode()
 
 _LONDON = ZoneInfo("Europe/London")
-_OFFSETS = (timedelta(0), timedelta(hours=1))
+#: The offsets that DPS knows, and how it writes them.
+_ZONES: dict[timedelta | None, str] = {timedelta(0): "00", timedelta(hours=1): "01"}
 
 #: Rows are compressed in blocks of at most this many bytes; what a block comes to is known before the next one.
 _BLOCK = 256 * 1024
@@ -149,22 +151,33 @@ def batch_line(
 
 
 def render_row(line: bytes | dict[str, Any]) -> str:
-    """Render a batch line, or what it holds, as a row of the DPS file, with its line end.
+    r"""Render a batch line, or what it holds, as a row of the DPS file, with its line end.
 
-    The same as `csv.writer` writes with ``delimiter="|"``, ``quoting=QUOTE_ALL`` and ``lineterminator="\\n"``.
+    The same as `csv.writer` writes with ``delimiter="|"``, ``quoting=QUOTE_ALL`` and ``lineterminator="\n"``.
     """
+    # This runs once for every record of a night: hence no helper for each column.
     record: dict[str, Any] = line if isinstance(line, dict) else orjson.loads(line)
+    if record is line or b"\\" in line:  # JSON writes a quote with a backslash; few lines hold any
+        record = {name: _doubled(value) for name, value in record.items()}
     get = record.get
-    product, means = _clinical(record["programme"], get("vaccine"), get("dose_sequence"), get("site"), get("route"))
-    # One expression rather than a list to join: this runs once for every record of a night.
+    vaccination = _vaccination(
+        record["programme"],
+        get("vaccine"),
+        get("dose_sequence"),
+        get("site"),
+        get("route"),
+        get("batch_number"),
+        get("expiry"),
+    )
+    school = get("school_urn")
     return (
-        f'"{_field(get("nhs_number"))}"|"{_field(record["forename"])}"|"{_field(record["surname"])}"'
-        f'|"{_day(record["date_of_birth"])}"|"{_GENDER_CODES[record["gender"]]}"|"{_field(record["postcode"])}"'
-        f'|"{_date_and_time(record["vaccinated_at"])}"|"{_field(record["organisation_code"])}"|{_ODS_URI}'
-        f'|"{_field(record["uuid"])}"|{_RECORD_URI}|"{_field(record["action"])}"'
-        f'|"{_field(get("professional_forename"))}"|"{_field(get("professional_surname"))}"'
-        f'|"{_day(record["recorded_on"])}"|"TRUE"'
-        f'|{product}|"{_field(get("batch_number"))}"|"{_day(get("expiry"))}"|{means}|{_place(get("school_urn"))}\n'
+        f'"{get("nhs_number") or ""}"|"{record["forename"]}"|"{record["surname"]}"'
+        f'|"{record["date_of_birth"].replace("-", "")}"|"{_GENDER_CODES[record["gender"]]}"|"{record["postcode"]}"'
+        f'|"{_date_and_time(record["vaccinated_at"])}"|"{record["organisation_code"]}"|{_ODS_URI}'
+        f'|"{record["uuid"]}"|{_RECORD_URI}|"{record["action"]}"'
+        f'|"{get("professional_forename") or ""}"|"{get("professional_surname") or ""}"'
+        f'|"{record["recorded_on"].replace("-", "")}"|{vaccination}'
+        f"|{_PLACE_UNKNOWN if school in _NO_SCHOOL else f'"{school}"|{_SCHOOL_URI}'}\n"
     )
 
 
@@ -176,10 +189,10 @@ def uk_time(moment: datetime) -> datetime:
     """
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=_LONDON)
-    elif moment.utcoffset() not in _OFFSETS:
+    elif moment.utcoffset() not in _ZONES:
         moment = moment.astimezone(_LONDON)
     # London itself was at other offsets in the 1940s.
-    return moment if moment.utcoffset() in _OFFSETS else moment.astimezone(UTC)
+    return moment if moment.utcoffset() in _ZONES else moment.astimezone(UTC)
 
 
 def write_parts(
@@ -276,61 +289,70 @@ def _blocks(lines: Iterable[bytes], size: int) -> Iterator[tuple[bytes, int]]:
         yield "".join(rows).encode(), len(rows)
 
 
-def _field(text: str | None) -> str:
-    return text.replace('"', '""') if text else ""
-
-
-def _day(iso: str | None) -> str:
-    return iso.replace("-", "") if iso else ""
+def _doubled(value: Any) -> Any:
+    return value.replace('"', '""') if isinstance(value, str) else value
 
 
 def _date_and_time(iso: str) -> str:
+    if len(iso) == len("2023-06-09T00:00:00"):
+        hour, zone = _hour_in_london(iso[:13])
+        return f"{hour}{iso[14:16]}{iso[17:]}{zone}"
     moment = uk_time(datetime.fromisoformat(iso))
-    clock = moment.isoformat()[:19].replace("-", "").replace(":", "")
-    return f"{clock}{'01' if moment.utcoffset() else '00'}"
+    return f"{moment:%Y%m%dT%H%M%S}{_ZONES[moment.utcoffset()]}"
 
 
-def _quoted(*values: str) -> str:
-    return "|".join(f'"{_field(value)}"' for value in values)
+@lru_cache(maxsize=1024)
+def _hour_in_london(iso: str) -> tuple[str, str]:
+    """Return an hour as DPS writes it, and its zone: London's clocks change on the hour."""
+    moment = uk_time(datetime.fromisoformat(iso))
+    return f"{moment:%Y%m%dT%H}", _ZONES[moment.utcoffset()]
 
 
-@cache
-def _clinical(
-    programme_key: str, vaccine_key: str | None, dose: int | None, site_key: str | None, route_key: str | None
-) -> tuple[str, str]:
-    """Quote what follows from a record's keys: columns 16 to 21, and 24 to 31."""
+@lru_cache(maxsize=2048)
+def _vaccination(
+    programme_key: str,
+    vaccine_key: str | None,
+    dose: int | None,
+    site_key: str | None,
+    route_key: str | None,
+    batch_number: str | None,
+    expiry: str | None,
+) -> str:
+    """Quote columns 15 to 31. They differ little: a night's vaccines come from a few batches."""
     programme = PROGRAMMES[programme_key]
-    vaccine = VACCINES[vaccine_key] if vaccine_key else None
-    site = SITES[site_key].concept if site_key else None
-    route = ROUTES[implied] if (implied := route_key or route_of(site_key)) else None
     dose = programme.dose(dose)
     procedure = programme.procedure(method_of(vaccine_key, site_key, route_key), dose)
-    return (
-        _quoted(
-            procedure.code,
-            procedure.term,
-            str(dose or ""),
-            *((vaccine.product.code, vaccine.product.term, vaccine.manufacturer) if vaccine else _EMPTY * 3),
-        ),
-        _quoted(
-            *((site.code, site.term) if site else _EMPTY * 2),
-            *((route.code, route.term) if route else _EMPTY * 2),
-            vaccine.dose_volume_ml if vaccine else "",
-            DOSE_UNIT.code,
-            DOSE_UNIT.term,
-            "",
-        ),
+    vaccine = VACCINES[vaccine_key] if vaccine_key else None
+    product = vaccine.product if vaccine else _UNKNOWN
+    site = SITES[site_key].concept if site_key else _UNKNOWN
+    route = ROUTES[implied] if (implied := route_key or route_of(site_key)) else _UNKNOWN
+    return _quoted(
+        "TRUE",
+        procedure.code,
+        procedure.term,
+        str(dose or ""),
+        product.code,
+        product.term,
+        vaccine.manufacturer if vaccine else "",
+        batch_number or "",
+        (expiry or "").replace("-", ""),
+        site.code,
+        site.term,
+        route.code,
+        route.term,
+        vaccine.dose_volume_ml if vaccine else "",
+        DOSE_UNIT.code,
+        DOSE_UNIT.term,
+        "",
     )
 
 
-def _place(school_urn: str | None) -> str:
-    """Quote columns 32 and 33: a school by its number, else that the place is unknown."""
-    if school_urn in _NO_SCHOOL:
-        return _PLACE_UNKNOWN
-    return f'"{_field(school_urn)}"|{_SCHOOL_URI}'
+def _quoted(*values: str) -> str:
+    """Quote values in which no quote is left to be doubled."""
+    return "|".join(f'"{value}"' for value in values)
 
 
-_EMPTY = ("",)
+_UNKNOWN = Concept("", "")
 _GENDER_CODES = {key: gender.code for key, gender in GENDERS.items()}
 _ODS_URI = _quoted(URIS["ods_organisation"])
 _SCHOOL_URI = _quoted(URIS["school_urn"])

@@ -153,7 +153,7 @@ def route_of(site: str | None) -> str | None:
 
 
 def method_of(vaccine: str | None, site: str | None, route: str | None) -> Method:
-    """Tell how a vaccine was given: the vaccine says it; without one the site or the route; else it was an injection."""
+    """Tell how it was given: the vaccine says so; without one the site or the route does; else it was injected."""
     if vaccine is not None:
         return VACCINES[vaccine].method
     return "nasal" if "nasal_spray" in {route_of(site), route} else "injection"

@@ -359,7 +359,9 @@ _MENDS = {
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
-def problems_of(error: ValidationError, columns: Mapping[str, str], mends: Mapping[str, str]) -> list[Problem]:
+def problems_of(
+    error: ValidationError, columns: Mapping[str, str] | None = None, mends: Mapping[str, str] | None = None
+) -> list[Problem]:
     """Say in words what is wrong with a record.
 
     Parameters
@@ -369,10 +371,12 @@ def problems_of(error: ValidationError, columns: Mapping[str, str], mends: Mappi
     mends
         What would be right, where the upload writes it in another way than the record.
     """
+    columns = columns or {}
+    mends = {**_MENDS, **(mends or {})}
     found = []
     for detail in error.errors(include_url=False):
         name = str(detail["loc"][0]) if detail["loc"] else ""
-        mend = mends.get(name) or _MENDS.get(name, "text")
+        mend = mends.get(name, "text")
         match detail["type"]:
             case "rule":
                 what, mend = detail["ctx"]["what"], detail["ctx"]["mend"]
