@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -17,14 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ["free_port", "listens", "python", "start", "stop"]
 
-# Asks Linux to end this process with its parent (prctl's PR_SET_PDEATHSIG), then becomes the command. Elsewhere a child
-# ends with its parent only where the parent ends in good order. (A `preexec_fn` could do the same, but is not safe in a
-# process with threads.)
+# Asks Linux to end this process with its parent (prctl's PR_SET_PDEATHSIG), unless the parent, whose id is the first
+# argument, has gone meanwhile; then becomes the command. Elsewhere a child ends with its parent only where the parent
+# ends in good order. (A `preexec_fn` could do the same, but is not safe in a process with threads.)
 _END_WITH_PARENT = f"""
 import ctypes, os, sys
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, {int(signal.SIGTERM)})
-os.execv(sys.argv[1], sys.argv[1:])
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
@@ -62,7 +64,7 @@ def start(
     def run() -> subprocess.Popen[bytes]:
         with log.open("ab") as output:
             return subprocess.Popen(
-                [python(), "-S", "-c", _END_WITH_PARENT, *command],
+                [python(), "-S", "-c", _END_WITH_PARENT, str(os.getpid()), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

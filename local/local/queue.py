@@ -75,23 +75,33 @@ class Poller:
         Raises
         ------
         TimeoutError
-            There are still some; where the function failed, its last error is the cause.
+            There are still some, or the function failed and the queue will not offer the message again in time; the
+            function's last error is the cause.
         """
         until = time.monotonic() + timeout
-        while self._waiting():
-            if time.monotonic() > until:
+        failed_before = len(self.failures)
+        while True:
+            waiting, visible_again_after = self._waiting()
+            if not waiting:
+                return
+            # What failed is tried again once its visibility timeout is over: no use to wait where that is too late.
+            failed = len(self.failures) > failed_before
+            if time.monotonic() + (visible_again_after if failed else 0) > until:
                 cause = self.failures[-1] if self.failures else None
-                raise TimeoutError(f"messages for {self._source.function} still wait after {timeout} s") from cause
+                raise TimeoutError(f"{waiting} messages for {self._source.function} were not taken in") from cause
             time.sleep(0.05)
 
-    def _waiting(self) -> int:
+    def _waiting(self) -> tuple[int, int]:
+        """Return how many messages the queue holds, and its visibility timeout in seconds."""
         counts = (
             "ApproximateNumberOfMessages",
             "ApproximateNumberOfMessagesNotVisible",
             "ApproximateNumberOfMessagesDelayed",
         )
-        attributes = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=list(counts))["Attributes"]
-        return sum(int(attributes[count]) for count in counts)
+        attributes = self._sqs.get_queue_attributes(QueueUrl=self._url, AttributeNames=[*counts, "VisibilityTimeout"])[
+            "Attributes"
+        ]
+        return sum(int(attributes[count]) for count in counts), int(attributes["VisibilityTimeout"])
 
     def _run(self) -> None:
         while not self._stopping.is_set():
