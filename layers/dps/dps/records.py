@@ -11,6 +11,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from datetime import date, datetime
+from operator import mul
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID  # noqa: TC003 - pydantic reads annotations at run time
 from zoneinfo import ZoneInfo
@@ -136,12 +137,13 @@ def _text(value: object) -> object:
     if not isinstance(value, str):
         return value
     value = value.strip()
-    if not value.isascii():
-        value = unicodedata.normalize("NFC", value)
-    if not value.isprintable() and _UNFIT.search(value):
+    if value.isascii() and value.isprintable() and 0 < len(value) <= MAX_TEXT:
+        return value
+    value = unicodedata.normalize("NFC", value)
+    if _UNFIT.search(value):
         raise _wrong("holds a line break, a control character or an invisible one", "plain text on one line")
     if len(value) > MAX_TEXT:
-        raise _wrong(f"is longer than {MAX_TEXT} characters", f"at most {MAX_TEXT} characters")
+        raise _wrong("is too long", f"at most {MAX_TEXT} characters")
     return value or None
 
 
@@ -177,8 +179,8 @@ def _nhs_number(value: str) -> str:
     digits = value.replace(" ", "").replace("\u00a0", "")
     if not (len(digits) == 10 and digits.isascii() and digits.isdigit()):
         raise _wrong("is not ten digits", "the ten digits of an NHS number, or nothing where it is not known")
-    check = 11 - sum(int(digit) * weight for digit, weight in zip(digits[:9], range(10, 1, -1), strict=True)) % 11
-    if check % 11 != int(digits[9]):
+    total = sum(map(mul, map(int, digits), range(10, 1, -1)))
+    if (11 - total % 11) % 11 != int(digits[9]):
         raise _wrong("has a check digit that does not match", "the NHS number as issued, or nothing")
     return digits
 
@@ -193,18 +195,19 @@ def _postcode(value: str) -> str:
     return f"{found[1]} {found[2]}"
 
 
-def _one_of(keys: Mapping[str, Any]) -> AfterValidator:
+def _one_of(keys: Mapping[str, Any]) -> BeforeValidator:
     mend = "one of: " + ", ".join(keys)
 
-    def check(value: str) -> str:
-        if value not in keys:
-            raise _wrong("is not known", mend)
-        return value
+    def check(value: object) -> object:
+        if not value or (isinstance(value, str) and value in keys):
+            return value or None
+        raise _wrong("is not known", mend)
 
-    return AfterValidator(check)
+    return BeforeValidator(check)
 
 
-_Text = Annotated[str, BeforeValidator(_text)]
+_AS_TEXT = BeforeValidator(_text)
+_Text = Annotated[str, _AS_TEXT]
 _Date = Annotated[date, BeforeValidator(_date)]
 
 
@@ -230,25 +233,25 @@ class VaccinationRecord(BaseModel):
 
     # A rule between two fields is kept at the later one, so that one bad field never hides what is wrong with another.
     uuid: UUID
-    organisation_code: Annotated[_Text, StringConstraints(pattern=r"^[A-Za-z0-9]{2,10}$", to_upper=True)]
+    organisation_code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{2,10}$", to_upper=True), _AS_TEXT]
     nhs_number: Annotated[_Text, AfterValidator(_nhs_number)] | None = None
-    forename: Annotated[_Text, Field(max_length=180)]
-    surname: Annotated[_Text, Field(max_length=35)]
+    forename: Annotated[str, StringConstraints(max_length=180), _AS_TEXT]
+    surname: Annotated[str, StringConstraints(max_length=35), _AS_TEXT]
     date_of_birth: _Date
-    gender: Annotated[_Text, _one_of(GENDERS)]
+    gender: Annotated[str, _one_of(GENDERS)]
     postcode: Annotated[_Text, AfterValidator(_postcode)]
-    vaccine: Annotated[_Text, _one_of(VACCINES)] | None = None
-    programme: Annotated[_Text, _one_of(PROGRAMMES)]
+    vaccine: Annotated[str, _one_of(VACCINES)] | None = None
+    programme: Annotated[str, _one_of(PROGRAMMES)]
     dose_sequence: Annotated[int, Field(strict=True, ge=1, le=9)] | None = None
-    site: Annotated[_Text, _one_of(SITES)] | None = None
-    route: Annotated[_Text, _one_of(ROUTES)] | None = None
+    site: Annotated[str, _one_of(SITES)] | None = None
+    route: Annotated[str, _one_of(ROUTES)] | None = None
     vaccinated_at: Annotated[datetime, BeforeValidator(_moment)]
     recorded_on: _Date | None = None
     professional_forename: _Text | None = None
     professional_surname: _Text | None = None
-    batch_number: Annotated[_Text, StringConstraints(pattern=r"^[A-Za-z0-9]{2,100}$")] | None = None
+    batch_number: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{2,100}$"), _AS_TEXT] | None = None
     expiry: _Date | None = None
-    school_urn: Annotated[_Text, StringConstraints(pattern=r"^[0-9]{6}$")] | None = None
+    school_urn: Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$"), _AS_TEXT] | None = None
 
     def stated_digest(self) -> str:
         """Return a digest of what the uploader stated, in hex.

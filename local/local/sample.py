@@ -1,0 +1,338 @@
+"""Made-up vaccinations: an upload for the demo and the tests, and batch lines by the million for measurements.
+
+Nobody here exists: names are put together from syllables, NHS numbers come from the range that is never issued
+(9990000000 upwards), postcodes from areas that are not in use. Every value that stands for something personal is
+known, so that logs can be searched for all of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from itertools import count, islice
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import orjson
+
+from dps.programmes import PROGRAMMES, SITES, VACCINES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from dps.programmes import Programme, Vaccine
+
+__all__ = ["SampleUpload", "corrected_upload", "make_batch_lines", "sample_upload"]
+
+ROWS_A_PROGRAMME = 50
+
+_COLUMNS = (
+    "ORGANISATION_CODE",
+    "SCHOOL_URN",
+    "SCHOOL_NAME",
+    "NHS_NUMBER",
+    "PERSON_FORENAME",
+    "PERSON_SURNAME",
+    "PERSON_DOB",
+    "PERSON_GENDER_CODE",
+    "PERSON_POSTCODE",
+    "VACCINATED",
+    "REASON_NOT_VACCINATED",
+    "DATE_OF_VACCINATION",
+    "TIME_OF_VACCINATION",
+    "PROGRAMME",
+    "VACCINE_GIVEN",
+    "BATCH_NUMBER",
+    "BATCH_EXPIRY_DATE",
+    "ANATOMICAL_SITE",
+    "DOSE_SEQUENCE",
+    "PERFORMING_PROFESSIONAL_FORENAME",
+    "PERFORMING_PROFESSIONAL_SURNAME",
+    "NOTES",
+    "UUID",
+)
+type _Cells = dict[str, str]
+
+# No word of any language, nor part of one that a log might hold.
+_FORENAMES = (
+    "Quorzel", "Vaxendra", "Zyphlin", "Thwenna", "Ozmirel", "Jaxquine", "Brimvolt", "Fyndrel", "Xanthropa", "Wexmora",
+    "Zéphyrque", "Bjørnvik", "Łuszkova", "Çağrhan", "Ñanquelo", "Siobhánvey", 'Mabzel "Pipzo" Quenth', "D\u2019Arzhou",
+    "Krzhanna", "Ytterzel", "Umbriquel", "Plovnik", "Grizelvane", "Hjalmquist",
+)  # fmt: skip
+_SURNAMES = (
+    "Vorzhakken", "Quimbelthwick", "Zarnovitch", "Thrupplewyn", "Oxvandrel", "Fjelstravn", "Brackzenhof", "Wyzgorod",
+    "O'Quellzhan", "MacZyphren", "von Trazmund-Kleczk", "Šťastnývek", "Gößlzwanger", "Ibáñezqui", "Zhuravkov|Bryx",
+    "Dziękowzny", "Ploughzmire", "Xylanderz", "Jörmunvald", "Kvetchlund", "Umzimvubu", "Yngvarzon",
+    'Quade "Zedric" Plumz', "Hrothzgarsen", "Czibulkova", "Nzwangolo", "Vlkodlakov", "Æthelzwyth",
+)  # fmt: skip
+_PROFESSIONALS = (("Florzence", "Nightzingel"), ("Edwyrn", "Jennzerov"), ("", ""), ("Maryzka", "Seacolvey"))
+_AREAS = ("QX", "VZ", "XJ", "JQ")
+_GENDERS = ("female", "male", "Not Known", "not specified", "Female", "MALE", "indeterminate", "unknown")
+_DATE_FORMS = ("%Y%m%d", "%Y-%m-%d", "%d/%m/%Y")
+_SCHOOLS = ("123456", "138213", "888888", "999999", "", "110345")
+
+
+@dataclass(frozen=True, slots=True)
+class SampleUpload:
+    """An upload, and what is to become of it.
+
+    Attributes
+    ----------
+    csv
+        The file.
+    accepted
+        By programme, how many records are taken in.
+    duplicates
+        Rows that say again what an earlier row said.
+    bad_lines
+        The lines of the rows that are rejected.
+    skipped
+        Rows about somebody who was not vaccinated.
+    personal_values
+        Every name, NHS number, postcode and date of birth in it, in each way it may be written.
+    to_update, to_withdraw
+        UUIDs of the rows that `corrected_upload` changes.
+    """
+
+    csv: bytes = field(repr=False)
+    accepted: dict[str, int]
+    duplicates: int
+    bad_lines: list[int]
+    skipped: int
+    personal_values: frozenset[str] = field(repr=False)
+    to_update: str
+    to_withdraw: str
+
+
+def sample_upload(today: date, *, rows_a_programme: int = ROWS_A_PROGRAMME) -> SampleUpload:
+    """Make an upload of vaccinations in all programmes during the four weeks before a day.
+
+    It is always the same for the same day. Among the good rows are a few bad ones, duplicates, and one of somebody who
+    was not vaccinated. It is written as Excel writes CSV: byte-order mark, CRLF, a row of instructions.
+    """
+    people = _People(random.Random(20240823))  # noqa: S311 - made-up data
+    good = [
+        _vaccination(programme, number, people, today)
+        for number in range(rows_a_programme)
+        for programme in PROGRAMMES.values()
+    ]
+    with_uuid = [row for row in good if row["UUID"]]
+    to_update = next(row for row in with_uuid if row["PROGRAMME"] == "HPV")
+    to_withdraw = next(row for row in with_uuid if row["PROGRAMME"] == "MenACWY")
+    duplicates = [row for row in good if row not in (to_update, to_withdraw)][5:60:11]
+    bad = _bad_rows(people, today)
+    absent = _vaccination(PROGRAMMES["flu"], 0, people, today) | {
+        "UUID": "",
+        "VACCINATED": "No",
+        "REASON_NOT_VACCINATED": "absent from school",
+        "DATE_OF_VACCINATION": "",
+        "VACCINE_GIVEN": "",
+        "BATCH_NUMBER": "",
+    }
+
+    rows = list(good)
+    for place, row in zip(range(20, len(rows), 37), bad, strict=False):
+        rows.insert(place, row)
+    rows[len(rows) // 2 : len(rows) // 2] = [absent]
+    rows += duplicates
+    return SampleUpload(
+        csv=_written(rows),
+        accepted=dict.fromkeys(PROGRAMMES, rows_a_programme),
+        duplicates=len(duplicates),
+        bad_lines=[_line_of(place, rows) for place, row in enumerate(rows) if row in bad],
+        skipped=1,
+        personal_values=frozenset(people.personal_values),
+        to_update=to_update["UUID"],
+        to_withdraw=to_withdraw["UUID"],
+    )
+
+
+def corrected_upload(sample: SampleUpload) -> bytes:
+    """Return the sample with one row corrected (an update) and one now saying not vaccinated (a delete)."""
+    reader = csv.DictReader(io.StringIO(sample.csv.decode("utf-8-sig"), newline=""))
+    next(reader)  # the instructions
+    rows = list(reader)
+    for row in rows:
+        if row["UUID"] == sample.to_update:
+            row["BATCH_NUMBER"] += "X"
+        elif row["UUID"] == sample.to_withdraw:
+            row["VACCINATED"] = "No"
+    return _written(rows)
+
+
+def make_batch_lines(n: int, programme: str = "hpv") -> Iterator[bytes]:
+    """Make ``n`` lines of a batch object, quickly, varied as a big night's are."""
+    people = _People(random.Random(n))  # noqa: S311 - made-up data
+    some = list(islice(people.endless(), 1009))
+    vaccines = [vaccine for vaccine in VACCINES.values() if vaccine.programme == programme]
+    sites = [key for key, site in SITES.items() if site.method == "injection"]
+    born = date(2008, 9, 1)
+    for i in range(n):
+        person = some[i % len(some)]
+        vaccine = vaccines[i % len(vaccines)]
+        yield orjson.dumps(
+            {
+                "action": "new",
+                "line": i + 2,
+                "digest": f"{i * 0x9E3779B97F4A7C15 % 2**256:064x}",
+                "uuid": f"{i * 0x9E3779B1 % 2**32:08x}-5a1e-4000-8000-{i:012x}",
+                "organisation_code": "R1L",
+                "nhs_number": person.nhs_number if i % 20 else None,
+                "forename": person.forename,
+                "surname": some[i * 7 % len(some)].surname,
+                "date_of_birth": born + timedelta(days=i * 31 % 2500),
+                "gender": ("female", "male", "not_known", "not_specified")[i % 4],
+                "postcode": person.postcode,
+                "vaccine": vaccine.key,
+                "programme": programme,
+                "dose_sequence": 1 + i % 2,
+                "site": "nose" if vaccine.method == "nasal" else sites[i % len(sites)],
+                "route": None,
+                "vaccinated_at": f"2025-{1 + i % 12:02}-{1 + i % 28:02}T{9 + i % 7:02}:{i % 60:02}:{i * 17 % 60:02}",
+                "recorded_on": "2026-01-01",
+                "professional_forename": None,
+                "professional_surname": None,
+                "batch_number": f"AB{i % 40:04}",
+                "expiry": f"2027-{1 + i % 12:02}-28",
+                "school_urn": f"{100000 + i % 25000}" if i % 10 else None,
+            },
+            option=orjson.OPT_APPEND_NEWLINE,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Person:
+    forename: str
+    surname: str
+    nhs_number: str
+    date_of_birth: date
+    postcode: str
+
+
+class _People:
+    """Makes people up, and remembers all that is personal about them."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance = chance
+        self.personal_values: set[str] = set()
+        self._made = self.endless()
+
+    def endless(self) -> Iterator[_Person]:
+        """Make up person after person, no two of whom share an NHS number."""
+        for number in _nhs_numbers():
+            choice, digits = self.chance.choice, self.chance.randrange
+            yield _Person(
+                forename=choice(_FORENAMES),
+                surname=choice(_SURNAMES),
+                nhs_number=number,
+                date_of_birth=date(2010, 9, 1) + timedelta(days=digits(2000)),
+                postcode=f"{choice(_AREAS)}{digits(1, 99)} {digits(10)}{choice('ABDEFGH')}{choice('JLNPQRS')}",
+            )
+
+    def next(self) -> _Person:
+        """Make up one person, and remember what is personal about them in each way it may be written."""
+        person = next(self._made)
+        born = person.date_of_birth
+        number = person.nhs_number
+        postcode = person.postcode
+        self.remember(person.forename, person.surname)
+        self.personal_values |= {number, _spaced(number), postcode, postcode.replace(" ", "")}
+        self.personal_values |= {postcode.lower(), postcode.lower().replace(" ", "")}
+        self.personal_values |= {born.strftime(form) for form in _DATE_FORMS}
+        return person
+
+    def remember(self, *names: str) -> None:
+        """Remember names, as they are and as JSON and CSV may write them."""
+        for name in filter(None, names):
+            self.personal_values |= {name, json.dumps(name)[1:-1], name.replace('"', '""')}
+
+
+def _vaccination(programme: Programme, number: int, people: _People, today: date) -> _Cells:
+    """Make one good row; ``number`` chooses among all that may vary."""
+    person = people.next()
+    vaccines: list[Vaccine | None] = [v for v in VACCINES.values() if v.programme == programme.key]
+    vaccine = [*vaccines, None][number % (len(vaccines) + 1)]
+    method = vaccine.method if vaccine else "injection"
+    site = _nth([s for s in SITES.values() if s.method == method], number)
+    given_on = today - timedelta(days=1 + number * 5 % 28)
+    professional = _nth(_PROFESSIONALS, number)
+    people.remember(*professional)
+    doses = ["", *programme.dose_codes, "1", "2"]
+    name = _nth(programme.upload_names, number)
+    if vaccine and number % 7 == 3:
+        name = "MMR" if programme.key == "mmrv" else ""  # the vaccine tells it
+    return {
+        "ORGANISATION_CODE": _nth(("", "R1L", "r1l"), number),
+        "SCHOOL_URN": _nth(_SCHOOLS, number),
+        "SCHOOL_NAME": "",
+        "NHS_NUMBER": _nth((person.nhs_number, _spaced(person.nhs_number), person.nhs_number, ""), number),
+        "PERSON_FORENAME": person.forename,
+        "PERSON_SURNAME": person.surname,
+        "PERSON_DOB": person.date_of_birth.strftime(_nth(_DATE_FORMS, number)),
+        "PERSON_GENDER_CODE": _nth(_GENDERS, number),
+        "PERSON_POSTCODE": _nth((person.postcode, person.postcode.lower(), person.postcode.replace(" ", "")), number),
+        "VACCINATED": _nth(("Yes", "Y", "yes", "") if vaccine else ("Y", "yes"), number),
+        "REASON_NOT_VACCINATED": "",
+        "DATE_OF_VACCINATION": given_on.strftime(_nth(_DATE_FORMS, number // 2)),
+        "TIME_OF_VACCINATION": _nth(("", "09:30", "10:15:30", "14:05"), number),
+        "PROGRAMME": name,
+        "VACCINE_GIVEN": _nth(vaccine.upload_names, number) if vaccine else "",
+        "BATCH_NUMBER": f"{programme.key[:2].upper()}{1000 + number % 3}" if number % 9 else "",
+        "BATCH_EXPIRY_DATE": (today + timedelta(days=200)).strftime(_nth(_DATE_FORMS, number)) if number % 5 else "",
+        "ANATOMICAL_SITE": _nth(site.upload_names, number) if number % 11 else "",
+        "DOSE_SEQUENCE": _nth(doses, number),
+        "PERFORMING_PROFESSIONAL_FORENAME": professional[0],
+        "PERFORMING_PROFESSIONAL_SURNAME": professional[1],
+        "NOTES": "two lines,\nof notes" if number == 17 else "",
+        "UUID": str(UUID(int=people.chance.getrandbits(128), version=4)) if number % 2 else "",
+    }
+
+
+def _bad_rows(people: _People, today: date) -> list[_Cells]:
+    """Make rows each of which has several things wrong with it."""
+    good = [_vaccination(PROGRAMMES[key], 5, people, today) for key in ("hpv", "flu", "menacwy", "mmr", "td_ipv")]
+    future = (today + timedelta(days=40)).isoformat()
+    wrong_digit = good[0]["NHS_NUMBER"].replace(" ", "")
+    faults: list[_Cells] = [
+        {"NHS_NUMBER": wrong_digit[:9] + str((int(wrong_digit[9]) + 1) % 10), "DATE_OF_VACCINATION": future},
+        {"PERSON_SURNAME": "", "PERSON_POSTCODE": "nowhere", "VACCINE_GIVEN": "Revaxis"},
+        {"BATCH_NUMBER": "A-1", "DATE_OF_VACCINATION": "30/02/2024", "DOSE_SEQUENCE": "12"},
+        {"UUID": "17", "ANATOMICAL_SITE": "nasal", "TIME_OF_VACCINATION": "25:00"},
+        {"PERSON_GENDER_CODE": "", "PERSON_DOB": future, "VACCINATED": "perhaps", "SCHOOL_URN": "12"},
+    ]
+    people.personal_values.add(faults[0]["NHS_NUMBER"])
+    return [row | fault for row, fault in zip(good, faults, strict=True)]
+
+
+def _line_of(place: int, rows: list[_Cells]) -> int:
+    """Tell the line a row begins on: after the header, the instructions and the rows before it."""
+    return 3 + sum(1 + row["NOTES"].count("\n") for row in rows[:place])
+
+
+def _written(rows: list[_Cells]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerow(dict.fromkeys(_COLUMNS, "Optional") | {"ORGANISATION_CODE": "Required, your ODS code"})
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8-sig")
+
+
+def _nhs_numbers() -> Iterator[str]:
+    """Count through the NHS numbers that are valid and never issued."""
+    for body in count(999_000_000):
+        check = 11 - sum(int(digit) * weight for digit, weight in zip(str(body), range(10, 1, -1), strict=True)) % 11
+        if check != 10:
+            yield f"{body}{check % 11}"
+
+
+def _spaced(number: str) -> str:
+    return f"{number[:3]} {number[3:6]} {number[6:]}"
+
+
+def _nth[T](things: Sequence[T], number: int) -> T:
+    return things[number % len(things)]
