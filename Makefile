@@ -6,7 +6,9 @@ SHELL := /bin/bash
 BIN := .venv/bin
 # uv, the package manager: the one on the PATH, or else one of the project's own.
 UV := $(or $(shell command -v uv 2>/dev/null),.cache/uv/bin/uv)
-# SAM finds python3.13 and its pip in the environment, reports nothing to anybody, and keeps its settings in here.
+# SAM finds python3.13 and its pip in the environment, reports nothing to anybody, asks nobody for a newer version (it
+# believes that it just did) and keeps its settings in here.
+SAM_SETTINGS := .cache/sam/metadata.json
 SAM := PATH="$(CURDIR)/$(BIN):$$PATH" SAM_CLI_TELEMETRY=0 __SAM_CLI_APP_DIR="$(CURDIR)/.cache/sam" AWS_DEFAULT_REGION=eu-west-2 sam
 
 PROJECTS := pyproject.toml uv.lock $(wildcard layers/*/pyproject.toml cli/pyproject.toml local/pyproject.toml)
@@ -36,7 +38,7 @@ test: $(INSTALLED) $(BUILT) ## Run the tests, on two cores
 	@$(BIN)/pytest -n 2 --dist loadgroup
 
 .PHONY: check
-check: $(INSTALLED) ## Check formatting, lint, types, the layers' requirements and the template
+check: $(INSTALLED) $(SAM_SETTINGS) ## Check formatting, lint, types, the layers' requirements and the template
 	@echo "Checking the formatting (ruff format) ..."
 	@$(BIN)/ruff format --check --quiet --diff
 	@echo "Linting (ruff check) ..."
@@ -77,11 +79,14 @@ $(INSTALLED): $(PROJECTS) | $(UV)
 
 # The time of the template that SAM writes at the end is put back to the beginning, so that a source which was changed
 # meanwhile counts as newer.
-$(BUILT): $(SOURCES) | $(INSTALLED)
+$(BUILT): $(SOURCES) | $(INSTALLED) $(SAM_SETTINGS)
 	@echo "Building functions and layers (sam build) ..."
-	@mkdir -p .cache && touch .cache/build-began
+	@touch .cache/build-began
 	@$(SAM) build > .cache/build.log 2>&1 || { cat .cache/build.log >&2; exit 1; }
 	@touch -r .cache/build-began $@
+
+$(SAM_SETTINGS):
+	@mkdir -p $(@D) && echo '{"telemetryEnabled": false, "lastVersionCheck": 4102444800.0}' > $@
 
 .cache/uv/bin/uv:
 	@echo "Installing uv, the package manager, into .cache/uv ..."
