@@ -112,7 +112,12 @@ class Aws:
         self._process = children.start(
             [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)],
             log=self._log,
-            environment={"PATH": os.defpath, "HOME": str(self._directory), "TMPDIR": str(self._directory)},
+            environment={
+                "PATH": os.defpath,
+                "HOME": str(self._directory),
+                "TMPDIR": str(self._directory),
+                "MOTO_RECORDER_FILEPATH": str(self._directory / "requests.jsonl"),  # written only when asked to
+            },
         )
 
     def close(self) -> None:

@@ -211,6 +211,7 @@ class Emulator:
             "POWERTOOLS_TRACE_DISABLED": "true",  # there is no X-Ray here
             **self._environments[name],
             **CREDENTIALS,
+            "AWS_ACCESS_KEY_ID": name,  # tells whose a request is, where moto records them
             "AWS_ENDPOINT_URL": self._endpoint_url,
         }
         port, runtime_port = children.free_port(), children.free_port()
