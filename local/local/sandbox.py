@@ -116,4 +116,5 @@ class Sandbox:
 
     def reset(self) -> None:
         """Empty every mailbox."""
-        self.admin("DELETE", "/messageexchange/admin/reset")
+        for mailbox in self.mailboxes:
+            self.admin("DELETE", f"/messageexchange/admin/reset/{mailbox}")

@@ -102,7 +102,7 @@ class ExportRequest:
         for key, value in event.items():
             if key not in known:
                 raise InvalidEvent(f"unknown key {key!r} in the event; it may hold: {', '.join(known)}")
-            if key == "programme" and value not in PROGRAMMES:
+            if key == "programme" and (not isinstance(value, str) or value not in PROGRAMMES):
                 raise InvalidEvent(f"'programme' must be one of: {', '.join(PROGRAMMES)}")
             if key != "programme" and not isinstance(value, bool):
                 raise InvalidEvent(f"{key!r} must be true or false")

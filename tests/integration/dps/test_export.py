@@ -14,6 +14,7 @@ from dps.programmes import PROGRAMMES
 import dps.export
 from dps.export import ExportRequest, InvalidEvent, file_names
 from dps.ledger import Status
+from dps.observability import logger
 from dps.settings import FilenameStyle
 from mesh import MeshClient, SendOutcomeUnknown
 from tests.integration.dps.world import World, row, upload_of, uuid_of
@@ -82,14 +83,12 @@ def test_rows_keep_the_order_in_which_they_were_taken_in(world: World) -> None:
     assert [r["UNIQUE_ID"] for r in rows] == [uuid_of(n) for start in (20, 10, 30) for n in range(start, start + 3)]
 
 
-def test_the_log_says_what_was_sent_as_the_guide_shows_it(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_log_says_what_was_sent_as_the_guide_shows_it(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    logger.addHandler(caplog.handler)
     world.upload(some())
-    answer = world.export()
-    out = capsys.readouterr().out
-    message_id = answer["exports"][0]["message_id"]
-    line = f'DPS export (hpv-1) for programme (hpv) sent: 202 - {{\\"message_id\\":\\"{message_id}\\"}}'
-    assert line in out
-    assert "No vaccination records to export for programme flu" in out
+    message_id = world.export()["exports"][0]["message_id"]
+    assert f'DPS export (hpv-1) for programme (hpv) sent: 202 - {{"message_id":"{message_id}"}}' in caplog.messages
+    assert "No vaccination records to export for programme flu" in caplog.messages
 
 
 def test_a_single_programme_can_be_exported(world: World) -> None:
