@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import botocore.session
+from botocore.config import Config
 
 from local import children
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from local.template import Template
 
-__all__ = ["CREDENTIALS", "REGION", "STACK_NAME", "Aws", "CloudError", "EventSource", "Stack"]
+__all__ = ["CREDENTIALS", "REGION", "STACK_NAME", "Aws", "CloudError", "EventSource", "Stack", "session"]
 
 REGION = "eu-west-2"
 
@@ -56,6 +58,16 @@ _RESOLVED = "Resolved"
 
 class CloudError(Exception):
     """The cloud on this machine could not be brought up; the message says what to do or where to look."""
+
+
+def session() -> boto3.Session:
+    """Return a session for the cloud on this machine, whatever profile the developer works with."""
+    return boto3.Session(
+        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
+        region_name=REGION,
+        botocore_session=botocore.session.Session({"profile": (None, None, None, None)}),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +113,7 @@ class Aws:
         self._process: subprocess.Popen[bytes] | None = None
         self._port = children.free_port()
         self.endpoint_url = f"http://127.0.0.1:{self._port}"
-        self._session = boto3.Session(
-            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-            region_name=REGION,
-        )
+        self._session = session()
 
     def start(self) -> None:
         """Start the server, without waiting for it."""
@@ -127,7 +135,7 @@ class Aws:
 
     def client(self, service: Any) -> Any:
         """Return a boto3 client of the server, for example ``client("s3")``."""
-        return self._session.client(service, endpoint_url=self.endpoint_url)
+        return self._session.client(service, endpoint_url=self.endpoint_url, config=Config(proxies={}))
 
     def wait(self) -> None:
         """Wait until the server answers.

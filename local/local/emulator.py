@@ -10,6 +10,7 @@ part (awslambdaric and boto3 as locked), not the environment of whoever runs thi
 
 from __future__ import annotations
 
+import http.client
 import importlib.metadata
 import importlib.util
 import json
@@ -18,10 +19,9 @@ import platform
 import re
 import shutil
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import requests
 
 from local import children
 from local.cloud import CREDENTIALS, STACK_NAME, CloudError
@@ -255,31 +255,31 @@ class _ExecutionEnvironment:
     def invoke(self, event: Any) -> Any:
         """Invoke the function; see `Emulator.invoke`."""
         try:
-            if not children.listens(self.process, self._port):
-                raise requests.ConnectionError
-            # The emulator ends the function in time; this timeout is for the case that it does not.
-            response = requests.post(
-                f"http://127.0.0.1:{self._port}/2015-03-31/functions/function/invocations",
-                data=json.dumps(event).encode(),
-                timeout=(5, self._timeout + 30),
-            )
-        except requests.RequestException:
+            text = self._post(json.dumps(event))
+        except (OSError, http.client.HTTPException):
             self.close()
             raise FunctionError(self._function, "Sandbox.Killed", "the function's process was ended") from None
         try:
-            answer = response.json()
-        except requests.JSONDecodeError:
+            answer = json.loads(text)
+        except json.JSONDecodeError:
             # The emulator says in plain words that the function ran out of time.
-            timed_out = response.text.startswith("Task timed out")
-            raise FunctionError(
-                self._function, "Sandbox.Timedout" if timed_out else "Sandbox.Failure", response.text
-            ) from None
+            timed_out = text.startswith("Task timed out")
+            raise FunctionError(self._function, "Sandbox.Timedout" if timed_out else "Sandbox.Failure", text) from None
         # The emulator tells failure from success by nothing but the answer's form.
         if isinstance(answer, dict) and "errorType" in answer and "errorMessage" in answer:
             raise FunctionError(
                 self._function, answer["errorType"], answer["errorMessage"], tuple(answer.get("stackTrace") or ())
             )
         return answer
+
+    def _post(self, event: str) -> str:
+        if not children.listens(self.process, self._port):
+            raise ConnectionRefusedError
+        # The emulator ends the function in time; this timeout is for the case that it does not.
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=self._timeout + 30)
+        with closing(connection):
+            connection.request("POST", "/2015-03-31/functions/function/invocations", event.encode())
+            return connection.getresponse().read().decode()
 
 
 def _emulator_binary(directory: Path) -> Path:

@@ -60,6 +60,8 @@ class LocalCloud:
         The MESH sandbox.
     emulator
         What runs the functions.
+    pollers
+        What feeds functions from queues.
     directory
         Where logs and the like are while it is up.
     """
@@ -68,6 +70,7 @@ class LocalCloud:
     outputs: Mapping[str, str]
     sandbox: Sandbox
     emulator: Emulator
+    pollers: list[Poller]
     directory: Path
 
     def __init__(self, *, publish: bool = False, project: Path = PROJECT) -> None:
@@ -75,7 +78,7 @@ class LocalCloud:
         self._project = project
         self._aws: Aws
         self._stack: Stack
-        self._pollers: list[Poller] = []
+        self.pollers = []
         self._undo = ExitStack()
 
     def __enter__(self) -> Self:
@@ -120,7 +123,7 @@ class LocalCloud:
         TimeoutError
             Some still wait after ``timeout`` seconds; the function's last error is the cause, where there is one.
         """
-        for poller in self._pollers:
+        for poller in self.pollers:
             poller.drain(timeout)
 
     def environment(self, function: str) -> dict[str, str]:
@@ -171,7 +174,7 @@ class LocalCloud:
             poller = Poller(self.client("sqs"), source, self.invoke)
             poller.start()
             undo.callback(poller.stop)
-            self._pollers.append(poller)
+            self.pollers.append(poller)
         undo.callback(self.emulator.close)  # before the pollers stop: they wait for an invocation under way
         if self._publish:
             self._write_environment(undo)

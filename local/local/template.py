@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import boto3
 from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
-from local.cloud import REGION
+from local.cloud import session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +70,7 @@ class Template:
                     # The translator wants an address in S3, as `sam package` leaves it; nobody reads from it.
                     resource["Properties"][code] = "s3://local/build"
         # SAM would fetch AWS's managed policies; the template uses none of them.
-        translator = Translator({}, Parser(), None, boto3.Session(region_name=REGION))
+        translator = Translator({}, Parser(), None, session())
         return cls(translator.translate(document, {}))
 
     @property

@@ -30,7 +30,9 @@ def test_a_function_sees_its_own_environment_and_not_the_developers(
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example")
     toy.emulator.kill("TrackFunction")
     environment = toy.invoke("TrackFunction")["environment"]
-    assert environment.items() >= toy.environment("TrackFunction").items() - {("AWS_SESSION_TOKEN", "local")}
+    given = toy.environment("TrackFunction")
+    del given["AWS_ACCESS_KEY_ID"]  # each function has its own
+    assert environment.items() >= given.items()
     assert not {"AWS_PROFILE", "HTTPS_PROXY", "VIRTUAL_ENV", "HOME"} & set(environment)
 
 

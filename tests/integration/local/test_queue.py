@@ -91,7 +91,7 @@ def test_uploads_are_taken_in_in_the_order_in_which_they_came(toy: LocalCloud) -
 
 @pytest.mark.usefixtures("short_visibility")
 def test_an_upload_that_always_fails_is_set_aside_after_three_tries_and_holds_up_no_other(toy: LocalCloud) -> None:
-    (poller,) = toy._pollers
+    (poller,) = toy.pollers
     failed_before = len(poller.failures)
     put(toy, "incoming/R1A/bad.csv")
     put(toy, "incoming/R1A/after-it.csv")

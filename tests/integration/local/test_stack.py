@@ -96,6 +96,13 @@ def test_the_commands_find_the_stack_by_its_outputs_as_they_would_in_aws(cloud: 
     assert outputs.items() >= cloud.outputs.items()
 
 
+def test_a_developers_own_profile_and_proxy_are_left_out(toy_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "a-profile-that-is-not-there")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with LocalCloud(project=toy_project) as cloud:
+        assert cloud.invoke("ExportFunction")
+
+
 def test_a_stack_that_was_taken_down_leaves_no_process_and_no_file(toy_project: Path) -> None:
     before = {path for path in toy_project.rglob("*") if "cloud-" not in str(path)}
     with LocalCloud(project=toy_project) as cloud:
