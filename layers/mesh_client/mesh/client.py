@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
+    from requests import Response
+
 __all__ = ["CHUNK_SIZE", "MeshClient"]
 
 #: One request carries at most 100 MB after compression (mesh-protocol, "Message size").
@@ -32,6 +34,9 @@ _BLOCK = 1 << 20
 _HEADER_LIMIT = 1024
 _GZIP_OVERHEAD = 64
 _LEVEL = 6
+#: A part that is compressed needs room for its frame.
+_SMALLEST_CHUNK = 128
+_LOCKED = 423
 
 
 class MeshClient:
@@ -84,10 +89,7 @@ class MeshClient:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        url = urlsplit(base_url)
-        host = (url.hostname or "").rstrip(".")
-        if url.scheme != "https" or not host:
-            raise ConfigurationError("MESH's address must be https://host, without a path")
+        host = _host(base_url)
         if not verify and (host == "nhs.uk" or host.endswith(".nhs.uk")):
             raise ConfigurationError(f"SSL verification cannot be switched off for {host}: only for a sandbox")
         context = ssl_context(
@@ -153,17 +155,20 @@ class MeshClient:
         if workflow_filter:
             params = {"max_results": str(page_size), "workflow_filter": workflow_filter}
         while True:
-            page = self._transport.request("GET", url, params=params).json()
-            yield from page["messages"]
-            following = page.get("links", {}).get("next")
-            if not following or not page["messages"]:
+            page = self._json(url, params=params)
+            yield from _field(page, "messages")
+            following = (page.get("links") or {}).get("next")
+            # With a filter a page may be empty although more follow.
+            if not following:
                 return
             # The link is relative to the host; only its question is taken, so that it cannot lead elsewhere.
-            url, params = f"{self._own}/inbox?{urlsplit(following).query}", None
+            before, url, params = url, f"{self._own}/inbox?{urlsplit(following).query}", None
+            if url == before:
+                raise Unavailable("MESH's answer cannot be read: a page of the inbox leads back to itself")
 
     def count(self) -> int:
         """Count the messages that wait. MESH calls this deprecated; `inbox` tells more."""
-        return int(self._transport.request("GET", f"{self._own}/count").json()["count"])
+        return int(_field(self._json(f"{self._own}/count"), "count"))
 
     def download(self, message_id: str, *, verify_checksum: bool = False) -> Message:
         """Open a message of the inbox: its metadata at once, its body as it is read.
@@ -178,7 +183,7 @@ class MeshClient:
         NotFound, Expired
             It is not there, or no longer.
         """
-        url = f"{self._own}/inbox/{quote(message_id, safe='')}"
+        url = f"{self._own}/inbox/{_segment(message_id)}"
 
         def fetch(chunk: int) -> Any:
             where = url if chunk == 1 else f"{url}/{chunk}"
@@ -188,7 +193,7 @@ class MeshClient:
 
     def acknowledge(self, message_id: str) -> None:
         """Tell MESH that a message was taken; it leaves the inbox, and its sender learns of it."""
-        self._transport.request("PUT", f"{self._own}/inbox/{quote(message_id, safe='')}/status/acknowledged")
+        self._transport.request("PUT", f"{self._own}/inbox/{_segment(message_id)}/status/acknowledged")
 
     # -- sending
 
@@ -240,12 +245,11 @@ class MeshClient:
             answer = self._transport.request(
                 "POST", f"{self._own}/outbox", headers=_checked(headers), part=part, once=True
             )
-            return str(answer.json()["message_id"])
+            return str(_field(_body(answer), "message_id"))
         except NotSent as error:
             raise Unavailable(f"{error}; nothing was sent") from None
-        except (Unavailable, ValueError, KeyError) as error:
-            said = error if isinstance(error, Unavailable) else "MESH's answer cannot be read"
-            raise SendOutcomeUnknown(f"{said}; the message may have been sent", local_id=local_id) from None
+        except Unavailable as error:
+            raise SendOutcomeUnknown(f"{error}; the message may have been sent", local_id=local_id) from None
 
     def send_chunk(self, message_id: str, number: int, parts: int, part: Part) -> None:
         """Send part ``number`` (2 onwards) of a message. Sending one again does no harm.
@@ -257,8 +261,12 @@ class MeshClient:
         NotFound
             MESH does not know the message.
         """
-        url = f"{self._own}/outbox/{quote(message_id, safe='')}/{number}"
-        self._transport.request("POST", url, headers={"Mex-Chunk-Range": f"{number}:{parts}"}, part=part)
+        url = f"{self._own}/outbox/{_segment(message_id)}/{number}"
+        # The last part completes the message: where the answer to it is lost, its second try finds it complete.
+        arrived = _LOCKED if number == parts else None
+        self._transport.request(
+            "POST", url, headers={"Mex-Chunk-Range": f"{number}:{parts}"}, part=part, arrived=arrived
+        )
 
     def send_file(
         self,
@@ -292,9 +300,15 @@ class MeshClient:
         ------
         Refused, SendOutcomeUnknown, Unavailable
             As for `send` and `send_chunk`.
+        ConfigurationError
+            The body does not have the part that is to be gone on with, or `chunk_size` is out of bounds.
         """
+        if not _SMALLEST_CHUNK <= chunk_size <= CHUNK_SIZE:
+            raise ConfigurationError(f"a part must have {_SMALLEST_CHUNK} to {CHUNK_SIZE} bytes")
         with tempfile.TemporaryDirectory() as directory:
             files = list(_cut(_reader(body), Path(directory), compress=compress, limit=chunk_size))
+            if resume and not 2 <= resume[1] <= len(files):
+                raise ConfigurationError(f"part {resume[1]} is none to go on with: the body makes {len(files)}")
             total = sum(file.stat().st_size for file in files)
             message_id, start = resume or ("", 1)
             done = sum(file.stat().st_size for file in files[: start - 1])
@@ -323,7 +337,7 @@ class MeshClient:
     def track(self, message_id: str) -> Tracking:
         """Tell what has become of a message that was sent. MESH asks not to be polled for it often."""
         params = {"messageID": message_id}
-        return Tracking.from_json(self._transport.request("GET", f"{self._own}/outbox/tracking", params=params).json())
+        return Tracking.from_json(self._json(f"{self._own}/outbox/tracking", params=params))
 
     def track_by_local_id(self, local_id: str) -> Tracking:
         """Tell whether a message that was sent under a local id has arrived, and what has become of it.
@@ -335,23 +349,64 @@ class MeshClient:
         NotUnique
             It has several.
         """
-        url = f"{self._own}/outbox/tracking/{quote(local_id, safe='')}"
+        url = f"{self._own}/outbox/tracking/{_segment(local_id)}"
         try:
-            return Tracking.from_json(self._transport.request("GET", url).json())
+            return Tracking.from_json(self._json(url))
         except NotUnique:
             raise NotUnique(local_id) from None
 
     def lookup(self, ods_code: str, workflow_id: str) -> list[Mailbox]:
         """Find the mailboxes of an organisation for a workflow."""
-        return self._mailboxes(f"endpointlookup/{quote(ods_code, safe='')}/{quote(workflow_id, safe='')}")
+        return self._mailboxes(f"endpointlookup/{_segment(ods_code)}/{_segment(workflow_id)}")
 
     def search_workflow(self, workflow_id: str) -> list[Mailbox]:
         """Find the mailboxes that take a workflow."""
-        return self._mailboxes(f"workflowsearch/{quote(workflow_id, safe='')}")
+        return self._mailboxes(f"workflowsearch/{_segment(workflow_id)}")
 
     def _mailboxes(self, path: str) -> list[Mailbox]:
-        results = self._transport.request("GET", f"{self._root}/{path}").json()["results"]
-        return [Mailbox(found["mailbox_id"], found["mailbox_name"]) for found in results]
+        results = _field(self._json(f"{self._root}/{path}"), "results")
+        return [Mailbox(_field(found, "mailbox_id"), found.get("mailbox_name") or "") for found in results]
+
+    def _json(self, url: str, *, params: dict[str, str] | None = None) -> dict[str, Any]:
+        return _body(self._transport.request("GET", url, params=params))
+
+
+def _host(base_url: str) -> str:
+    """Return the host of MESH's address; refuse an address that is more, or less, than a host."""
+    try:
+        url = urlsplit(base_url)
+        host = (url.hostname or "").rstrip(".")
+        # Of other scripts' letters and dots some mean the same as ASCII's; a host has to look like what it is.
+        good = url.scheme == "https" and host.isascii() and host and (url.port or True)
+    except ValueError:
+        good = False
+    if not good or url.path.strip("/") or url.query or url.fragment or "@" in url.netloc:
+        raise ConfigurationError("MESH's address must be https://host, without a path")
+    return host
+
+
+def _segment(name: str) -> str:
+    """Quote an id for a URL's path; refuse one that would name another path."""
+    if name in {"", ".", ".."}:
+        raise ConfigurationError(f"{name!r} is no id")
+    return quote(name, safe="")
+
+
+def _body(response: Response) -> dict[str, Any]:
+    """Read a JSON object. MESH took the request; what is not clear is its answer."""
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise Unavailable("MESH's answer cannot be read")
+    return body
+
+
+def _field(body: dict[str, Any], name: str) -> Any:
+    if not isinstance(body, dict) or body.get(name) is None:
+        raise Unavailable(f"MESH's answer cannot be read: it lacks {name}")
+    return body[name]
 
 
 def _checked(headers: dict[str, str | None]) -> dict[str, str]:
@@ -364,10 +419,11 @@ def _checked(headers: dict[str, str | None]) -> dict[str, str]:
 
 
 def _reader(body: BinaryIO | bytes | Iterable[bytes]) -> Iterator[bytes]:
-    if isinstance(body, bytes):
+    if isinstance(body, (bytes, bytearray, memoryview)):
         body = io.BytesIO(body)
     read = getattr(body, "read", None)
-    return iter(lambda: read(_BLOCK), b"") if read else iter(body)
+    # An iterable may yield nothing in between, which is not its end.
+    return iter(lambda: read(_BLOCK), b"") if read else filter(None, body)
 
 
 def _cut(blocks: Iterator[bytes], directory: Path, *, compress: bool, limit: int) -> Iterator[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import string
 import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -170,6 +171,7 @@ class Message(io.RawIOBase):
         self._chunk = 1
         self._wire = 0  # bytes of this chunk taken off the wire
         self._ready = b""
+        self._broken = False  # whether the connection broke, so that the chunk has to be asked for again
         self._begin(response)
 
     @property
@@ -206,7 +208,7 @@ class Message(io.RawIOBase):
 
     def _begin(self, response: Response) -> None:
         self._response = response
-        self._gzip: Any = zlib.decompressobj(wbits=31) if response.headers.get("Content-Encoding") == "gzip" else None
+        self._gzip: Any = zlib.decompressobj(wbits=31) if _gzipped(response) else None
 
     def _more(self) -> bool:
         """Make the next bytes ready, which may be none yet; tell whether there may be more."""
@@ -225,9 +227,10 @@ class Message(io.RawIOBase):
         if self._chunk >= self.chunks:
             return False
         self._response.close()
+        response = self._fetch(self._chunk + 1)
         self._chunk += 1
         self._wire = 0
-        self._begin(self._fetch(self._chunk))
+        self._begin(response)
         return True
 
     def _unpack(self, block: bytes) -> bytes:
@@ -247,28 +250,40 @@ class Message(io.RawIOBase):
         """Read from the wire; where the connection breaks, ask for the part again and go on where it broke."""
         import urllib3
 
-        for left in reversed(range(_TRIES)):
+        for _ in range(_TRIES):
             try:
+                if self._broken:
+                    self._ask_again()
                 block: bytes = self._response.raw.read(_BLOCK, decode_content=False)
             except (urllib3.exceptions.HTTPError, OSError):
-                if not left:
-                    break
-                self._response.close()
-                self._response = self._fetch(self._chunk)
-                skip = self._wire
-                while skip:
-                    skipped = self._response.raw.read(min(skip, _BLOCK), decode_content=False)
-                    if not skipped:
-                        raise Corrupted(f"message {self.message_id}: part {self._chunk} has become shorter") from None
-                    skip -= len(skipped)
+                self._broken = True
             else:
                 return block
+        self._response.close()
         raise Unavailable(f"message {self.message_id}: the connection broke while part {self._chunk} was read")
+
+    def _ask_again(self) -> None:
+        """Ask for the chunk a second time, and pass over what was taken of it."""
+        self._response.close()
+        self._response = self._fetch(self._chunk)
+        left = self._wire
+        while left:
+            passed = self._response.raw.read(min(left, _BLOCK), decode_content=False)
+            if not passed:
+                raise Corrupted(f"message {self.message_id}: part {self._chunk} has become shorter")
+            left -= len(passed)
+        self._broken = False
+
+
+def _gzipped(response: Response) -> bool:
+    return bool(response.headers.get("Content-Encoding", "").strip().lower() == "gzip")
 
 
 def _hash_for(checksum: str | None) -> Any:
     """Tell by its length which hash a checksum is; None where it is none that is known, or there is none."""
     digits = (checksum or "").rpartition(" ")[2]
+    if not set(digits) <= set(string.hexdigits):
+        return None
     algorithm = {32: hashlib.md5, 64: hashlib.sha256}.get(len(digits))
     return algorithm(usedforsecurity=False) if algorithm else None
 

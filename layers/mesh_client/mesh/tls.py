@@ -75,7 +75,12 @@ def ssl_context(
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if verify:
         check_ca_bundle(ca_bundle)
-        context.load_verify_locations(cadata=ca_bundle)
+        # Made anew, since OpenSSL takes no notes between the certificates that are not ASCII.
+        bundle = "".join(_pem(each) for each in _certificates(ca_bundle, "CA bundle"))
+        try:
+            context.load_verify_locations(cadata=bundle)
+        except ssl.SSLError as error:
+            raise TlsError(f"OpenSSL does not take the CA bundle ({error.reason})") from None
     else:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -84,6 +89,7 @@ def ssl_context(
 
 
 def _load_key(context: ssl.SSLContext, certificate: str, private_key: str, passphrase: str | None) -> None:
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     encrypted = "ENCRYPTED" in private_key
@@ -91,7 +97,7 @@ def _load_key(context: ssl.SSLContext, certificate: str, private_key: str, passp
         raise TlsError("the private key is encrypted and no passphrase was given")
     try:
         key = load_pem_private_key(private_key.encode(), passphrase.encode() if encrypted and passphrase else None)
-    except ValueError:
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         # `from None`: the library's own text says less, and nothing of the key is to be shown.
         what = "or the passphrase is wrong" if encrypted else "as PEM"
         raise TlsError(f"the private key cannot be read, {what}") from None
@@ -155,6 +161,12 @@ def _certificates(pem: str, what: str) -> list[Certificate]:
         return load_pem_x509_certificates(pem.encode())
     except ValueError:
         raise TlsError(f"the {what} is not in PEM format (-----BEGIN CERTIFICATE-----)") from None
+
+
+def _pem(certificate: Certificate) -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    return certificate.public_bytes(Encoding.PEM).decode()
 
 
 def _common_name(certificate: Certificate) -> str:

@@ -10,18 +10,19 @@ import random
 import ssl
 import time
 import warnings
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPSConnection
 
-from mesh.errors import Expired, MeshError, NotFound, NotUnique, Refused, Unauthorised, Unavailable
+from mesh.errors import ConfigurationError, Expired, MeshError, NotFound, NotUnique, Refused, Unauthorised, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from datetime import datetime
+    from collections.abc import Callable, Iterator, Mapping
 
     from mesh.auth import MeshAuth
     from mesh.messages import Part
@@ -31,12 +32,19 @@ __all__ = ["NotSent", "Transport"]
 _AGAIN = frozenset({429, 502, 503, 504})
 _TRIES = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 20.0
+_SHORTEST_TIMEOUT = 0.1
+#: What MESH says, in TLS's own words, where it does not take the client certificate; no request has reached it then.
+_CERTIFICATE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED")
 #: MESH refuses tokens that are more than two hours off.
 _CLOCK_MAY_BE_OFF = 2 * 3600
 
 
 class NotSent(Unavailable):
     """The connection was never made, or MESH said at once that it takes nothing now: nothing was sent."""
+
+
+class NotTrusted(NotSent):
+    """One end does not take the other's certificate, which no second try changes."""
 
 
 class Transport:
@@ -77,6 +85,7 @@ class Transport:
         params: Mapping[str, str] | None = None,
         part: Part | None = None,
         once: bool = False,
+        arrived: int | None = None,
         stream: bool = False,
     ) -> requests.Response:
         """Send a request until it is answered, and return a good answer.
@@ -87,6 +96,8 @@ class Transport:
             The body, opened anew for each try.
         once
             Never send it a second time once it may have arrived.
+        arrived
+            The status by which MESH says that an earlier try has arrived; good where that one's answer was lost.
 
         Raises
         ------
@@ -98,23 +109,28 @@ class Transport:
             Whatever else MESH answered, see `mesh.errors`.
         """
         started = time.monotonic()
-        if once:
-            # On a connection that has idled, a reset could mean that MESH had closed it or that it took the message.
-            self._session.close()
+        lost = False
         for attempt in range(1, _TRIES + 1):
+            if once:
+                # On a connection that has idled, a reset could mean that MESH closed it or that it took the message.
+                self._session.close()
             wait: float | None = None
+            left = max(self._deadline - (time.monotonic() - started), _SHORTEST_TIMEOUT)
             try:
-                response = self._try(method, url, headers or {}, params, part, stream=stream)
+                response = self._try(method, url, headers or {}, params, part, stream=stream, left=left)
             except requests.RequestException as error:
                 failure = _failure(error)
-                if once and not isinstance(failure, NotSent):
+                if isinstance(failure, NotTrusted) or (once and not isinstance(failure, NotSent)):
                     raise failure from None
             else:
                 if response.ok and response.status_code < 300:
                     return response
                 failure, wait = self._refusal(response)
+                if lost and response.status_code == arrived:
+                    return response
                 if response.status_code not in _AGAIN or (once and response.status_code != 429):
                     raise failure
+            lost = lost or not isinstance(failure, NotSent)
             pause = self._pause(attempt, wait)
             if attempt == _TRIES or time.monotonic() - started + pause > self._deadline:
                 raise failure
@@ -130,10 +146,12 @@ class Transport:
         part: Part | None,
         *,
         stream: bool,
+        left: float,
     ) -> requests.Response:
+        connect, read = self._timeout
         options: dict[str, Any] = {
             "params": params,
-            "timeout": self._timeout,
+            "timeout": (min(connect, left), min(read, left)),
             "allow_redirects": False,
             "stream": stream,
         }
@@ -166,8 +184,8 @@ class Transport:
 
     def _why_unauthorised(self, response: requests.Response, said: dict[str, str]) -> str:
         off = 0.0
-        if date := response.headers.get("Date"):
-            off = (self._clock() - parsedate_to_datetime(date)).total_seconds()
+        if date := _http_date(response.headers.get("Date", "")):
+            off = (self._clock() - date).total_seconds()
         cause = "a wrong mailbox id, password or shared key"
         if abs(off) > _CLOCK_MAY_BE_OFF * 0.9:
             cause = f"the clock: this one is {abs(off) / 3600:.1f} hours {'ahead' if off > 0 else 'behind'} of MESH's"
@@ -177,16 +195,37 @@ class Transport:
         value = response.headers.get("Retry-After", "").strip()
         if value.isdecimal():
             return float(value)
-        try:
-            return max(0.0, (parsedate_to_datetime(value) - self._clock()).total_seconds())
-        except ValueError:
-            return None
+        date = _http_date(value)
+        return max(0.0, (date - self._clock()).total_seconds()) if date else None
 
     def _pause(self, attempt: int, asked: float | None) -> float:
         if asked is not None:
             return asked
         longest = min(_FIRST_PAUSE * 2 ** (attempt - 1), _LONGEST_PAUSE)
         return random.uniform(longest / 2, longest)  # noqa: S311 - jitter, not a secret
+
+
+class _NoConnection(urllib3.exceptions.NewConnectionError):
+    """A connection was not made, TLS included; ``cause`` says why."""
+
+    def __init__(self, connection: HTTPSConnection, cause: Exception) -> None:
+        super().__init__(connection, "no connection was made")
+        self.cause = cause
+
+
+class _Connection(HTTPSConnection):
+    """Tells a handshake that failed, when nothing can have been sent, from a connection that broke later."""
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except (OSError, urllib3.exceptions.HTTPError) as error:
+            self.close()
+            raise _NoConnection(self, error) from None
+
+
+class _Pool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _Connection
 
 
 class _Adapter(HTTPAdapter):
@@ -198,6 +237,7 @@ class _Adapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         super().init_poolmanager(*args, ssl_context=self._context, **options)
+        self.poolmanager.pool_classes_by_scheme = {"https": _Pool}
 
     def cert_verify(self, *_: Any) -> None:
         """Add no certificates: requests would put the public CAs beside the NHS's."""
@@ -225,22 +265,44 @@ class _Sized:
         wanted = self._left if size < 0 else min(size, self._left)
         block = self._body.read(wanted)
         self._left -= len(block)
+        if wanted and not block:
+            # MESH would wait for the rest; cut short, the request is none, and nothing was sent.
+            raise ConfigurationError(f"the body is {self._left} bytes shorter than was said")
         return block
 
 
 def _failure(error: requests.RequestException) -> MeshError:
     """Tell a connection that was never made from one that broke."""
-    reason: Any = error.args[0] if error.args else None
-    reason = getattr(reason, "reason", reason)
-    if isinstance(reason, (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)):
+    causes = list(_causes(error))
+    tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
+    if isinstance(tls, ssl.SSLCertVerificationError):
+        return NotTrusted("MESH's certificate does not belong to the CA bundle, or to this host")
+    if tls and "ALERT" in (tls.reason or "") and any(word in tls.reason for word in _CERTIFICATE_ALERTS):
+        return NotTrusted("MESH does not take the client certificate; is it this environment's?")
+    if any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes):
         return NotSent("MESH cannot be reached: no connection was made")
-    if isinstance(reason, urllib3.exceptions.SSLError) and isinstance(reason.args[0], ssl.SSLCertVerificationError):
-        return NotSent("MESH's certificate does not belong to the CA bundle, or to this host")
     if isinstance(error, requests.Timeout):
         return Unavailable("MESH did not answer in time")
-    if isinstance(error, requests.exceptions.SSLError):
-        return Unavailable("the TLS connection to MESH failed; is the client certificate this environment's?")
     return Unavailable("the connection to MESH broke")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Go through an error and those it was made from, by what the libraries put into them.
+
+    Not by ``__context__``, where an error may be that the caller is just handling.
+    """
+    yield error
+    for inner in (*error.args, getattr(error, "reason", None), getattr(error, "cause", None)):
+        if isinstance(inner, BaseException):
+            yield from _causes(inner)
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
 def _said(response: requests.Response) -> dict[str, str]:
