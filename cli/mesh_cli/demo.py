@@ -97,22 +97,21 @@ class Demo:
     # -- the steps
 
     def _upload(self, title: str, settings: Settings, name: str, body: bytes) -> None:
-        self._step(title)
+        self._step(title, f"mesh upload {name} --organisation {ORGANISATION}")
         key, version = put_upload(settings, name, body, ORGANISATION)
         self.receipt = wait_for_receipt(settings, key, version, SECONDS_FOR_A_RECEIPT) or {}
         self._result(self.receipt, held=self.receipt.get("status") == "taken in")
         if self.receipt and not self.as_json:
-            data.print(f"[dim]$[/] mesh upload {name} --organisation {ORGANISATION}")
             show_receipt(self.receipt, settings)
 
     def _validate(self) -> None:
-        self._step("Validate: MESH learns that the mailbox is alive")
+        self._step("Validate: MESH learns that the mailbox is alive", "mesh invoke validate")
         answer = self.cloud.invoke("ValidateFunction")
         self._result(answer, held=answer["status"] == "ok")
         self._say(f"Mailbox {answer.get('mailbox')}, certificate good for {answer.get('certificate_days_left')} days")
 
     def _export(self, title: str, exports: dict[str, str], records: int) -> None:
-        self._step(title)
+        self._step(title, "mesh invoke export")
         answer = self.cloud.invoke("ExportFunction", {})
         sent = [export for export in answer["exports"] if export["status"] == "accepted"]
         self._result(
@@ -126,7 +125,7 @@ class Demo:
             show_export_run(answer)
 
     def _ledger(self, title: str, settings: Settings, status: str, number: int) -> None:
-        self._step(title)
+        self._step(title, "mesh exports")
         found = list_exports(settings)
         rows = [
             {"export_id": e.export_id, "status": str(e.status), "records": e.records, "filename": e.filename}
@@ -137,16 +136,15 @@ class Demo:
             data.print(exports_table(found))
 
     def _inbox(self, title: str, receiver: MeshClient, number: int) -> list[str]:
-        self._step(title)
+        self._step(title, f"MESH_MAILBOX={RECEIVER} MESH_PASSWORD=password mesh check-inbox")
         messages = list(receiver.inbox())
         self._result(messages, held=len(messages) == number)
         if not self.as_json:
-            data.print(f"[dim]$[/] MESH_MAILBOX={RECEIVER} MESH_PASSWORD=… mesh check-inbox")
             data.print(table(f"Inbox of {RECEIVER}", ["message id"], [[message] for message in messages]))
         return messages
 
     def _first_rows(self, receiver: MeshClient, messages: list[str]) -> None:
-        self._step("The first rows of one file")
+        self._step("The first rows of one file", f"MESH_MAILBOX={RECEIVER} … mesh get-message {messages[0]}")
         with receiver.download(messages[0]) as message:
             filename, body = message.filename, message.read()
         lines = body.decode().splitlines()
@@ -173,7 +171,7 @@ class Demo:
             data.print(table("Corrections", ["file", "action", "record"], found))
 
     def _acknowledge(self, receiver: MeshClient, messages: list[str]) -> None:
-        self._step("DPS acknowledges what it has picked up")
+        self._step("DPS acknowledges what it has picked up", f"MESH_MAILBOX={RECEIVER} … mesh ack-message ID")
         for message_id in messages:
             receiver.acknowledge(message_id)
         left = list(receiver.inbox())
@@ -181,7 +179,7 @@ class Demo:
         self._say(f"{len(messages)} messages acknowledged; the inbox of {RECEIVER} is empty")
 
     def _track(self, number: int) -> None:
-        self._step("Track: did DPS pick them up?")
+        self._step("Track: did DPS pick them up?", "mesh invoke track")
         answer = self.cloud.invoke("TrackFunction")
         self._result(
             answer,
@@ -192,11 +190,13 @@ class Demo:
 
     # -- telling
 
-    def _step(self, title: str) -> None:
+    def _step(self, title: str, command: str = "") -> None:
         self.steps.append({"step": title, "held": True})
         if not self.as_json:
             data.print()
             data.rule(f"[bold]{len(self.steps)}. {title}", align="left")
+            if command:
+                data.print(f"$ {command}", style="dim", markup=False)
 
     def _say(self, text: str) -> None:
         if not self.as_json:

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import typer
-from dps.programmes import PROGRAMMES
 
 from dps.export import Export, ExportRequest, file_names
 from dps.ledger import ImpossibleTransition
+from dps.programmes import PROGRAMMES
 from dps.settings import Settings, connect
 from dps.track import Track
 from mesh import MeshError
@@ -26,6 +26,8 @@ from mesh_cli.options import Json, deployment
 from mesh_cli.output import age, data, print_json, table, talk
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dps.ledger import DPSExport
 
 PANEL = "Exports"
@@ -33,6 +35,8 @@ export = typer.Typer(help="One export: show, resend, fetch; or start a programme
 record = typer.Typer(help="One vaccination record.", no_args_is_help=True)
 #: A command has no function's time limit; a lease for this long keeps the schedules' runs away meanwhile.
 SECONDS = 900.0
+#: From this many columns on there is room for message ids.
+WIDE = 120
 PRODUCTION_HOST = "mesh-sync.spineservices.nhs.uk"
 
 Programme = Annotated[
@@ -147,22 +151,21 @@ def list_exports(settings: Settings, programme: str | None = None) -> list[DPSEx
 
 
 def exports_table(found: list[DPSExport]) -> Any:
-    """Make the table of exports."""
-    columns = ["export", "status", "records", "file", "message id", "attempt", "changed", "error"]
-    rows = [
-        [
-            export.export_id,
-            str(export.status),
-            export.records,
-            export.filename,
-            export.message_id,
-            export.attempt,
-            age(export.updated_at),
-            (export.error or {}).get("code", ""),
-        ]
-        for export in found
-    ]
-    return table("DPS exports", columns, rows)
+    """Make the table of exports, with those columns only that say something and that the terminal has room for."""
+    columns: dict[str, Callable[[DPSExport], Any]] = {
+        "export": lambda export: export.export_id,
+        "status": lambda export: str(export.status),
+        "records": lambda export: export.records,
+        "file": lambda export: export.filename,
+        "changed": lambda export: age(export.updated_at),
+    }
+    if data.width >= WIDE:
+        columns["message id"] = lambda export: export.message_id
+    if any(export.attempt > 1 for export in found):
+        columns["attempt"] = lambda export: export.attempt
+    if any(export.error for export in found):
+        columns["error"] = lambda export: " ".join((export.error or {}).values())
+    return table("DPS exports", list(columns), [[tell(export) for tell in columns.values()] for export in found])
 
 
 def find_export(settings: Settings, export_id: str) -> DPSExport:

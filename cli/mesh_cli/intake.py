@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import itertools
 import json
 import time
+from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import boto3
 import typer
@@ -17,7 +20,12 @@ from dps.settings import Settings
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 PANEL = "Intake"
+#: So many rejected rows are shown; the file has them all.
+MOST_REJECTS = 10
 
 
 def add_to(app: typer.Typer) -> None:
@@ -131,11 +139,26 @@ def show_receipt(receipt: dict[str, Any], settings: Settings) -> None:
         [PROGRAMMES[key].name, *(counts.get(action, 0) for action in actions), receipt["exports"].get(key, "")]
         for key, counts in receipt["accepted"].items()
     ]
-    caption = (
-        f"{receipt['rows']} rows: {sum(sum(counts.values()) for counts in receipt['accepted'].values())} taken in, "
-        f"{receipt['unchanged']} unchanged, {receipt['skipped']} skipped (not vaccinated), "
-        f"{receipt['rejected']} rejected"
+    taken_in = sum(sum(counts.values()) for counts in receipt["accepted"].values())
+    if rows:
+        data.print(table("Taken in", ["programme", *actions, "export"], rows))
+    data.print(
+        f"{receipt['rows']} rows: {taken_in} taken in, {receipt['unchanged']} unchanged, "
+        f"{receipt['skipped']} not vaccinated, {receipt['rejected']} rejected"
     )
-    data.print(table("Receipt", ["programme", *actions, "export"], rows, caption=caption))
     if receipt["rejects"]:
-        data.print(f"What is wrong with the rejected rows: s3://{settings.bucket}/{receipt['rejects']}", soft_wrap=True)
+        rejects = list(itertools.islice(_rejects(settings, receipt["rejects"]), MOST_REJECTS + 1))
+        data.print(
+            table("Rejected", ["line", "column", "what is wrong", "what would be right"], rejects[:MOST_REJECTS])
+        )
+        if len(rejects) > MOST_REJECTS:
+            data.print("and more:")
+        data.print(f"s3://{settings.bucket}/{receipt['rejects']}", soft_wrap=True)
+
+
+def _rejects(settings: Settings, key: str) -> Iterator[list[str]]:
+    body = boto3.client("s3").get_object(Bucket=settings.bucket, Key=key)["Body"]
+    with closing(body):
+        rows = csv.reader(line.decode() for line in body.iter_lines(keepends=True))
+        next(rows, None)
+        yield from rows

@@ -54,7 +54,8 @@ for module in (mailbox, exports, intake, setup, local):
 
 def main() -> None:
     """Run the command and turn what goes wrong into one line and an exit code."""
-    # The use cases log as the functions do; a person at a terminal is told by the command itself.
+    # The use cases log and count as the functions do; a person at a terminal is told by the command itself.
+    os.environ["POWERTOOLS_METRICS_DISABLED"] = "true"
     logging.getLogger("mesh-dps").setLevel(logging.CRITICAL)
     try:
         app()
