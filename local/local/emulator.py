@@ -18,6 +18,7 @@ import os
 import platform
 import re
 import shutil
+import sys
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -164,8 +165,8 @@ class Emulator:
 
     def close(self) -> None:
         """End all processes."""
-        self._closed = True
         with self._lock:
+            self._closed = True
             environments = [e for group in (self._idle, self._busy) for some in group.values() for e in some]
         children.stop(*(environment.process for environment in environments))
 
@@ -284,11 +285,13 @@ class _ExecutionEnvironment:
 
 def _emulator_binary(directory: Path) -> Path:
     """Return the emulator, as a copy that may be executed where the installed one lacks the right."""
-    machine = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "arm64", "arm64": "arm64"}[platform.machine().lower()]
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        machine = f"{platform.system()} on {platform.machine()}"
+        raise CloudError(f"the functions are built for Linux on x86_64 and do not run here, on {machine}")
     samcli = importlib.util.find_spec("samcli")
     if samcli is None or samcli.origin is None:
         raise CloudError("aws-sam-cli is not installed; install the environment with: make setup")
-    installed = Path(samcli.origin).parent / "local" / "rapid" / f"aws-lambda-rie-{machine}"
+    installed = Path(samcli.origin).parent / "local" / "rapid" / "aws-lambda-rie-x86_64"
     if os.access(installed, os.X_OK):
         return installed
     copy = directory / installed.name

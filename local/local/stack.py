@@ -90,6 +90,8 @@ class LocalCloud:
             The functions are not built, a part did not start, or another one has published itself already.
         """
         check_build(self._project)
+        if self._publish:
+            self._refuse_a_second()
         with ExitStack() as undo:
             self._bring_up(undo)
             self._undo = undo.pop_all()
@@ -192,11 +194,13 @@ class LocalCloud:
             "ca_bundle": certificates.ca_bundle,
         }
 
-    def _write_environment(self, undo: ExitStack) -> None:
-        environment = self._project / ".local" / "environment"
-        other = _process_of(environment)
+    def _refuse_a_second(self) -> None:
+        other = _process_of(self._project / ".local" / "environment")
         if other is not None and _is_running(other):
             raise CloudError(f"the stack is up already, in process {other}")
+
+    def _write_environment(self, undo: ExitStack) -> None:
+        environment = self._project / ".local" / "environment"
         lines = [f"# process {os.getpid()}"]
         lines += [f"{name}={value}" for name, value in sorted(self.environment_of_commands().items())]
         environment.write_text("\n".join(lines) + "\n")
