@@ -12,7 +12,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger, Tracer
-from aws_lambda_powertools.metrics import MetricUnit, single_metric
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,14 +38,13 @@ def gauge(metric: str, value: float, unit: MetricUnit = MetricUnit.NoUnit, **dim
     The metric is written at once, in CloudWatch's embedded metric format, so that one counted before a function
     dies is not lost with it. Dimensions come beside ``service``; they are few and their values are fixed words.
     """
-    with single_metric(
-        name=metric,
-        unit=unit,
-        value=value,
-        namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "MeshDps"),
-        default_dimensions={"service": logger.service, **dimensions},
-    ):
-        pass
+    written = EphemeralMetrics(
+        service=logger.service, namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "MeshDps")
+    )
+    for name, text in dimensions.items():
+        written.add_dimension(name=name, value=text)
+    written.add_metric(name=metric, unit=unit, value=value)
+    written.flush_metrics()
 
 
 def observed(handler: Handler) -> Handler:
