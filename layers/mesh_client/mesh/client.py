@@ -225,11 +225,15 @@ class MeshClient:
         ------
         Refused
             MESH did not take it; its code says why.
+        ConfigurationError
+            Something of it cannot stand in a header, or MESH could not be asked for the local id.
         SendOutcomeUnknown
             The answer was lost. Ask `track_by_local_id` before sending again.
         Unavailable
             The connection was never made: nothing was sent.
         """
+        if local_id:
+            _segment(local_id)
         headers = {
             "Mex-To": to,
             "Mex-WorkflowID": workflow_id,
@@ -387,7 +391,7 @@ def _host(base_url: str) -> str:
 
 def _segment(name: str) -> str:
     """Quote an id for a URL's path; refuse one that would name another path."""
-    if name in {"", ".", ".."}:
+    if name in {"", ".", ".."} or "/" in name:
         raise ConfigurationError(f"{name!r} is no id")
     return quote(name, safe="")
 

@@ -63,6 +63,8 @@ class Transport:
         self._session = requests.Session()
         # Neither a netrc file nor the environment may put in its own credentials, CAs or proxies.
         self._session.trust_env = False
+        # requests would otherwise have the context check certificates that it was told not to.
+        self._session.verify = context.verify_mode is not ssl.CERT_NONE
         self._session.auth = auth
         self._session.headers["Accept"] = "application/vnd.mesh.v2+json"
         self._session.headers["Accept-Encoding"] = "identity"

@@ -115,6 +115,12 @@ def test_an_id_that_names_another_path_is_refused_before_anything_is_sent(client
             call(name)
 
 
+@pytest.mark.parametrize("local_id", ["export/1", ".", ".."])
+def test_a_local_id_that_mesh_could_not_be_asked_for_is_refused(client: MeshClient, local_id: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no id"):
+        client.send_file("X26ABC3", "DPS", b"body", local_id=local_id)
+
+
 @pytest.mark.parametrize("chunk_size", [-1, 0, 1, 127, 100_000_001])
 def test_a_chunk_size_that_mesh_or_gzip_cannot_have_is_refused(client: MeshClient, chunk_size: int) -> None:
     with pytest.raises(ConfigurationError, match="128 to 100000000 bytes"):
