@@ -148,7 +148,9 @@ def _text(value: object) -> object:
 
 
 def _date(value: object) -> object:
-    if value is None or (isinstance(value, date) and not isinstance(value, datetime)):
+    if value is None or value == "":
+        return None
+    if isinstance(value, date) and not isinstance(value, datetime):
         return value
     try:
         if isinstance(value, str) and _ISO_DATE.fullmatch(value):
@@ -159,24 +161,27 @@ def _date(value: object) -> object:
 
 
 def _moment(value: object) -> object:
+    if value is None or value == "":
+        return None
     if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            value = ""
-    if value is None:
-        return value
+        value = _parsed(value)
     if not isinstance(value, datetime):
         raise _wrong("is not a date and time", "a date and time as 2024-09-30T10:15:00, with or without an offset")
-    value = value.replace(microsecond=0)
     offset = value.utcoffset()
     if offset is not None and offset.seconds % 60:
         raise _wrong("has an offset that no clock has", "an offset in hours and minutes, such as +01:00")
-    return value
+    return value.replace(microsecond=0)
+
+
+def _parsed(iso: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(iso)
+    except ValueError:
+        return None
 
 
 def _nhs_number(value: str) -> str:
-    digits = value.replace(" ", "").replace("\u00a0", "")
+    digits = "".join(value.split())
     if not (len(digits) == 10 and digits.isascii() and digits.isdigit()):
         raise _wrong("is not ten digits", "the ten digits of an NHS number, or nothing where it is not known")
     total = sum(map(mul, map(int, digits), range(10, 1, -1)))
@@ -189,7 +194,7 @@ _POSTCODE = re.compile(r"([A-Z]{1,2}[0-9][A-Z0-9]?|GIR)([0-9][A-Z]{2})")
 
 
 def _postcode(value: str) -> str:
-    found = _POSTCODE.fullmatch(value.upper().replace(" ", ""))
+    found = _POSTCODE.fullmatch("".join(value.split()).upper())
     if not found:
         raise _wrong("is not a UK postcode", "a postcode such as SW1A 1AA; ZZ99 3WZ where there is no fixed address")
     return f"{found[1]} {found[2]}"
@@ -199,16 +204,17 @@ def _one_of(keys: Mapping[str, Any]) -> BeforeValidator:
     mend = "one of: " + ", ".join(keys)
 
     def check(value: object) -> object:
-        if not value or (isinstance(value, str) and value in keys):
-            return value or None
+        if value is None or value == "":
+            return None
+        if isinstance(value, str) and value in keys:
+            return value
         raise _wrong("is not known", mend)
 
     return BeforeValidator(check)
 
 
 _AS_TEXT = BeforeValidator(_text)
-_Text = Annotated[str, _AS_TEXT]
-_Date = Annotated[date, BeforeValidator(_date)]
+_AS_DATE = BeforeValidator(_date)
 
 
 class VaccinationRecord(BaseModel):
@@ -234,24 +240,28 @@ class VaccinationRecord(BaseModel):
     # A rule between two fields is kept at the later one, so that one bad field never hides what is wrong with another.
     uuid: UUID
     organisation_code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{2,10}$", to_upper=True), _AS_TEXT]
-    nhs_number: Annotated[_Text, AfterValidator(_nhs_number)] | None = None
+    nhs_number: Annotated[Annotated[str, AfterValidator(_nhs_number)] | None, _AS_TEXT] = None
     forename: Annotated[str, StringConstraints(max_length=180), _AS_TEXT]
     surname: Annotated[str, StringConstraints(max_length=35), _AS_TEXT]
-    date_of_birth: _Date
+    date_of_birth: Annotated[date, _AS_DATE]
     gender: Annotated[str, _one_of(GENDERS)]
-    postcode: Annotated[_Text, AfterValidator(_postcode)]
-    vaccine: Annotated[str, _one_of(VACCINES)] | None = None
+    postcode: Annotated[str, AfterValidator(_postcode), _AS_TEXT]
+    vaccine: Annotated[str | None, _one_of(VACCINES)] = None
     programme: Annotated[str, _one_of(PROGRAMMES)]
     dose_sequence: Annotated[int, Field(strict=True, ge=1, le=9)] | None = None
-    site: Annotated[str, _one_of(SITES)] | None = None
-    route: Annotated[str, _one_of(ROUTES)] | None = None
+    site: Annotated[str | None, _one_of(SITES)] = None
+    route: Annotated[str | None, _one_of(ROUTES)] = None
     vaccinated_at: Annotated[datetime, BeforeValidator(_moment)]
-    recorded_on: _Date | None = None
-    professional_forename: _Text | None = None
-    professional_surname: _Text | None = None
-    batch_number: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{2,100}$"), _AS_TEXT] | None = None
-    expiry: _Date | None = None
-    school_urn: Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$"), _AS_TEXT] | None = None
+    recorded_on: Annotated[date | None, _AS_DATE] = None
+    professional_forename: Annotated[str | None, _AS_TEXT] = None
+    professional_surname: Annotated[str | None, _AS_TEXT] = None
+    batch_number: Annotated[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{2,100}$")] | None, _AS_TEXT] = None
+    expiry: Annotated[date | None, _AS_DATE] = None
+    school_urn: Annotated[Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$")] | None, _AS_TEXT] = None
+
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        # A record may end up in a log or a traceback; what is personal in it may not.
+        return [("uuid", str(self.uuid)), ("programme", self.programme)]
 
     def stated_digest(self) -> str:
         """Return a digest of what the uploader stated, in hex.
@@ -284,12 +294,14 @@ class VaccinationRecord(BaseModel):
 
     @field_validator("site")
     @classmethod
-    def _site_suits(cls, value: str, info: ValidationInfo) -> str:
-        return _suits(value, SITES[value].method, info.data)
+    def _site_suits(cls, value: str | None, info: ValidationInfo) -> str | None:
+        return value and _suits(value, SITES[value].method, info.data)
 
     @field_validator("route")
     @classmethod
-    def _route_suits(cls, value: str, info: ValidationInfo) -> str:
+    def _route_suits(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None:
+            return None
         method: Method = "nasal" if value == "nasal_spray" else "injection"
         site = info.data.get("site")
         if site is not None and SITES[site].method != method:
@@ -389,7 +401,7 @@ def problems_of(
                 what, mend = "is not a field of a vaccination record", "leave it out"
             case "string_too_long":
                 what = "is too long"
-            case _:
-                what = "is missing" if detail.get("input") is None or detail["type"] == "missing" else "is not right"
+            case kind:
+                what = "is missing" if kind == "missing" or detail["input"] is None else "does not have the right form"
         found.append(Problem(columns.get(name, name), what, mend))
     return found

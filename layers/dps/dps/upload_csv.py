@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from dps.programmes import GENDERS, PROGRAMMES, SITES, URIS, VACCINES, by_upload_name
 from dps.records import Problem, Row, UnreadableUpload, VaccinationRecord, problems_of
-from dps.upload_lines import MAX_LINE_BYTES, MAX_ROWS, lines_of
+from dps.upload_lines import MAX_LINE_BYTES, lines_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -126,26 +126,18 @@ def read_csv(stream: BinaryIO, *, organisation_code: str, today: date) -> Iterat
     lines = _Lines(lines_of(stream))
     rows = _taken_apart(lines)
     table = _Table(_header(rows), organisation_code, today)
-    count = 0
     instructions_may_come = True
     for line, cells in rows:
         if isinstance(cells, Problem):
-            row = _broken(line, cells)
+            yield _broken(line, cells)
         elif not any(map(str.strip, cells)):
-            continue
-        elif instructions_may_come and _are_instructions(cells):
-            instructions_may_come = False
             continue
         elif lines.in_row > 1 and len(cells) != table.width:
             lines.step_back()
-            row = _broken(line, _QUOTES)
-        else:
-            row = table.row(line, cells)
+            yield _broken(line, _QUOTES)
+        elif not (instructions_may_come and _are_instructions(cells)):
+            yield table.row(line, cells)
         instructions_may_come = False
-        count += 1
-        if count > MAX_ROWS:
-            raise UnreadableUpload(f"the file has more than {MAX_ROWS} rows", "upload it in several smaller files")
-        yield row
 
 
 # -- from lines to cells
@@ -375,16 +367,12 @@ class _Statement:
         if not text:
             return
         programme = PROGRAMMES.get(self.values.get("programme", ""))
-        codes = programme.dose_codes if programme else {}
-        if text in _DIGITS:
-            self.values["dose_sequence"] = int(text)
-        elif text.upper() in codes:
-            self.values["dose_sequence"] = codes[text.upper()]
-        elif programme:
+        codes = programme.dose_codes if programme else _DOSE_CODES
+        dose = int(text) if text in _DIGITS else codes.get(text.upper())
+        if dose is None:
             self._wrong("dose_sequence", "is not a dose", ", ".join(("a number from 1 to 9", *codes)))
         else:
-            # Without a programme nobody can tell what a code stands for; the programme is the problem.
-            del self.values["dose_sequence"]
+            self.values["dose_sequence"] = dose
 
     def _moment(self, *, withdrawn: bool) -> bool:
         """Put date and time together; tell whether there is a date."""
@@ -418,6 +406,8 @@ class _Statement:
 
 
 _DIGITS = frozenset("123456789")
+#: The codes of all programmes, for a row whose programme is not known: what they stand for does not matter then.
+_DOSE_CODES = {code: dose for programme in PROGRAMMES.values() for code, dose in programme.dose_codes.items()}
 
 
 @lru_cache(maxsize=8192)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from dps.programmes import PROGRAMMES
 from dps.records import Problem, Row, UnreadableUpload, VaccinationRecord, problems_of
-from dps.upload_lines import MAX_LINE_BYTES, MAX_ROWS, lines_of, unzipped
+from dps.upload_lines import MAX_LINE_BYTES, lines_of, unzipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,15 +45,12 @@ def read_jsonl(stream: BinaryIO, *, organisation_code: str, today: date) -> Iter
     UnreadableUpload
         The file as a whole cannot be taken in. Rows read before that do not count.
     """
-    rows = 0
+    empty = True
     for number, line in enumerate(lines_of(unzipped(stream)), start=1):
-        if line is not None and line.isspace():
-            continue
-        rows += 1
-        if rows > MAX_ROWS:
-            raise UnreadableUpload(f"the file has more than {MAX_ROWS} rows", "upload it in several smaller files")
-        yield _row(number, line, organisation_code, today)
-    if not rows:
+        if line is None or not line.isspace():
+            empty = False
+            yield _row(number, line, organisation_code, today)
+    if empty:
         raise UnreadableUpload("the file is empty", "upload a file with at least one record")
 
 

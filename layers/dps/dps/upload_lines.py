@@ -17,12 +17,12 @@ from dps.records import UnreadableUpload
 if TYPE_CHECKING:
     from collections.abc import Buffer, Iterator
 
-__all__ = ["MAX_BYTES", "MAX_LINE_BYTES", "MAX_ROWS", "Line", "lines_of", "unzipped"]
+__all__ = ["MAX_BYTES", "MAX_LINES", "MAX_LINE_BYTES", "Line", "lines_of", "unzipped"]
 
 #: An upload's size, uncompressed.
 MAX_BYTES = 1024**3
-#: Its rows, good or bad.
-MAX_ROWS = 2_000_000
+#: Its lines, and so its rows.
+MAX_LINES = 2_000_000
 #: A line's size, its line end included.
 MAX_LINE_BYTES = 64 * 1024
 
@@ -39,6 +39,7 @@ _KINDS = {
     b"\xfe\xff": "text in UTF-16",
 }
 _SNIFFED = 4096
+_SMALLER = "upload it in several smaller files"
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f"))
 _DAMAGED: tuple[type[Exception], ...] = (igzip.BadGzipFile, cast("type[Exception]", IsalError))
 
@@ -81,11 +82,18 @@ def lines_of(stream: _Readable) -> Iterator[Line]:
     Raises
     ------
     UnreadableUpload
-        The upload is not text, a damaged gzip file or larger than `MAX_BYTES`.
+        The upload is not text, a damaged gzip file, or larger than `MAX_BYTES` or `MAX_LINES`.
     """
+    for number, line in enumerate(_lines(_chunks(stream)), start=1):
+        if number > MAX_LINES:
+            raise UnreadableUpload(f"the file has more than {MAX_LINES} lines", _SMALLER)
+        yield line
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[Line]:
     unfinished = b""
     dropping = False
-    for chunk in _chunks(stream):
+    for chunk in chunks:
         lines = (unfinished + chunk).splitlines(keepends=True)
         # What does not end in \n may go on; \r may be the first half of \r\n.
         unfinished = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
@@ -112,9 +120,7 @@ def _chunks(stream: _Readable) -> Iterator[bytes]:
         while chunk := stream.read(_CHUNK):
             size += len(chunk)
             if size > MAX_BYTES:
-                raise UnreadableUpload(
-                    f"the file holds more than {MAX_BYTES // 1024**2} MB", "upload it in several smaller files"
-                )
+                raise UnreadableUpload(f"the file holds more than {MAX_BYTES // 1024**2} MB", _SMALLER)
             yield chunk
     except EOFError:
         raise UnreadableUpload("the gzip file is cut off", "upload the whole file again") from None
