@@ -45,6 +45,7 @@ check: $(INSTALLED) $(SAM_SETTINGS) ## Check formatting, lint, types, the layers
 	@$(BIN)/ruff check --quiet
 	@echo "Checking the types (mypy) ..."
 	@$(BIN)/mypy
+	@for handler in functions/*/handler.py; do $(BIN)/mypy --no-error-summary "$$handler"; done
 	@echo "Checking that the layers' requirements are what uv.lock says ..."
 	@diff <($(EXPORT_MESH)) layers/mesh_client/requirements.txt && diff <($(EXPORT_DPS)) layers/dps/requirements.txt \
 	    || { echo "They are not. Put them in step with: make requirements" >&2; exit 1; }

@@ -25,5 +25,5 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     uploads = []
     for message in SQSEvent(event).records:
         created = S3EventBridgeNotificationEvent(message.json_body).detail.object
-        uploads.append(ingest.take_in(created.key, created.get("version-id", "")))
+        uploads.append(ingest.take_in(created.key, created.get("version-id") or ""))
     return {"status": "ok", "uploads": uploads}
