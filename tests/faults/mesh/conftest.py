@@ -48,7 +48,7 @@ def make(proxy: Proxy, sandbox: Sandbox, sleeps: list[float], opened_key: str) -
             "base_url": proxy.base_url,
             "private_key": opened_key,
             "sleep": sleeps.append,
-            "timeout": (5.0, 0.5),
+            "timeout": (5.0, 0.3),
         } | options
         made.append(sandbox.client(mailbox, **given))
         return made[-1]
