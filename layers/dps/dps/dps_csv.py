@@ -92,7 +92,7 @@ _LONDON = ZoneInfo("Europe/London")
 #: The offsets that DPS knows, and how it writes them.
 _ZONES: dict[timedelta | None, str] = {timedelta(0): "00", timedelta(hours=1): "01"}
 
-#: Rows are compressed in blocks of at most this many bytes; what a block comes to is known before the next one.
+#: Rows are compressed in blocks of about this many bytes; what one comes to is known before the next is begun.
 _BLOCK = 256 * 1024
 #: isal's fastest level: a tenth more bytes than zlib's default in a tenth of the time.
 _LEVEL = 1
@@ -139,15 +139,14 @@ def batch_line(
     Returns
     -------
     bytes
-        One flat JSON object and a line end: ``action``, ``line``, ``digest`` if given, then the record's fields.
+        One flat JSON object and a line end: ``action``, ``line``, ``digest`` if given, and those of the record's fields
+        that state something.
     """
-    values: dict[str, Any] = {"action": action, "line": line}
+    held: dict[str, Any] = {"action": action, "line": line, "recorded_on": recorded_on}
     if digest is not None:
-        values["digest"] = digest
-    values |= vars(record)
-    if record.recorded_on is None:
-        values["recorded_on"] = recorded_on
-    return orjson.dumps(values, option=orjson.OPT_APPEND_NEWLINE)
+        held["digest"] = digest
+    held |= {name: value for name, value in vars(record).items() if value is not None}
+    return orjson.dumps(held, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def render_row(line: bytes | dict[str, Any]) -> str:
@@ -200,7 +199,7 @@ def write_parts(
 ) -> Iterator[PartFacts]:
     """Render batch lines as a DPS file, gzipped and cut into parts, each of them a gzip file of its own.
 
-    The parts, uncompressed and put together, are the DPS file: the header is in the first part only. No part is empty.
+    The parts, uncompressed and put together, are the DPS file: the header is in the first part only.
 
     Parameters
     ----------
@@ -275,18 +274,18 @@ class _Part:
 
 def _blocks(lines: Iterable[bytes], size: int) -> Iterator[tuple[bytes, int]]:
     """Gather rendered rows to blocks of about a size; yield each with the number of its rows."""
-    rows: list[str] = []
+    rows: list[bytes] = []
     length = 0
     for line in lines:
-        row = render_row(line)
+        row = render_row(line).encode()
         rows.append(row)
         length += len(row)
         if length >= size:
-            yield "".join(rows).encode(), len(rows)
+            yield b"".join(rows), len(rows)
             rows.clear()
             length = 0
     if rows:
-        yield "".join(rows).encode(), len(rows)
+        yield b"".join(rows), len(rows)
 
 
 def _doubled(value: Any) -> Any:

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 __all__ = ["Problem", "Row", "UnreadableUpload", "VaccinationRecord", "problems_of"]
 
 #: No text field may be longer than this (upload file).
-MAX_TEXT = 300
-#: What lies further back was mistyped.
-EARLIEST = date(1900, 1, 1)
+_MAX_TEXT = 300
+#: A date before this year was mistyped.
+_EARLIEST_YEAR = 1900
 _EXPIRY_YEARS = 15
 _LONDON = ZoneInfo("Europe/London")
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -137,13 +137,13 @@ def _text(value: object) -> object:
     if not isinstance(value, str):
         return value
     value = value.strip()
-    if value.isascii() and value.isprintable() and 0 < len(value) <= MAX_TEXT:
+    if value.isascii() and value.isprintable() and 0 < len(value) <= _MAX_TEXT:
         return value
     value = unicodedata.normalize("NFC", value)
     if _UNFIT.search(value):
         raise _wrong("holds a line break, a control character or an invisible one", "plain text on one line")
-    if len(value) > MAX_TEXT:
-        raise _wrong("is too long", f"at most {MAX_TEXT} characters")
+    if len(value) > _MAX_TEXT:
+        raise PydanticCustomError("string_too_long", "too long")
     return value or None
 
 
@@ -196,7 +196,7 @@ _POSTCODE = re.compile(r"([A-Z]{1,2}[0-9][A-Z0-9]?|GIR)([0-9][A-Z]{2})")
 def _postcode(value: str) -> str:
     found = _POSTCODE.fullmatch("".join(value.split()).upper())
     if not found:
-        raise _wrong("is not a UK postcode", "a postcode such as SW1A 1AA; ZZ99 3WZ where there is no fixed address")
+        raise _wrong("is not a UK postcode", "a postcode such as SW1A 1AA; ZZ99 3WZ where the address is not known")
     return f"{found[1]} {found[2]}"
 
 
@@ -338,8 +338,8 @@ class VaccinationRecord(BaseModel):
 
 
 def _not_long_ago[T: date](value: T) -> T:
-    if value.year < EARLIEST.year:
-        raise _wrong(f"is before the year {EARLIEST.year}", "a date with all four digits of its year")
+    if value.year < _EARLIEST_YEAR:
+        raise _wrong(f"is before the year {_EARLIEST_YEAR}", "a date with all four digits of its year")
     return value
 
 
@@ -364,7 +364,7 @@ _MENDS = {
     "surname": "the family name, at most 35 characters",
     "date_of_birth": "the date of birth",
     "gender": "one of: " + ", ".join(GENDERS),
-    "postcode": "a UK postcode; ZZ99 3WZ where there is no fixed address",
+    "postcode": "a UK postcode; ZZ99 3WZ where the address is not known",
     "programme": "one of: " + ", ".join(PROGRAMMES),
     "dose_sequence": "a whole number from 1 to 9",
     "vaccinated_at": "when the vaccine was given",
@@ -391,7 +391,7 @@ def problems_of(
     found = []
     for detail in error.errors(include_url=False):
         name = str(detail["loc"][0]) if detail["loc"] else ""
-        mend = mends.get(name, "text")
+        mend = mends.get(name, f"text of at most {_MAX_TEXT} characters")
         match detail["type"]:
             case "rule":
                 what, mend = detail["ctx"]["what"], detail["ctx"]["mend"]

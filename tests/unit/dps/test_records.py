@@ -195,6 +195,7 @@ def test_names_may_be_as_long_as_dps_takes_and_no_longer() -> None:
         "surname",
         "professional_surname",
     }
+    assert "at most 180" in faults(forename="F" * 1000)["forename"]
 
 
 @pytest.mark.parametrize(

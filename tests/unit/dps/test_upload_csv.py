@@ -23,7 +23,7 @@ from local.sample import corrected_upload, sample_upload
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 CORPUS = Path(__file__).parent / "corpus"
 TODAY = date(2026, 3, 10)
@@ -58,13 +58,13 @@ def read(data: bytes | str, organisation_code: str = "R1L") -> list[Row]:
     return list(read_csv(io.BytesIO(body), organisation_code=organisation_code, today=TODAY))
 
 
-def upload(*rows: dict[str, str | None]) -> str:
+def upload(*rows: Mapping[str, str | None]) -> str:
     """Write rows as a CSV file; each is the good one but for some cells, and without the columns that are None."""
     columns = [column for column in GOOD if not any(row.get(column, "") is None for row in rows)]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns, extrasaction="ignore")
     writer.writeheader()
-    writer.writerows(GOOD | row for row in rows)
+    writer.writerows({**GOOD, **row} for row in rows)
     return text.getvalue()
 
 
