@@ -22,7 +22,7 @@ from dps.programmes import PROGRAMMES
 from dps.settings import Settings, connect
 from dps.track import Track
 from mesh import MeshError
-from mesh_cli.options import Json, deployment
+from mesh_cli.options import FAILED, REFUSED, UNKNOWN, Json, deployment
 from mesh_cli.output import age, data, print_json, table, talk
 
 if TYPE_CHECKING:
@@ -86,8 +86,18 @@ def _run(settings: Settings, request: ExportRequest, *, as_json: bool) -> None:
         print_json(answer)
     else:
         show_export_run(answer)
-    if answer["status"] == "incomplete":
-        raise typer.Exit(1)
+    if code := _exit_code(answer):
+        raise typer.Exit(code)
+
+
+def _exit_code(answer: dict[str, Any]) -> int:
+    """Tell how a run ended: 4 where nobody knows yet, 3 where MESH refused, 1 where something else is left to do."""
+    if answer["status"] != "incomplete":
+        return 0
+    codes = {error.get("code") for e in answer["exports"] if isinstance(error := e.get("error"), dict)}
+    if "outcome-unknown" in codes:
+        return UNKNOWN
+    return REFUSED if any(e["status"] == "failed" for e in answer["exports"]) or "unauthorised" in codes else FAILED
 
 
 def show_export_run(answer: dict[str, Any]) -> None:
@@ -247,8 +257,11 @@ def fetch(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the file here, not to stdout.", metavar="FILE")
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --output: say what was written, as JSON.")] = False,
 ) -> None:
     """Print the DPS file of an export, decompressed from the very bytes that were sent. It holds personal data."""
+    if as_json and output is None:
+        raise typer.BadParameter("--json goes with --output", param_hint="--json")
     settings = deployment()
     found = find_export(settings, export_id)
     archive = settings.archive()
@@ -265,7 +278,9 @@ def fetch(
             ):
                 shutil.copyfileobj(lines, target, 1 << 20)
         target.flush()
-    if output:
+    if as_json:
+        print_json({"export_id": export_id, "records": manifest.records, "file": str(output)})
+    elif output:
         talk.print(f"{manifest.records} records written to {output}")
 
 

@@ -18,11 +18,10 @@ from dps.settings import SettingsError
 from mesh import ConfigurationError, Expired, MeshError, NotFound, Refused, SendOutcomeUnknown, Unauthorised
 from mesh_cli import exports, intake, local, mailbox, setup
 from mesh_cli.deployment import NoDeployment
+from mesh_cli.options import FAILED, REFUSED, UNKNOWN, WRONG_USE
 from mesh_cli.output import talk
 
 __all__ = ["app", "main"]
-
-FAILED, WRONG_USE, REFUSED, UNKNOWN = 1, 2, 3, 4
 
 app = typer.Typer(
     name="mesh",

@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""What several commands share: options, exit codes, the deployment to work on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import typer
 from dps.settings import Settings
 from mesh_cli.deployment import find_deployment
 
-__all__ = ["Json", "deployment"]
+__all__ = ["FAILED", "REFUSED", "UNKNOWN", "WRONG_USE", "Json", "deployment"]
+
+#: Exit codes.
+FAILED, WRONG_USE, REFUSED, UNKNOWN = 1, 2, 3, 4
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 

@@ -127,6 +127,7 @@ def put(
     certificate: Annotated[Path | None, File] = None,
     bundle: Annotated[Path | None, typer.Option("--ca-bundle", exists=True, dir_okay=False, metavar="FILE")] = None,
     ask: Annotated[bool, typer.Option(help="Ask for secret words that no file gives.")] = True,
+    as_json: Json = False,
 ) -> None:
     """Fill the stack's MESH secret, or change some of it: what is not given stays as it is.
 
@@ -156,6 +157,9 @@ def put(
                 fields[name] = typer.prompt(name.replace("_", " ").capitalize(), hide_input=name != "mailbox", err=True)
     client.put_secret_value(SecretId=settings.mesh_secret, SecretString=json.dumps(fields))
     missing = [name for name in SECRET_FIELDS if not fields.get(name)]
+    if as_json:
+        print_json({"secret": settings.mesh_secret, "missing": missing})
+        return
     talk.print(f"Written. {'Still missing: ' + ', '.join(missing) if missing else 'Now: mesh secret check'}")
 
 
@@ -182,6 +186,7 @@ def csr(
         typer.Option(exists=True, dir_okay=False, readable=True, help="Read the passphrase here instead of asking."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over files that are there.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Make a private key and a certificate request for it (private_key.pem and request.csr)."""
     from cryptography import x509
@@ -214,8 +219,11 @@ def csr(
     directory.mkdir(parents=True, exist_ok=True)
     _write(key_file, pem)
     _write(request_file, request.public_bytes(serialization.Encoding.PEM))
-    data.print(f"{key_file}: private key, encrypted with the passphrase")
-    data.print(f"{request_file}: certificate request for {common_name}")
+    if as_json:
+        print_json({"private_key": str(key_file), "request": str(request_file), "common_name": common_name})
+        return
+    data.print(f"{key_file}: private key, encrypted with the passphrase", soft_wrap=True)
+    data.print(f"{request_file}: certificate request for {common_name}", soft_wrap=True)
     talk.print(
         "Next: send request.csr (never the key) to NHS England's ITOC support, with the application's name, the "
         "mailbox id, the environment and the common name above. When the certificate has come, fill the secret: "

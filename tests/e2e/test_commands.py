@@ -167,3 +167,142 @@ def test_without_a_deployment_the_command_says_how_to_get_one(tmp_path: Path) ->
     assert (done.returncode, done.stdout) == (2, "")
     assert "mesh local up" in done.stderr
     assert "--stack NAME" in done.stderr
+
+
+def test_a_file_is_sent_tracked_and_found_by_its_local_id(mesh: Callable[..., Done], tmp_path: Path) -> None:
+    file = tmp_path / "letter.txt"
+    file.write_text("Dear DPS,\n" * 1000)
+    sent = json_of(mesh("send-file", "X26ABC3", str(file), "--workflow", "letters", "--local-id", "letter-1", "--json"))
+    assert (sent["parts"], sent["local_id"]) == (1, "letter-1")
+    tracked = json_of(mesh("track-message", sent["message_id"], "--json"))
+    assert (tracked["status"], tracked["filename"], tracked["workflow_id"]) == ("accepted", "letter.txt", "letters")
+    assert json_of(mesh("track-message", "letter-1", "--local", "--json"))["message_id"] == sent["message_id"]
+    copy = tmp_path / "copy.txt"
+    assert mesh("get-message", sent["message_id"], "-o", str(copy), **DPS).stdout == ""
+    assert copy.read_text() == file.read_text()
+    assert json_of(mesh("check-inbox", "--workflow", "letters", "--json", **DPS))["messages"] == [sent["message_id"]]
+    assert mesh("ack-message", sent["message_id"], **DPS).returncode == 0
+
+
+def test_a_file_to_nobody_is_refused_with_the_code_of_mesh(mesh: Callable[..., Done], tmp_path: Path) -> None:
+    file = tmp_path / "letter.txt"
+    file.write_text("Dear nobody")
+    done = mesh("send-file", "NOSUCHBOX", str(file))
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "12 Unregistered to address" in done.stderr
+
+
+def test_mailboxes_of_an_organisation_are_looked_up(mesh: Callable[..., Done]) -> None:
+    assert json_of(mesh("lookup", "X27", "dps export", "--json")) == []
+
+
+def test_the_receipt_of_an_upload_can_be_asked_for_later(mesh: Callable[..., Done], tmp_path: Path) -> None:
+    file = tmp_path / "later.csv"
+    file.write_text(upload_of(row(50, "MMR"), row(51, "MMR").replace("SW1A 1AA", "nonsense")))
+    shown = mesh("upload", str(file), "--organisation", "R1L")
+    assert shown.returncode == 0
+    assert "1 taken in" in shown.stdout
+    assert "PERSON_POSTCODE" in shown.stdout
+    receipt = json_of(mesh("receipt", "R1L/later.csv", "--json"))
+    assert (receipt["accepted"], receipt["rejected"]) == ({"mmr": {"new": 1}}, 1)
+    missing = mesh("receipt", "R1L/never.csv")
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert "no receipt of R1L/never.csv yet" in missing.stderr
+
+
+def test_a_programme_is_started_afresh_only_when_asked_twice(mesh: Callable[..., Done], tmp_path: Path) -> None:
+    file = tmp_path / "flu.csv"
+    file.write_text(upload_of(row(60, "Flu"), row(61, "Flu")))
+    assert mesh("upload", str(file), "--organisation", "R1L").returncode == 0
+    assert json_of(mesh("dps-export", "-p", "flu", "--json"))["exports"][0]["export_id"] == "flu-1"
+    asked = mesh("export", "reset", "flu")
+    assert asked.returncode == 1
+    assert [e["export_id"] for e in json_of(mesh("exports", "-p", "flu", "--json"))] == ["flu-1"]
+    assert json_of(mesh("export", "reset", "flu", "--yes", "--json"))["open"] == "flu-2"
+    again = json_of(mesh("dps-export", "-p", "flu", "--json"))["exports"]
+    assert [(e["export_id"], e["records"]) for e in again] == [("flu-2", 2)]
+
+
+def test_exports_of_production_are_never_forgotten(mesh: Callable[..., Done]) -> None:
+    environment = dict(line.split("=", 1) for line in ENVIRONMENT.read_text().splitlines() if not line.startswith("#"))
+    production = environment | {"MESH_BASE_URL": "https://mesh-sync.spineservices.nhs.uk"}
+    done = mesh("export", "reset", "flu", "--yes", **production)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "production" in done.stderr
+
+
+def test_only_what_went_wrong_is_sent_again(mesh: Callable[..., Done], tmp_path: Path) -> None:
+    file = tmp_path / "men.csv"
+    file.write_text(upload_of(row(70, "MenACWY")))
+    assert mesh("upload", str(file), "--organisation", "R1L").returncode == 0
+    environment = dict(line.split("=", 1) for line in ENVIRONMENT.read_text().splitlines() if not line.startswith("#"))
+    refused = mesh("dps-export", "-p", "menacwy", "--json", **environment | {"DPS_MAILBOX": "NOSUCHBOX"})
+    assert refused.returncode == 3
+    [export] = json.loads(refused.stdout)["exports"]
+    assert (export["status"], export["error"]["code"]) == ("failed", "12")
+    shown = mesh("export", "show", export["export_id"], COLUMNS="200")
+    assert "12 Unregistered to address" in shown.stdout
+    again = json_of(mesh("export", "resend", export["export_id"], "--json"))
+    assert again["exports"][0]["status"] == "accepted"
+    once_more = mesh("export", "resend", export["export_id"])
+    assert (once_more.returncode, once_more.stdout) == (1, "")
+    assert "is accepted: only what failed" in once_more.stderr
+
+
+def test_a_record_that_was_never_taken_in_is_not_found(mesh: Callable[..., Done]) -> None:
+    done = mesh("record", "find", uuid_of(999))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "never taken in" in done.stderr
+
+
+def test_the_secret_is_checked_line_by_line_and_can_be_changed(mesh: Callable[..., Done], tmp_path: Path) -> None:
+    checks = json_of(mesh("secret", "check", "--json"))
+    assert checks["held"] is True
+    assert [c["check"] for c in checks["checks"]] == [
+        "every field present",
+        "CA bundle",
+        "certificate",
+        "days left",
+        "key fits certificate",
+        "mailbox answers",
+    ]
+    for name, text, held in (("wrong", "not the password", False), ("right", "password", True)):
+        file = tmp_path / name
+        file.write_text(text)
+        put = mesh("secret", "put", "--password-file", str(file), "--no-ask", "--json")
+        assert json_of(put)["missing"] == []
+        done = mesh("secret", "check", "--json")
+        assert json.loads(done.stdout)["held"] is held
+        assert done.returncode == (0 if held else 1)
+        assert "not the password" not in done.stdout + done.stderr
+
+
+def test_a_built_function_is_invoked_with_an_event(mesh: Callable[..., Done]) -> None:
+    done = mesh("invoke", "validate", "-e", str(PROJECT / "events" / "validate.json"))
+    assert json_of(done)["status"] == "ok"
+    assert "mailbox validated" in done.stderr
+    dry = json_of(mesh("invoke", "ExportFunction", "-e", str(PROJECT / "events" / "export-dry-run.json")))
+    assert dry["status"] == "dry run"
+    unknown = mesh("invoke", "nothing")
+    assert unknown.returncode == 2
+    assert "ExportFunction" in unknown.stderr
+
+
+def test_a_function_that_refuses_its_event_says_which_key(mesh: Callable[..., Done], tmp_path: Path) -> None:
+    event = tmp_path / "event.json"
+    event.write_text('{"programm": "hpv"}')
+    done = mesh("invoke", "export", "-e", str(event))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "unknown key 'programm' in the event" in done.stderr
+
+
+def test_help_lists_the_commands_in_their_groups(mesh: Callable[..., Done]) -> None:
+    shown = mesh("--help", COLUMNS="100").stdout
+    positions = [shown.index(group) for group in ("Mailbox ─", "Exports ─", "Intake ─", "Setup ─", "Local ─")]
+    assert positions == sorted(positions)
+    for command in (
+        *("validate-mailbox", "check-inbox", "get-message", "ack-message", "send-file", "track-message", "lookup"),
+        *("dps-export", "track", "exports", "export", "record", "upload", "receipt"),
+        *("secret", "csr", "ca-bundle", "local", "demo", "invoke"),
+    ):
+        assert f" {command} " in shown

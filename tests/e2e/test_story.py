@@ -8,7 +8,7 @@ import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -17,15 +17,12 @@ from local.sample import sample_upload
 from local.stack import LocalCloud
 from mesh_cli.demo import Demo
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 MESH = Path(sys.executable).parent / "mesh"
 pytestmark = pytest.mark.xdist_group("story")
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[tuple[Demo, dict[str, str]]]:
+def told() -> tuple[Demo, dict[str, str]]:
     """Tell the story once; give the telling and every function's log."""
     before = dict(os.environ)
     with LocalCloud() as cloud:
@@ -35,7 +32,7 @@ def told() -> Iterator[tuple[Demo, dict[str, str]]]:
         logs = cloud.logs()
     os.environ.clear()
     os.environ |= before
-    yield demo, logs
+    return demo, logs
 
 
 def step(demo: Demo, title: str) -> Any:
