@@ -35,7 +35,7 @@ demo: $(INSTALLED) $(BUILT) ## Run the main job on this machine, from an upload 
 .PHONY: test
 test: $(INSTALLED) $(BUILT) ## Run the tests, on two cores
 	@echo "Running the tests ..."
-	@$(BIN)/pytest -n 2 --dist loadgroup
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 .PHONY: check
 check: $(INSTALLED) $(SAM_SETTINGS) ## Check formatting, lint, types, the layers' requirements and the template

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 MESH = Path(sys.executable).parent / "mesh"
 PROJECT = Path(__file__).parents[2]
 ENVIRONMENT = PROJECT / ".local" / "environment"
-pytestmark = pytest.mark.xdist_group("commands")
 
 type Done = subprocess.CompletedProcess[str]
 

@@ -14,8 +14,6 @@ from tests.integration.dps.world import row, upload_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.xdist_group("functions")
-
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[LocalCloud]:

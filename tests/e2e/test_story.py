@@ -18,7 +18,6 @@ from local.stack import LocalCloud
 from mesh_cli.demo import Demo
 
 MESH = Path(sys.executable).parent / "mesh"
-pytestmark = pytest.mark.xdist_group("story")
 
 
 @pytest.fixture(scope="module")

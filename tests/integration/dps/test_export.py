@@ -8,13 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from dps.dps_csv import COLUMNS, write_parts
-from dps.programmes import PROGRAMMES
 
 import dps.export
+from dps.dps_csv import COLUMNS, write_parts
 from dps.export import ExportRequest, InvalidEvent, file_names
 from dps.ledger import Status
 from dps.observability import logger
+from dps.programmes import PROGRAMMES
 from dps.settings import FilenameStyle
 from mesh import MeshClient, SendOutcomeUnknown
 from tests.integration.dps.world import World, row, upload_of, uuid_of

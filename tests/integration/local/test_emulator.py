@@ -14,8 +14,6 @@ import pytest
 from local.emulator import FunctionError
 from local.stack import PROJECT, LocalCloud
 
-pytestmark = pytest.mark.xdist_group("local")
-
 
 def test_a_function_has_the_memory_and_time_of_the_template(toy: LocalCloud) -> None:
     answer = toy.invoke("ExportFunction")

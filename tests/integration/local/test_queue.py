@@ -13,8 +13,6 @@ from local.stack import LocalCloud
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.xdist_group("local")
-
 
 def put(cloud: LocalCloud, key: str, body: bytes = b"") -> str:
     """Put an object into the bucket and return its version."""

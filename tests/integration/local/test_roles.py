@@ -26,7 +26,6 @@ from local.template import Template
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.xdist_group("local")
 
 #: An action and what it is done to, named by logical id: ("s3:GetObject", "Bucket/exports/hpv/1/manifest.json").
 type Right = tuple[str, str]

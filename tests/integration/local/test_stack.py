@@ -22,8 +22,6 @@ from local.template import Template
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.xdist_group("local")
-
 
 def processes_of(directory: Path) -> list[str]:
     """Return the command lines of all processes that were told about a folder, by argument, environment or cwd."""
