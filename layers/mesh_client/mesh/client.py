@@ -90,6 +90,7 @@ class MeshClient:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         host = _host(base_url)
+        _check(credentials)
         if not verify and (host == "nhs.uk" or host.endswith(".nhs.uk")):
             raise ConfigurationError(f"SSL verification cannot be switched off for {host}: only for a sandbox")
         context = ssl_context(
@@ -131,6 +132,12 @@ class MeshClient:
         ------
         Unauthorised
             MESH does not let this mailbox in.
+        Unavailable
+            MESH cannot be reached, or does not answer.
+
+        Examples
+        --------
+        >>> client.handshake()
         """
         headers = {
             "Mex-ClientVersion": "nhs-mesh==0.1.0",
@@ -149,6 +156,16 @@ class MeshClient:
             Only messages of this workflow id; ``*`` at either end matches anything, ``!`` in front turns it round.
         page_size
             How many ids a page, 10 to 500.
+
+        Raises
+        ------
+        Unauthorised, Unavailable
+            While it is iterated over, not before.
+
+        Examples
+        --------
+        >>> for message_id in client.inbox(workflow_filter="DPS*"):
+        ...     print(message_id)
         """
         url = f"{self._own}/inbox"
         params: dict[str, str] | None = {"max_results": str(page_size)}
@@ -167,7 +184,18 @@ class MeshClient:
                 raise Unavailable("MESH's answer cannot be read: a page of the inbox leads back to itself")
 
     def count(self) -> int:
-        """Count the messages that wait. MESH calls this deprecated; `inbox` tells more."""
+        """Count the messages that wait. MESH calls this deprecated; `inbox` tells more.
+
+        Raises
+        ------
+        Unauthorised, Unavailable
+            As for `handshake`.
+
+        Examples
+        --------
+        >>> client.count()
+        3
+        """
         return int(_field(self._json(f"{self._own}/count"), "count"))
 
     def download(self, message_id: str, *, verify_checksum: bool = False) -> Message:
@@ -182,6 +210,13 @@ class MeshClient:
         ------
         NotFound, Expired
             It is not there, or no longer.
+        Corrupted
+            While it is read: the body is incomplete, no valid gzip, or not what its checksum says.
+
+        Examples
+        --------
+        >>> with client.download(message_id) as message, open(message_id, "wb") as file:
+        ...     shutil.copyfileobj(message, file)
         """
         url = f"{self._own}/inbox/{_segment(message_id)}"
 
@@ -192,7 +227,17 @@ class MeshClient:
         return Message(message_id, fetch(1), fetch, verify_checksum=verify_checksum)
 
     def acknowledge(self, message_id: str) -> None:
-        """Tell MESH that a message was taken; it leaves the inbox, and its sender learns of it."""
+        """Tell MESH that a message was taken; it leaves the inbox, and its sender learns of it.
+
+        Raises
+        ------
+        NotFound
+            There is no such message.
+
+        Examples
+        --------
+        >>> client.acknowledge(message_id)
+        """
         self._transport.request("PUT", f"{self._own}/inbox/{_segment(message_id)}/status/acknowledged")
 
     # -- sending
@@ -230,7 +275,14 @@ class MeshClient:
         SendOutcomeUnknown
             The answer was lost. Ask `track_by_local_id` before sending again.
         Unavailable
-            The connection was never made: nothing was sent.
+            The connection was never made, or MESH takes nothing now (429): nothing was sent.
+
+        Examples
+        --------
+        >>> body = gzip.compress(b"hello|world")
+        >>> part = Part(lambda: io.BytesIO(body), len(body), content_encoding="gzip")
+        >>> client.send(part, to="X26ABC3", workflow_id="DPS_EXPORT", local_id="export-1-1")
+        '20261123030618000000_ABCDEF'
         """
         if local_id:
             _segment(local_id)
@@ -264,6 +316,13 @@ class MeshClient:
             With status 423 where the message is complete already.
         NotFound
             MESH does not know the message.
+        Unavailable
+            However often it was tried; it may be sent again later.
+
+        Examples
+        --------
+        >>> message_id = client.send(first, to="X26ABC3", workflow_id="DPS_EXPORT", parts=2)
+        >>> client.send_chunk(message_id, 2, 2, second)
         """
         url = f"{self._own}/outbox/{_segment(message_id)}/{number}"
         # The last part completes the message: where the answer to it is lost, its second try finds it complete.
@@ -306,6 +365,12 @@ class MeshClient:
             As for `send` and `send_chunk`.
         ConfigurationError
             The body does not have the part that is to be gone on with, or `chunk_size` is out of bounds.
+
+        Examples
+        --------
+        >>> with open("vaccinations.csv", "rb") as body:
+        ...     client.send_file("X26ABC3", "DPS_EXPORT", body, local_id="export-1-1")
+        SentMessage(message_id='20261123030618000000_ABCDEF', parts=1)
         """
         if not _SMALLEST_CHUNK <= chunk_size <= CHUNK_SIZE:
             raise ConfigurationError(f"a part must have {_SMALLEST_CHUNK} to {CHUNK_SIZE} bytes")
@@ -339,7 +404,18 @@ class MeshClient:
     # -- tracking and lookup
 
     def track(self, message_id: str) -> Tracking:
-        """Tell what has become of a message that was sent. MESH asks not to be polled for it often."""
+        """Tell what has become of a message that was sent. MESH asks not to be polled for it often.
+
+        Raises
+        ------
+        NotFound
+            This mailbox sent no such message.
+
+        Examples
+        --------
+        >>> client.track(message_id).status
+        <TrackingStatus.ACKNOWLEDGED: 'acknowledged'>
+        """
         params = {"messageID": message_id}
         return Tracking.from_json(self._json(f"{self._own}/outbox/tracking", params=params))
 
@@ -352,6 +428,11 @@ class MeshClient:
             MESH has none.
         NotUnique
             It has several.
+
+        Examples
+        --------
+        >>> client.track_by_local_id("export-1-1").message_id
+        '20261123030618000000_ABCDEF'
         """
         url = f"{self._own}/outbox/tracking/{_segment(local_id)}"
         try:
@@ -360,11 +441,33 @@ class MeshClient:
             raise NotUnique(local_id) from None
 
     def lookup(self, ods_code: str, workflow_id: str) -> list[Mailbox]:
-        """Find the mailboxes of an organisation for a workflow."""
+        """Find the mailboxes of an organisation for a workflow; none is an empty list.
+
+        Raises
+        ------
+        Unauthorised, Unavailable
+            As for `handshake`.
+
+        Examples
+        --------
+        >>> client.lookup("X26", "DPS_EXPORT")
+        [Mailbox(mailbox_id='X26ABC3', mailbox_name='DPS')]
+        """
         return self._mailboxes(f"endpointlookup/{_segment(ods_code)}/{_segment(workflow_id)}")
 
     def search_workflow(self, workflow_id: str) -> list[Mailbox]:
-        """Find the mailboxes that take a workflow."""
+        """Find the mailboxes that take a workflow, of whichever organisation; none is an empty list.
+
+        Raises
+        ------
+        Unauthorised, Unavailable
+            As for `handshake`.
+
+        Examples
+        --------
+        >>> client.search_workflow("DPS_EXPORT")
+        [Mailbox(mailbox_id='X26ABC3', mailbox_name='DPS')]
+        """
         return self._mailboxes(f"workflowsearch/{_segment(workflow_id)}")
 
     def _mailboxes(self, path: str) -> list[Mailbox]:
@@ -387,6 +490,16 @@ def _host(base_url: str) -> str:
     if not good or url.path.strip("/") or url.query or url.fragment or "@" in url.netloc:
         raise ConfigurationError("MESH's address must be https://host, without a path")
     return host
+
+
+def _check(credentials: Credentials) -> None:
+    """Refuse what a slip of the pen puts into a secret, and what MESH would only call a wrong password."""
+    mailbox = credentials.mailbox.replace("-", "").replace("_", "")
+    if not mailbox.isascii() or not mailbox.isalnum():
+        raise ConfigurationError("the mailbox id must be letters and digits")
+    for name, secret in (("password", credentials.password), ("shared key", credentials.shared_key)):
+        if not secret or "\n" in secret or "\r" in secret:
+            raise ConfigurationError(f"the {name} is empty or contains a line break")
 
 
 def _segment(name: str) -> str:

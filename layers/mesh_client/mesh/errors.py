@@ -10,7 +10,7 @@
      ├─ NotFound                404: there is no such message, for this mailbox
      ├─ Expired                 410: the message is no longer kept
      ├─ NotUnique               300: several messages bear this local id
-     ├─ Unavailable             no answer, or 429 or 5xx, however often it was tried; nothing was changed
+     ├─ Unavailable             no answer, or 429 or 5xx, however often it was tried
      ├─ Corrupted               a body arrived incomplete or does not match its checksum
      └─ SendOutcomeUnknown      a message may or may not have been sent: ask by local id
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
+import pytest
 import requests
 
 from local import certificates
-from mesh import Credentials, MeshClient, token
+from mesh import ConfigurationError, Credentials, MeshClient, token
 from mesh.auth import MeshAuth
 
 if TYPE_CHECKING:
@@ -40,6 +41,25 @@ def test_each_request_bears_a_fresh_token_even_within_one_minute() -> None:
     tokens = {auth(request).headers["Authorization"] for _ in range(100)}
     assert len(tokens) == 100
     assert all(":0:202202222222:" in each for each in tokens)
+
+
+@pytest.mark.parametrize(
+    ("credentials", "named"),
+    [
+        (Credentials("X26ABC1\n", "the-password", "the-shared-key"), "mailbox id"),
+        (Credentials(" X26ABC1", "the-password", "the-shared-key"), "mailbox id"),
+        (Credentials("X26/ABC1", "the-password", "the-shared-key"), "mailbox id"),
+        (Credentials("", "the-password", "the-shared-key"), "mailbox id"),
+        (Credentials("X26ABC1", "the-password\n", "the-shared-key"), "password"),
+        (Credentials("X26ABC1", "", "the-shared-key"), "password"),
+        (Credentials("X26ABC1", "the-password", "the-shared-key\r\n"), "shared key"),
+        (Credentials("X26ABC1", "the-password", ""), "shared key"),
+    ],
+)
+def test_credentials_that_were_pasted_badly_are_named_at_once(credentials: Credentials, named: str) -> None:
+    with pytest.raises(ConfigurationError, match=named) as raised:
+        MeshClient("https://localhost:1", credentials, certificate="", private_key="", passphrase=None, ca_bundle="")
+    assert "the-" not in str(raised.value)
 
 
 def test_nothing_secret_shows_in_a_repr(tmp_path: Path) -> None:
