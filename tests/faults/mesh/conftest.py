@@ -16,13 +16,19 @@ if TYPE_CHECKING:
     from mesh import MeshClient
 
 
-@pytest.fixture
-def proxy(sandbox: Sandbox, clean_mailboxes: None) -> Iterator[Proxy]:
+@pytest.fixture(scope="session")
+def running_proxy(sandbox: Sandbox) -> Iterator[Proxy]:
     with Proxy(sandbox) as running:
         yield running
+
+
+@pytest.fixture
+def proxy(running_proxy: Proxy, clean_mailboxes: None) -> Iterator[Proxy]:
+    running_proxy.begin()
+    yield running_proxy
     # Whatever a test was about, this holds.
-    assert running.replayed == []
-    assert len(set(running.tokens)) == len(running.tokens)
+    assert running_proxy.replayed == []
+    assert len(set(running_proxy.tokens)) == len(running_proxy.tokens)
 
 
 @pytest.fixture

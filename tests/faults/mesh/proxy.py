@@ -101,13 +101,10 @@ class Proxy:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
-        self.script: list[Action] = []
-        self.requests: list[Request] = []
-        self.replayed: list[str] = []
-        self._tokens: set[str] = set()
         self._done = threading.Event()
+        self._release = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._connections = 0
+        self.begin()
         made = sandbox.certificates
         self._server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._server.load_cert_chain(made.server_certificate_file, made.server_key_file)
@@ -132,9 +129,20 @@ class Proxy:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._done.set()
+        self._release.set()
         for thread in list(self._threads):
             thread.join(10)
         self._listener.close()
+
+    def begin(self) -> None:
+        """Forget what was, for the next test."""
+        self._release.set()
+        self._release = threading.Event()
+        self.script: list[Action] = []
+        self.requests: list[Request] = []
+        self.replayed: list[str] = []
+        self._tokens: set[str] = set()
+        self._connections = 0
 
     @property
     def tokens(self) -> list[str]:
@@ -208,7 +216,7 @@ class Proxy:
             said = f"HTTP/1.1 {action.status} Said\r\n{lines}Content-Length: {len(action.body)}\r\n\r\n".encode()
             said += action.body
         if action.stall:
-            self._done.wait(20)
+            self._release.wait(20)
             return False
         if not action.answer:
             said = b""
