@@ -54,6 +54,8 @@ _LONDON = ZoneInfo("Europe/London")
 _ODS_CODE = re.compile(r"[A-Z0-9]{3,10}", re.IGNORECASE)
 _ROWS_AT_ONCE = 1000
 _REJECTS_HEADER = ("line", "column", "what is wrong", "what would be right")
+#: So many rejected rows are listed one by one; the rest of an upload that bad is only counted.
+_MOST_REJECTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ class Ingest:
 
     def _read(self, key: str, version: str, batch_id: str) -> None:
         """Check every row and leave the batches, the rejects file and the intake behind (steps 1 to 3)."""
-        organisation_code, reader = _reader(key)
+        organisation_code, reader, columns = _reader(key)
         try:
             upload = self.archive.open_upload(key, version)
         except UploadGone:
@@ -128,7 +130,7 @@ class Ingest:
         with ExitStack() as stack:
             stack.enter_context(closing(upload.body))
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            reading = stack.enter_context(_Reading(self.archive, batch_id, directory, upload.uploaded_at))
+            reading = stack.enter_context(_Reading(self.archive, batch_id, directory, upload.uploaded_at, columns))
             today = upload.uploaded_at.astimezone(_LONDON).date()
             rows = reader(upload.body, organisation_code=organisation_code, today=today)
             with _Seen(directory / "seen.db") as seen:
@@ -193,7 +195,21 @@ class Ingest:
         return self.clock().astimezone(UTC).isoformat(timespec="seconds")
 
 
-def _reader(key: str) -> tuple[str, Callable[..., Iterator[Row]]]:
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """What an uploader calls the columns that are checked here."""
+
+    time: str
+    programme: str
+    withdrawn: str
+    withdrawal: str
+
+
+_CSV = _Columns("TIME_OF_VACCINATION", "PROGRAMME", "VACCINATED", "VACCINATED = No")
+_JSONL = _Columns("vaccinated_at", "programme", "deleted", '"deleted": true')
+
+
+def _reader(key: str) -> tuple[str, Callable[..., Iterator[Row]], _Columns]:
     """Tell from an object's key whose upload it is and how it is read.
 
     Raises
@@ -208,9 +224,9 @@ def _reader(key: str) -> tuple[str, Callable[..., Iterator[Row]]]:
             "upload it as incoming/{ODS code}/{name}, for example incoming/R1A/monday.csv",
         )
     if name.lower().endswith(".csv"):
-        return organisation_code.upper(), read_csv
+        return organisation_code.upper(), read_csv, _CSV
     if name.lower().endswith((".jsonl", ".jsonl.gz")):
-        return organisation_code.upper(), read_jsonl
+        return organisation_code.upper(), read_jsonl, _JSONL
     raise UnreadableUpload(
         "the name does not tell what kind of file this is", "give it a name ending in .csv or .jsonl"
     )
@@ -250,6 +266,7 @@ class _Reading:
     batch_id: str
     directory: Path
     uploaded_at: datetime
+    columns: _Columns
     rows: int = 0
     unchanged: int = 0
     skipped: int = 0
@@ -319,7 +336,9 @@ class _Reading:
             record = self._last_known(entry)
         except BatchGone:
             what = "this record was taken in so long ago that it is no longer kept, so it cannot be withdrawn"
-            self._reject(row, [Problem("VACCINATED", what, "upload the vaccination once more, then withdraw it")])
+            self._reject(
+                row, [Problem(self.columns.withdrawn, what, "upload the vaccination once more, then withdraw it")]
+            )
             return
         record |= {"action": "delete", "line": row.line, "digest": WITHDRAWN}
         self._add(entry.programme, orjson.dumps(record) + b"\n", known)
@@ -332,16 +351,14 @@ class _Reading:
         problems = []
         given_at = record.vaccinated_at
         if (given_at if given_at.tzinfo else given_at.replace(tzinfo=_LONDON)) > self.uploaded_at:
-            problems.append(
-                Problem("TIME_OF_VACCINATION", "is later than the upload", "the time the vaccine was given")
-            )
+            problems.append(Problem(self.columns.time, "is later than the upload", "the time the vaccine was given"))
         if entry and entry.programme != record.programme:
             name = PROGRAMMES[entry.programme].name
             problems.append(
                 Problem(
-                    "PROGRAMME",
+                    self.columns.programme,
                     f"this record was taken in under {name} before",
-                    f"withdraw it there (upload it under {name} with VACCINATED = No), "
+                    f"withdraw it there (upload it under {name} with {self.columns.withdrawal}), "
                     "then upload it with a UUID of its own",
                 )
             )
@@ -363,6 +380,11 @@ class _Reading:
             self._rejects = csv.writer(self._open.enter_context(file))
             self._rejects.writerow(_REJECTS_HEADER)
         self.rejected += 1
+        if self.rejected > _MOST_REJECTS:
+            if self.rejected == _MOST_REJECTS + 1:
+                what = f"only the first {_MOST_REJECTS} rejected rows are listed; the receipt counts them all"
+                self._rejects.writerow((row.line, "", what, "put these right and upload the file again"))
+            return
         for problem in problems:
             self._rejects.writerow((row.line, problem.column, problem.what, problem.mend))
 

@@ -167,6 +167,26 @@ def test_nothing_personal_is_kept_in_dynamodb(world: World, table_text: Callable
         assert personal not in text
 
 
+def test_an_upload_that_is_bad_throughout_gets_a_rejects_file_of_bounded_size(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dps.ingest._MOST_REJECTS", 3)
+    receipt = world.upload("{}\n" * 20, name="bad.jsonl")
+    assert receipt["rejected"] == 20
+    assert {int(r["line"]) for r in world.rejects(receipt)} == {1, 2, 3, 4}
+    assert "only the first 3 rejected rows are listed" in world.rejects(receipt)[-1]["what is wrong"]
+
+
+def test_problems_bear_the_names_of_the_uploaders_own_fields(world: World) -> None:
+    world.upload(upload_of(row(1, "HPV")))
+    line = {"uuid": uuid_of(1), "programme": "menacwy", "organisation_code": "R1L", "forename": "Quintessa"}
+    line |= {"surname": "Zephyrson", "date_of_birth": "2012-08-18", "gender": "female", "postcode": "SW1A 1AA"}
+    receipt = world.upload(json.dumps(line | {"vaccinated_at": "2026-10-01"}) + "\n", name="moved.jsonl")
+    [reject] = world.rejects(receipt)
+    assert reject["column"] == "programme"
+    assert '"deleted": true' in reject["what would be right"]
+
+
 class Died(BaseException):
     """Stands for the end of the process at some point."""
 
