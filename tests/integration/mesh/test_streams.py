@@ -161,7 +161,7 @@ def test_a_body_that_cannot_be_read_sends_nothing(sender: MeshClient) -> None:
 # A process of its own, since only the most that a process ever had can be asked for. It sends a body that is made as
 # it is read, then receives it, and says what each added to the memory it had when it was connected.
 _STREAM = """
-import hashlib, json, resource, sys
+import hashlib, json, sys
 from mesh import Credentials, MeshClient
 
 given = json.load(sys.stdin)
@@ -169,7 +169,9 @@ block = bytes(range(256)) * 4096
 count = given["size"] // len(block)
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    # Not getrusage, which counts what the process was before it became this program: a copy of pytest.
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 
 def connect(mailbox):
     return MeshClient(given["url"], Credentials(mailbox, "password", "TestKey"), **given["tls"])
@@ -203,6 +205,7 @@ with connect("X26ABC1") as sender, connect("X26ABC3") as receiver:
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the most memory that the process had")
 @pytest.mark.parametrize(
     ("size", "compress", "chunk_size"),
     [
@@ -236,5 +239,5 @@ def test_a_large_body_streams_in_flat_memory(
     assert figures["same"]
     assert figures["size"] == size
     assert figures["parts"] == (1 if compress else 6)
-    assert figures["sending"] < 32 << 20, figures
+    assert 0 < figures["sending"] < 32 << 20, figures
     assert figures["receiving"] < 32 << 20, figures
