@@ -7,6 +7,7 @@ import itertools
 import platform
 import tempfile
 import time
+import uuid
 import zlib
 from datetime import UTC, datetime
 from functools import partial
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 from urllib.parse import quote, urlsplit
 
 from mesh.auth import Credentials, MeshAuth
-from mesh.errors import ConfigurationError, NotUnique, SendOutcomeUnknown, Unavailable
+from mesh.errors import ConfigurationError, MeshError, NotUnique, SendOutcomeUnknown, Unavailable
 from mesh.messages import Mailbox, Message, Part, SentMessage, Tracking
 from mesh.tls import ssl_context
 from mesh.transport import NotSent, Transport
@@ -31,7 +32,9 @@ __all__ = ["CHUNK_SIZE", "MeshClient"]
 #: One request carries at most 100 MB after compression (mesh-protocol, "Message size").
 CHUNK_SIZE = 100_000_000
 _BLOCK = 1 << 20
-_HEADER_LIMIT = 1024
+#: How long a header may be (the sandbox's own limits); 100 characters where it is not named here.
+_HEADER_LIMITS = {"Mex-WorkflowID": 300, "Mex-FileName": 300, "Mex-LocalID": 300, "Mex-Subject": 500}
+_PAGE_SIZES = range(10, 501)
 _GZIP_OVERHEAD = 64
 _LEVEL = 6
 #: A part that is compressed needs room for its frame.
@@ -159,6 +162,8 @@ class MeshClient:
 
         Raises
         ------
+        ConfigurationError
+            There is no page of that size.
         Unauthorised, Unavailable
             While it is iterated over, not before.
 
@@ -167,6 +172,11 @@ class MeshClient:
         >>> for message_id in client.inbox(workflow_filter="DPS*"):
         ...     print(message_id)
         """
+        if page_size not in _PAGE_SIZES:
+            raise ConfigurationError("a page of the inbox holds 10 to 500 ids")
+        return self._pages(workflow_filter, page_size)
+
+    def _pages(self, workflow_filter: str | None, page_size: int) -> Iterator[str]:
         url = f"{self._own}/inbox"
         params: dict[str, str] | None = {"max_results": str(page_size)}
         if workflow_filter:
@@ -254,6 +264,8 @@ class MeshClient:
         subject: str | None = None,
         content_type: str = "application/octet-stream",
         checksum: str | None = None,
+        encrypted: bool = False,
+        compressed: bool = False,
     ) -> str:
         """Send the first part of a message, or the whole of it; return MESH's message id.
 
@@ -264,7 +276,10 @@ class MeshClient:
         parts
             How many parts the message has; it is delivered once all of them have come, see `send_chunk`.
         local_id
-            What to ask MESH by if the answer is lost. No personal data.
+            What to ask MESH by if the answer is lost; made up where left out. No personal data.
+        encrypted, compressed
+            Tell the receiver that the file itself is so. The gzip of a part's ``content_encoding`` is undone on the
+            way and is not meant.
 
         Raises
         ------
@@ -284,8 +299,8 @@ class MeshClient:
         >>> client.send(part, to="X26ABC3", workflow_id="DPS_EXPORT", local_id="export-1-1")
         '20261123030618000000_ABCDEF'
         """
-        if local_id:
-            _segment(local_id)
+        local_id = local_id or str(uuid.uuid4())
+        _segment(local_id)
         headers = {
             "Mex-To": to,
             "Mex-WorkflowID": workflow_id,
@@ -293,7 +308,8 @@ class MeshClient:
             "Mex-LocalID": local_id,
             "Mex-Subject": subject,
             "Mex-Content-Checksum": checksum,
-            "Mex-Content-Compressed": "Y" if part.content_encoding == "gzip" else None,
+            "Mex-Content-Encrypted": "Y" if encrypted else None,
+            "Mex-Content-Compressed": "Y" if compressed else None,
             "Mex-Chunk-Range": f"1:{parts}" if parts > 1 else None,
             "Content-Type": content_type,
         }
@@ -397,7 +413,11 @@ class MeshClient:
                         checksum=checksum,
                     )
                 else:
-                    self.send_chunk(message_id, number, len(files), part)
+                    try:
+                        self.send_chunk(message_id, number, len(files), part)
+                    except MeshError as error:
+                        error.resume = (message_id, number)
+                        raise
                 done += part.size
         return SentMessage(message_id, len(files))
 
@@ -530,8 +550,9 @@ def _checked(headers: dict[str, str | None]) -> dict[str, str]:
     """Leave out what is not given; refuse what would break out of a header."""
     given = {name: value for name, value in headers.items() if value}
     for name, value in given.items():
-        if not value.isprintable() or not value.isascii() or len(value) > _HEADER_LIMIT or value != value.strip():
-            raise ConfigurationError(f"{name} must be printable ASCII, at most {_HEADER_LIMIT} characters")
+        most = _HEADER_LIMITS.get(name, 100)
+        if not value.isprintable() or not value.isascii() or len(value) > most or value != value.strip():
+            raise ConfigurationError(f"{name} must be printable ASCII, at most {most} characters")
     return given
 
 
@@ -539,8 +560,19 @@ def _reader(body: BinaryIO | bytes | Iterable[bytes]) -> Iterator[bytes]:
     if isinstance(body, (bytes, bytearray, memoryview)):
         body = io.BytesIO(body)
     read = getattr(body, "read", None)
-    # An iterable may yield nothing in between, which is not its end.
-    return iter(lambda: read(_BLOCK), b"") if read else filter(None, body)
+    return iter(lambda: read(_BLOCK), b"") if read else _blocks(body)
+
+
+def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Put pieces together into blocks of one size, so that the same bytes are always cut at the same places."""
+    waiting = bytearray()
+    for piece in pieces:
+        waiting += piece
+        while len(waiting) >= _BLOCK:
+            yield bytes(waiting[:_BLOCK])
+            del waiting[:_BLOCK]
+    if waiting:
+        yield bytes(waiting)
 
 
 def _cut(blocks: Iterator[bytes], directory: Path, *, compress: bool, limit: int) -> Iterator[Path]:

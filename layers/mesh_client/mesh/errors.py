@@ -35,7 +35,16 @@ __all__ = [
 
 
 class MeshError(Exception):
-    """Anything that went wrong between this client and MESH."""
+    """Anything that went wrong between this client and MESH.
+
+    Attributes
+    ----------
+    resume
+        Where `MeshClient.send_file` got stuck after MESH had taken its first part: the message id and the part to go
+        on with, as its ``resume`` wants them. Otherwise None.
+    """
+
+    resume: tuple[str, int] | None = None
 
 
 class ConfigurationError(MeshError):
@@ -108,6 +117,6 @@ class SendOutcomeUnknown(MeshError):
         What to ask MESH by, with `MeshClient.track_by_local_id`, before sending again.
     """
 
-    def __init__(self, message: str, *, local_id: str | None) -> None:
+    def __init__(self, message: str, *, local_id: str) -> None:
         super().__init__(message)
         self.local_id = local_id

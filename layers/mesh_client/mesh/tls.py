@@ -6,6 +6,7 @@ The private key stays encrypted wherever it is put down: OpenSSL opens it with i
 from __future__ import annotations
 
 import os
+import secrets
 import ssl
 import tempfile
 from contextlib import contextmanager
@@ -64,9 +65,7 @@ def ssl_context(
     moment = now or datetime.now(UTC)
     facts = certificate_facts(certificate)
     if moment >= facts.not_after:
-        raise TlsError(
-            f"the client certificate expired on {facts.not_after:%Y-%m-%d}; ask NHS England for a new one (mesh csr)"
-        )
+        raise TlsError(f"the client certificate expired on {facts.not_after:%Y-%m-%d}; ask NHS England for a new one")
     if moment < facts.not_before:
         raise TlsError(
             f"the client certificate is not valid before {facts.not_before:%Y-%m-%d %H:%M} UTC; check the clock"
@@ -90,19 +89,33 @@ def ssl_context(
 
 def _load_key(context: ssl.SSLContext, certificate: str, private_key: str, passphrase: str | None) -> None:
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from cryptography.hazmat.primitives.serialization import (
+        BestAvailableEncryption,
+        Encoding,
+        PrivateFormat,
+        load_pem_private_key,
+    )
 
     encrypted = "ENCRYPTED" in private_key
     if encrypted and not passphrase:
         raise TlsError("the private key is encrypted and no passphrase was given")
     try:
-        key = load_pem_private_key(private_key.encode(), passphrase.encode() if encrypted and passphrase else None)
+        key = load_pem_private_key(
+            private_key.encode(),
+            passphrase.encode() if encrypted and passphrase else None,
+            # Whether its numbers are good primes was settled when it was made; asking again takes 50 ms.
+            unsafe_skip_rsa_key_validation=True,
+        )
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # `from None`: the library's own text says less, and nothing of the key is to be shown.
         what = "or the passphrase is wrong" if encrypted else "as PEM"
         raise TlsError(f"the private key cannot be read, {what}") from None
     if key.public_key() != _certificates(certificate, "client certificate")[0].public_key():
         raise TlsError("the private key does not belong to the client certificate")
+    if not encrypted:
+        passphrase = secrets.token_urlsafe()
+        encryption = BestAvailableEncryption(passphrase.encode())
+        private_key = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption).decode()
     with _on_disk(certificate) as certificate_file, _on_disk(private_key) as key_file:
         try:
             # A callable, so that OpenSSL never asks at a terminal.
@@ -113,7 +126,7 @@ def _load_key(context: ssl.SSLContext, certificate: str, private_key: str, passp
 
 @contextmanager
 def _on_disk(text: str) -> Iterator[str]:
-    """Put a text where only this process may read it: OpenSSL takes files alone. An encrypted key stays encrypted."""
+    """Put a text where only this process may read it: OpenSSL takes files alone. A key is always encrypted there."""
     descriptor, path = tempfile.mkstemp()
     try:
         with os.fdopen(descriptor, "w") as file:

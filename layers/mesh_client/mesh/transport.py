@@ -201,10 +201,8 @@ class Transport:
         return max(0.0, (date - self._clock()).total_seconds()) if date else None
 
     def _pause(self, attempt: int, asked: float | None) -> float:
-        if asked is not None:
-            return asked
         longest = min(_FIRST_PAUSE * 2 ** (attempt - 1), _LONGEST_PAUSE)
-        return random.uniform(longest / 2, longest)  # noqa: S311 - jitter, not a secret
+        return max(asked or 0.0, random.uniform(longest / 2, longest))  # noqa: S311 - jitter, not a secret
 
 
 class _NoConnection(urllib3.exceptions.NewConnectionError):
@@ -265,12 +263,21 @@ class _Sized:
 
     def read(self, size: int = -1) -> bytes:
         wanted = self._left if size < 0 else min(size, self._left)
-        block = self._body.read(wanted)
+        block = self._read(wanted)
         self._left -= len(block)
+        # Cut short, the request is none: MESH would wait for the rest, and nothing was sent.
         if wanted and not block:
-            # MESH would wait for the rest; cut short, the request is none, and nothing was sent.
             raise ConfigurationError(f"the body is {self._left} bytes shorter than was said")
+        if wanted and not self._left and self._read(1):
+            raise ConfigurationError("the body is longer than was said")
         return block
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self._body.read(size)
+        except (OSError, urllib3.exceptions.HTTPError):
+            # It must not be taken for the connection to MESH.
+            raise NotSent("the body broke off while it was read") from None
 
 
 def _failure(error: requests.RequestException) -> MeshError:

@@ -317,7 +317,9 @@ def test_retry_after_as_a_date_is_honoured(make: Callable[..., MeshClient], prox
         answer(503, Retry_After=format_datetime(now - timedelta(days=1), usegmt=True)),
     ]
     client.handshake()
-    assert sleeps == [42, 42, 0]
+    assert sleeps[:2] == [42, 42]
+    # One that is over already does not make the client hurry.
+    assert 0 < sleeps[2] < 42
 
 
 @pytest.mark.parametrize("value", ["", "soon", "-5", "1.5", "Wed, 99 Foo 2022 99:99:99 GMT"])

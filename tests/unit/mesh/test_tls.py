@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import (
@@ -18,9 +19,6 @@ from cryptography.hazmat.primitives.serialization import (
 
 from local import certificates
 from mesh import ConfigurationError, Credentials, MeshClient, TlsError, certificate_facts, check_ca_bundle
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 NOW = datetime.now(UTC)
 NOBODY_LISTENS = "https://localhost:1"
@@ -218,3 +216,20 @@ def test_no_key_is_left_on_the_disk(made: Given, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     connect(made)
     assert not list(tmp_path.iterdir())
+
+
+def test_no_private_key_touches_the_disk_unencrypted(made: Given, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = key_as(made, PrivateFormat.PKCS8, None)
+    assert "ENCRYPTED" not in bare.private_key
+    on_disk = []
+    unlink = os.unlink
+
+    def read_before(path: str) -> None:
+        on_disk.append(Path(path).read_text())
+        unlink(path)
+
+    monkeypatch.setattr(os, "unlink", read_before)
+    connect(bare)
+    keys = [text for text in on_disk if "PRIVATE KEY" in text]
+    assert len(keys) == 1
+    assert "ENCRYPTED" in keys[0]
