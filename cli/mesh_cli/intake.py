@@ -18,7 +18,7 @@ from dps.archive import receipt_key
 from dps.programmes import PROGRAMMES
 from dps.settings import Settings
 from mesh_cli.options import Json, deployment
-from mesh_cli.output import data, print_json, table, talk
+from mesh_cli.output import data, print_json, table, talk, transfer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,8 @@ def upload(
 ) -> None:
     """Upload vaccination records, wait for the receipt and show it. Exits with 1 if the file was rejected."""
     settings = deployment()
-    with file.open("rb") as body:
+    progress, task = transfer(f"Uploading {file.name}", file.stat().st_size)
+    with progress, progress.open(file, "rb", task_id=task) as body:
         key, version = put_upload(settings, file.name, body, organisation)
     if not wait:
         talk.print(f"Uploaded as {key}.")

@@ -72,6 +72,7 @@ def invoke(
         Path | None,
         typer.Option("--event", "-e", exists=True, dir_okay=False, readable=True, help="JSON file.", metavar="EVENT"),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The answer is JSON in any case.")] = True,  # noqa: ARG001
 ) -> None:
     """Invoke a built function under Lambda's emulator, on the stack that `mesh local up` has running.
 

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
 from dps.settings import connect
 from dps.validate import validate
 from mesh_cli.options import Json, deployment
-from mesh_cli.output import data, print_json, table, talk
+from mesh_cli.output import data, print_json, table, talk, transfer
 
 PANEL = "Mailbox"
 MessageId = Annotated[str, typer.Argument(metavar="ID", help="Message id, as check-inbox lists it.")]
@@ -80,8 +79,11 @@ def get_message(
             if output is None:
                 return
         target = stack.enter_context(output.open("wb")) if output else sys.stdout.buffer
-        while block := message.read(1 << 20):
-            target.write(block)
+        progress, task = transfer(f"Downloading {message.filename or message_id}", None)
+        with progress:
+            while block := message.read(1 << 20):
+                target.write(block)
+                progress.advance(task, len(block))
         target.flush()
     if output:
         talk.print(f"Written to {output}")
@@ -129,9 +131,8 @@ def send_file(
     """Send a file of any size to a mailbox; a large one goes in several parts."""
     settings = deployment()
     local_id = local_id or f"mesh-command-{uuid.uuid4()}"
-    columns = ("[progress.description]{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with file.open("rb") as body, Progress(*columns, console=talk, transient=True) as progress:
-        task = progress.add_task(f"Sending {file.name}", total=None)
+    progress, task = transfer(f"Sending {file.name}", None)
+    with file.open("rb") as body, progress:
         sent = connect(settings).send_file(
             to,
             workflow or settings.workflow_id,

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["age", "data", "print_json", "table", "talk"]
+__all__ = ["age", "data", "print_json", "table", "talk", "transfer"]
 
 #: Results. Colour only on a terminal, which rich finds out by itself.
 data = Console(highlight=False)
@@ -56,6 +57,13 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
         # Text, not markup: a file name may hold square brackets.
         made.add_row(*(Text(str(cell), style=_STYLES.get(str(cell), "")) for cell in row))
     return made
+
+
+def transfer(description: str, total: int | None) -> tuple[Progress, TaskID]:
+    """Make a progress bar for bytes on their way; it is gone once they have arrived."""
+    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    progress = Progress(*columns, console=talk, transient=True)
+    return progress, progress.add_task(description, total=total)
 
 
 def age(moment: datetime | None, now: datetime | None = None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.utilities.data_classes import S3EventBridgeNotificationEvent, SQSEvent
+
 from dps.ingest import Ingest
 from dps.observability import observed
 from dps.settings import Settings
