@@ -49,6 +49,9 @@ check: $(INSTALLED) $(SAM_SETTINGS) ## Check formatting, lint, types, the layers
 	@echo "Checking that the layers' requirements are what uv.lock says ..."
 	@diff <($(EXPORT_MESH)) layers/mesh_client/requirements.txt && diff <($(EXPORT_DPS)) layers/dps/requirements.txt \
 	    || { echo "They are not. Put them in step with: make requirements" >&2; exit 1; }
+	@echo "Auditing what is packaged for known vulnerabilities (pip-audit), as far as the registry can answer ..."
+	@$(BIN)/pip-audit --disable-pip --require-hashes --progress-spinner off $(addprefix --requirement ,$(wildcard layers/*/requirements.txt)) \
+	    > .cache/audit.log 2>&1 || { cat .cache/audit.log >&2; exit 1; }
 	@echo "Checking the template (sam validate --lint) ..."
 	@$(SAM) validate --lint
 

@@ -157,6 +157,20 @@ def test_an_export_is_tried_five_times_and_then_waits_for_a_person(world: World)
     assert len({export.filename, *(earlier["filename"] for earlier in export.earlier)}) == 5
 
 
+def test_a_person_may_send_again_what_was_tried_five_times(world: World) -> None:
+    right = world.settings
+    world.settings = replace(right, dps_mailbox="NOSUCHBOX")
+    world.upload(some())
+    world.export()
+    for _ in range(5):
+        world.next_night()
+    world.settings = right
+    assert world.next_night()["exports"][0]["status"] == "failed"
+    world.ledger.retry(world.ledger.get("hpv", 1), file_names(PROGRAMMES["hpv"], right))
+    assert world.export(resume_only=True)["exports"][0]["status"] == "accepted"
+    assert len(world.inbox()) == 1
+
+
 def test_a_later_export_waits_until_every_earlier_one_was_accepted(world: World) -> None:
     right = world.settings
     world.settings = replace(right, dps_mailbox="NOSUCHBOX")

@@ -135,9 +135,10 @@ def test_a_vaccination_later_than_the_upload_is_rejected(world: World) -> None:
         ("empty.csv", b""),
         ("rubbish.csv", bytes(range(256)) * 50),
         ("columns.csv", b"UUID,PROGRAMME\n1,HPV\n"),
-        ("truncated.jsonl", gzip.compress(b'{"uuid": 1}\n' * 1000)[:40]),
+        ("truncated.jsonl", gzip.compress(b'{"uuid": 1}\n' * 1000, mtime=0)[:40]),
         ("letter.docx", b"PK\x03\x04"),
     ],
+    ids=["empty", "rubbish", "columns missing", "truncated gzip", "another format"],
 )
 def test_a_file_that_cannot_be_read_is_rejected_whole_with_one_clear_reason(
     world: World, name: str, body: bytes
