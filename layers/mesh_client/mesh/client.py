@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
 import platform
@@ -358,7 +359,7 @@ class MeshClient:
         subject: str | None = None,
         content_type: str = "application/octet-stream",
         compress: bool = True,
-        checksum: str | None = None,
+        checksum: str | bool = False,
         chunk_size: int = CHUNK_SIZE,
         on_progress: Callable[[int, int], None] | None = None,
         resume: tuple[str, int] | None = None,
@@ -370,6 +371,8 @@ class MeshClient:
 
         Parameters
         ----------
+        checksum
+            ``Mex-Content-Checksum``: True sends the SHA-256 of the whole body, which `download` can verify.
         on_progress
             Called with the bytes that have gone over the wire, and with how many there are in all.
         resume
@@ -391,7 +394,10 @@ class MeshClient:
         if not _SMALLEST_CHUNK <= chunk_size <= CHUNK_SIZE:
             raise ConfigurationError(f"a part must have {_SMALLEST_CHUNK} to {CHUNK_SIZE} bytes")
         with tempfile.TemporaryDirectory() as directory:
-            files = list(_cut(_reader(body), Path(directory), compress=compress, limit=chunk_size))
+            digest = hashlib.sha256()
+            files = list(_cut(_hashed(_reader(body), digest), Path(directory), compress=compress, limit=chunk_size))
+            if checksum is True:
+                checksum = digest.hexdigest()
             if resume and not 2 <= resume[1] <= len(files):
                 raise ConfigurationError(f"part {resume[1]} is none to go on with: the body makes {len(files)}")
             total = sum(file.stat().st_size for file in files)
@@ -410,7 +416,7 @@ class MeshClient:
                         local_id=local_id,
                         subject=subject,
                         content_type=content_type,
-                        checksum=checksum,
+                        checksum=checksum or None,
                     )
                 else:
                     try:
@@ -573,6 +579,12 @@ def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
             del waiting[:_BLOCK]
     if waiting:
         yield bytes(waiting)
+
+
+def _hashed(blocks: Iterator[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
+    for block in blocks:
+        digest.update(block)
+        yield block
 
 
 def _cut(blocks: Iterator[bytes], directory: Path, *, compress: bool, limit: int) -> Iterator[Path]:

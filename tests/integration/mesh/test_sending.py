@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from typing import TYPE_CHECKING
@@ -85,6 +86,17 @@ def test_flags_about_the_file_itself_reach_the_receiver(sender: MeshClient, rece
     [message_id] = receiver.inbox()
     with receiver.download(message_id) as message:
         assert message.read() == b"PK"
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_a_checksum_that_was_asked_for_is_sent_and_verified(
+    sender: MeshClient, receiver: MeshClient, compress: bool
+) -> None:
+    body = os.urandom(5_000)
+    sent = sender.send_file("X26ABC3", "w", body, compress=compress, chunk_size=1_000, checksum=True)
+    with receiver.download(sent.message_id, verify_checksum=True) as message:
+        assert message.checksum == hashlib.sha256(body).hexdigest()
+        assert message.read() == body
 
 
 @pytest.mark.parametrize("size", [0, 9, 501])
