@@ -114,9 +114,11 @@ def test_a_stack_that_was_taken_down_leaves_no_process_and_no_file(toy_project: 
 
 
 UP = """
-    import sys, time
+    import signal, sys
     from pathlib import Path
     from local.stack import LocalCloud
+    # A shell's job in the background ignores Ctrl-C, and so would its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with LocalCloud(project=Path(sys.argv[1])) as cloud:
         cloud.invoke("ExportFunction")
         print(cloud.directory, flush=True)
