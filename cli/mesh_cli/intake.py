@@ -42,15 +42,14 @@ def upload(
         ),
     ],
     organisation: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--organisation",
             "-O",
-            envvar="DPS_ODS_CODE",
-            help="ODS code of the organisation that uploads.",
+            help="ODS code of the organisation that uploads; the deployment's own (DPS_ODS_CODE) where left out.",
             metavar="ODS",
         ),
-    ],
+    ] = None,
     wait: Annotated[
         int, typer.Option(help="How long to wait for the receipt, in seconds; 0 does not wait.", min=0)
     ] = 300,
@@ -58,6 +57,9 @@ def upload(
 ) -> None:
     """Upload vaccination records, wait for the receipt and show it. Exits with 1 if the file was rejected."""
     settings = deployment()
+    organisation = organisation or settings.ods_code
+    if not organisation:
+        raise typer.BadParameter("the deployment has no ODS code of its own; give one", param_hint="--organisation")
     progress, task = transfer(f"Uploading {file.name}", file.stat().st_size)
     with progress, progress.open(file, "rb", task_id=task) as body:
         key, version = put_upload(settings, file.name, body, organisation)

@@ -37,6 +37,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 #: The mailboxes of the sandbox: whose the stack's secret is, and which plays DPS.
 SENDER = "X26ABC1"
 RECEIVER = "X26ABC3"
+#: The sandbox's organisation, which the sender's mailbox belongs to.
+ODS_CODE = "X26"
 
 
 class LocalCloud:
@@ -164,6 +166,7 @@ class LocalCloud:
                 "MeshBaseUrl": self.sandbox.base_url,
                 "MeshJobs": "enabled",
                 "DpsMailbox": RECEIVER,
+                "DpsOdsCode": ODS_CODE,
                 "DeletionProtection": "false",
             },
             secrets={"MeshSecret": json.dumps(self._secret())},

@@ -204,6 +204,8 @@ def test_the_receipt_of_an_upload_can_be_asked_for_later(mesh: Callable[..., Don
     assert "PERSON_POSTCODE" in shown.stdout
     receipt = json_of(mesh("receipt", "R1L/later.csv", "--json"))
     assert (receipt["accepted"], receipt["rejected"]) == ({"mmr": {"new": 1}}, 1)
+    own = json_of(mesh("upload", str(file), "--json"))
+    assert (own["upload"], own["unchanged"]) == ("incoming/X26/later.csv", 0)
     missing = mesh("receipt", "R1L/never.csv")
     assert (missing.returncode, missing.stdout) == (1, "")
     assert "no receipt of R1L/never.csv yet" in missing.stderr
