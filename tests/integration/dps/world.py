@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """A clock that stands still until it is turned."""
+    """A clock that stands still at noon until it is turned: a day is the same in London then as in UTC."""
 
     def __init__(self) -> None:
-        self.now = datetime.now(UTC)
+        self.now = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
 
     def __call__(self) -> datetime:
         return self.now
