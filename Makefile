@@ -15,6 +15,7 @@ PROJECTS := pyproject.toml uv.lock $(wildcard layers/*/pyproject.toml cli/pyproj
 SOURCES := template.yaml samconfig.toml $(shell find functions layers -type f -not -name '*.pyc' -not -name '*.md' -not -path '*/.*')
 INSTALLED := .venv/.installed
 BUILT := .aws-sam/build/template.yaml
+DYNAMODB_LOCAL := .cache/dynamodb-local
 
 # The layers' requirements are the lock's, with hashes. botocore comes with the Lambda runtime; nhs-mesh has its own layer.
 EXPORT = $(UV) export --quiet --frozen --no-dev --no-emit-workspace --no-header --no-annotate
@@ -23,7 +24,7 @@ EXPORT_DPS = $(EXPORT) --package nhs-dps --prune nhs-mesh --prune botocore
 
 .PHONY: help
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf 'make %-14s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do printf 'make %-14s %s\n' "$$name" "$$text"; done
 
 .PHONY: setup
 setup: $(INSTALLED) ## Create the environment in .venv
@@ -34,8 +35,14 @@ demo: $(INSTALLED) $(BUILT) ## Run the main job on this machine, from an upload 
 
 .PHONY: test
 test: $(INSTALLED) $(BUILT) ## Run the tests, on two cores
+	@if command -v java mvn > /dev/null; then \
+	    $(MAKE) --no-print-directory dynamodb-local || echo "DynamoDB Local could not be fetched; the tests on it are skipped." >&2; \
+	fi
 	@echo "Running the tests ..."
 	@$(BIN)/pytest -n 2 --dist loadfile
+
+.PHONY: dynamodb-local
+dynamodb-local: $(DYNAMODB_LOCAL)/.fetched ## Fetch DynamoDB Local, on which the ledger is tested too (with Maven)
 
 .PHONY: check
 check: $(INSTALLED) $(SAM_SETTINGS) ## Check formatting, lint, types, the layers' requirements and the template
@@ -88,6 +95,12 @@ $(BUILT): $(SOURCES) | $(INSTALLED) $(SAM_SETTINGS)
 	@touch .cache/build-began
 	@$(SAM) build > .cache/build.log 2>&1 || { cat .cache/build.log >&2; exit 1; }
 	@touch -r .cache/build-began $@
+
+$(DYNAMODB_LOCAL)/.fetched: tests/dynamodb-local.xml
+	@echo "Fetching DynamoDB Local into $(@D) (mvn dependency:copy-dependencies) ..."
+	@rm -rf $(@D)
+	@mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(@D)
+	@touch $@
 
 $(SAM_SETTINGS):
 	@mkdir -p $(@D) && echo '{"telemetryEnabled": false, "lastVersionCheck": 4102444800.0}' > $@

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
+import boto3
 import pytest
 from hypothesis import HealthCheck, settings
 
 from local.sandbox import Sandbox
+from tests import dynamodb_local as engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+#: What tests count, each with ``record_property``, and the end of the report adds up.
+TOTALS = ("crash points tried", "interleavings run")
 
 
 # How quickly examples come depends on the machine and on what else it does.
@@ -29,3 +36,22 @@ def sandbox() -> Iterator[Sandbox]:
 def clean_mailboxes(sandbox: Sandbox) -> None:
     """Begin with empty mailboxes."""
     sandbox.reset()
+
+
+@pytest.fixture(scope="session")
+def dynamodb_local() -> Iterator[Any]:
+    """Make a client of DynamoDB Local, one for each worker; skip where it cannot be had, unless it must be."""
+    if why := engine.missing():
+        (pytest.fail if os.environ.get("REQUIRE_DYNAMODB_LOCAL") == "1" else pytest.skip)(why)
+    with engine.DynamoDBLocal() as running:
+        session = boto3.Session("testing", "testing", region_name="eu-west-2")
+        yield session.client("dynamodb", endpoint_url=running.endpoint)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much was tried."""
+    totals: Counter[str] = Counter()
+    for report in terminalreporter.getreports("passed"):
+        totals.update({str(name): int(str(n)) for name, n in report.user_properties if name in TOTALS})
+    for name, total in totals.items():
+        terminalreporter.write_line(f"{name}: {total}")

@@ -51,8 +51,6 @@ if TYPE_CHECKING:
 __all__ = ["Export", "ExportRequest", "InvalidEvent", "RenderMismatch", "file_names"]
 
 _LONDON = ZoneInfo("Europe/London")
-#: MESH's answer to a part of a message that is complete already.
-_LOCKED = 423
 #: MESH's answer to a part of a message that is complete already: the answer to the last part was lost.
 _LOCKED = 423
 #: A part is begun only while at least this much of the function's time is left: enough to send 80 MB and say so.

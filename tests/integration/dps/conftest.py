@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,8 +65,9 @@ def make_table(dynamodb: Any, resources: dict[str, Any], logical_id: str) -> str
     return name
 
 
-@pytest.fixture
-def settings(dynamodb: Any, s3: Any, resources: dict[str, Any]) -> Iterator[Settings]:
+@contextmanager
+def fresh_settings(dynamodb: Any, s3: Any, resources: dict[str, Any]) -> Iterator[Settings]:
+    """Make tables and a bucket of their own."""
     bucket = f"bucket-{uuid.uuid4().hex[:12]}"
     s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-2"})
     s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
@@ -82,6 +84,12 @@ def settings(dynamodb: Any, s3: Any, resources: dict[str, Any]) -> Iterator[Sett
     # moto copies a table for each transaction, and all of them live in this process.
     dynamodb.delete_table(TableName=made.exports_table)
     dynamodb.delete_table(TableName=made.records_table)
+
+
+@pytest.fixture
+def settings(dynamodb: Any, s3: Any, resources: dict[str, Any]) -> Iterator[Settings]:
+    with fresh_settings(dynamodb, s3, resources) as made:
+        yield made
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
-"""Promises of the ledger, on moto's server."""
+"""Promises of the ledger, on moto's server and on DynamoDB Local, AWS's own."""
 
 from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,6 +27,11 @@ class Clock:
 
     def forward(self, **period: float) -> None:
         self.now += timedelta(**period)
+
+
+@pytest.fixture(scope="module", params=["moto", "DynamoDB Local"])
+def dynamodb(request: pytest.FixtureRequest, aws: Callable[[str], Any]) -> Any:
+    return aws("dynamodb") if request.param == "moto" else request.getfixturevalue("dynamodb_local")
 
 
 @pytest.fixture

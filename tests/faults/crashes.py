@@ -1,0 +1,180 @@
+"""What it takes to show that whatever point a process dies at, every record comes to DPS once.
+
+The points are not written down anywhere: each scenario is first run to its end, and every HTTP request that it makes
+to AWS and MESH is a point. Then, for each point and each side of it, everything begins anew, the process is killed
+there, and what arrives in DPS's mailbox in the end is compared with what was uploaded.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dps.ledger import Status
+from tests.faults.victim import SIDES, Death
+from tests.integration.dps.world import row, uuid_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from tests.faults.stage import Sent, Stage
+
+    type Begin = Callable[..., AbstractContextManager[Stage]]
+
+#: In how many tests the points of a scenario are tried.
+SHARDS = 4
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is there before, which invocation dies, and what DPS must have heard in the end."""
+
+    prepare: Callable[[Stage], None]
+    use_case: str
+    expected: dict[str, list[Sent]]
+    part_bytes: int | None = None
+    overtaken: bool = False
+    """Whether the message dies into the dead-letter queue and another upload comes before it is redriven."""
+
+
+MONDAY = (row(1), row(2), row(3), row(4, "MenACWY"))
+TUESDAY = (
+    row(1, batch="XY9999"),
+    row(2, vaccinated="N"),
+    row(3),
+    row(5),
+    row(6, "MenACWY"),
+    row(7).replace("SW1A 1AA", "nonsense"),
+    row(8, vaccinated="N"),
+)
+SECOND_THOUGHTS = (row(5, batch="XY9999"), row(6, "MenACWY", vaccinated="N"))
+
+
+def an_upload_with_a_bit_of_everything(stage: Stage) -> None:
+    an_upload_to_take_in_twice(stage, SECOND_THOUGHTS)
+
+
+def an_upload_to_take_in_twice(stage: Stage, more: tuple[str, ...] = ()) -> None:
+    stage.put("monday.csv", *MONDAY)
+    stage.run("ingest")
+    stage.run("export")
+    stage.put("tuesday.csv", *TUESDAY, *more)
+
+
+def two_files_to_send(stage: Stage) -> None:
+    stage.put("monday.csv", row(1), row(2), row(4, "MenACWY"))
+    stage.put("corrected.csv", row(1, batch="XY9999"), row(3))
+    stage.run("ingest")
+
+
+def a_file_of_several_parts(stage: Stage) -> None:
+    stage.put("monday.csv", *(row(n) for n in range(4)))
+    stage.run("ingest")
+
+
+def one_picked_up_and_one_reported(stage: Stage) -> None:
+    two_files_to_send(stage)
+    stage.run("export")
+    stage.lose(stage.ledger.get("menacwy", 1).message_id)
+    stage.collect()
+
+
+def sent(*records: tuple[int, str] | tuple[int, str, str]) -> list[Sent]:
+    return [(uuid_of(n), action, *(batch or ["AB1234"])) for n, action, *batch in records]  # type: ignore[misc]
+
+
+EVERYTHING = {
+    "hpv": sent(
+        (1, "new"),
+        (2, "new"),
+        (3, "new"),
+        (1, "update", "XY9999"),
+        (2, "delete"),
+        (5, "new"),
+        (5, "update", "XY9999"),
+    ),
+    "menacwy": sent((4, "new"), (6, "new"), (6, "delete")),
+}
+ONCE = {"hpv": EVERYTHING["hpv"][:-1], "menacwy": EVERYTHING["menacwy"][:-1]}
+TWO = {"hpv": sent((1, "new"), (2, "new"), (1, "update", "XY9999"), (3, "new")), "menacwy": sent((4, "new"))}
+FOUR = {"hpv": sent(*((n, "new") for n in range(4)))}
+
+
+def life_goes_on(stage: Stage, scenario: Scenario) -> None:
+    """Run the next scheduled invocations, as AWS would: until the next night, and what follows it."""
+    if scenario.overtaken:
+        stage.sqs.purge_queue(QueueUrl=stage.queue)
+        stage.put("tuesday-again.csv", *TUESDAY)
+        stage.run("ingest")
+        stage.announce(1)
+    stage.run("ingest")
+    stage.run("track")
+    stage.run("export", resume_only=True)
+    # A lease outlives the run that died with it.
+    stage.clock.forward(hours=2)
+    stage.run("export", resume_only=True)
+    stage.collect()
+    stage.run("track")
+    stage.clock.forward(days=1)
+    stage.run("export")
+    stage.collect()
+    stage.run("track")
+
+
+def check(stage: Stage, scenario: Scenario) -> None:
+    """Compare what arrived with what was uploaded, and the ledger with both."""
+    arrived: defaultdict[str, list[Sent]] = defaultdict(list)
+    exports = {e.message_id: e for programme in ("hpv", "menacwy") for e in stage.ledger.exports(programme)}
+    assert set(exports) == set(stage.files), "each export is one message, and each message an export"
+    for message_id, rows in stage.files.items():
+        assert exports[message_id].status is Status.ACKNOWLEDGED
+        assert exports[message_id].records == len(rows)
+        arrived[exports[message_id].programme] += rows
+    assert dict(arrived) == scenario.expected
+    assert stage.register.unfinished() == []
+    for upload in stage.uploads:
+        receipt = stage.receipt(upload)
+        counts = sum(sum(actions.values()) for actions in receipt["accepted"].values())
+        assert receipt["rows"] == counts + receipt["unchanged"] + receipt["skipped"] + receipt["rejected"]
+        assert set(receipt["exports"]) == set(receipt["accepted"])
+
+
+def deaths(points: tuple[str, ...]) -> list[Death]:
+    """List every way to die: on both sides of each point, and in the middle of each part that goes to MESH."""
+    return [
+        Death(number, side)
+        for number, point in enumerate(points, start=1)
+        for side in SIDES
+        if side != "during" or point.startswith("mesh POST")
+    ]
+
+
+def dies_everywhere(begin: Begin, scenario: Scenario, shard: int) -> int:
+    """Die at each point, in this shard of them; return at how many.
+
+    Raises
+    ------
+    AssertionError
+        What DPS heard is not what it should have, or the ledger is not what DPS heard; a note says where it died.
+    """
+    with begin(part_bytes=scenario.part_bytes) as stage:
+        scenario.prepare(stage)
+        recorded = stage.run(scenario.use_case)
+        life_goes_on(stage, scenario)
+        check(stage, scenario)
+    mine = deaths(recorded.points)[shard::SHARDS]
+    assert mine
+    for death in mine:
+        with begin(part_bytes=scenario.part_bytes) as stage:
+            scenario.prepare(stage)
+            ran = stage.run(scenario.use_case, death)
+            try:
+                assert ran.killed, "it did not come to this point"
+                life_goes_on(stage, scenario)
+                check(stage, scenario)
+            except AssertionError as error:
+                error.add_note(f"It died {death.side} point {death.point}: {recorded.points[death.point - 1]}")
+                raise
+    return len(mine)

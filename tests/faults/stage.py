@@ -1,0 +1,161 @@
+"""Everything that the use cases work with, anew, and each of their invocations a process that may be made to die."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from dps.archive import Archive
+from dps.ledger import Ledger
+from dps.register import Register
+from tests.integration.dps.conftest import fresh_settings
+from tests.integration.dps.world import Clock, upload_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dps.settings import Settings
+    from local.sandbox import Sandbox
+    from mesh import MeshClient
+    from tests.faults.victim import Death, Run, Victim
+
+__all__ = ["Sent", "Stage", "fresh_stage"]
+
+type Sent = tuple[str, str, str]
+"""What DPS hears of a record: its identifier, the action, the vaccine's batch number."""
+
+
+@dataclass
+class Stage:
+    """Tables, a bucket, a queue and mailboxes of their own; every invocation is the victim's."""
+
+    victim: Victim
+    dynamodb: str
+    """Where the tables are."""
+    settings: Settings
+    queue: str
+    sqs: Any
+    s3: Any
+    archive: Archive
+    register: Register
+    ledger: Ledger
+    sandbox: Sandbox
+    receiver: MeshClient
+    clock: Clock = field(default_factory=Clock)
+    part_bytes: int | None = None
+    uploads: list[dict[str, str]] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)
+    """Messages that MESH says were never collected."""
+    files: dict[str, list[Sent]] = field(default_factory=dict)
+    """What DPS has collected, by message id, in the order of arrival."""
+
+    def put(self, name: str, *rows: str) -> None:
+        """Upload a file; its event goes into the queue."""
+        key = f"incoming/R1L/{name}"
+        answer = self.s3.put_object(Bucket=self.settings.bucket, Key=key, Body=upload_of(*rows).encode())
+        self.uploads.append({"key": key, "version": answer["VersionId"]})
+        self.announce(-1)
+
+    def announce(self, which: int) -> None:
+        """Put the event of an upload into the queue (again)."""
+        body = json.dumps(self.uploads[which])
+        again = str(uuid.uuid4())
+        self.sqs.send_message(
+            QueueUrl=self.queue, MessageBody=body, MessageGroupId="uploads", MessageDeduplicationId=again
+        )
+
+    def run(self, use_case: str, death: Death | None = None, **options: Any) -> Run:
+        """Do one invocation; a process that dies, or that raises, is what the tests of faults are about.
+
+        Raises
+        ------
+        AssertionError
+            It raised something.
+        """
+        if use_case == "ingest":
+            options["queue"] = self.queue
+        ran = self.victim.run(
+            use_case,
+            options.pop("settings", self.settings),
+            dynamodb=self.dynamodb,
+            now=self.clock(),
+            death=death,
+            part_bytes=self.part_bytes,
+            **options,
+        )
+        assert not ran.error, ran.error
+        return ran
+
+    def collect(self) -> None:
+        """Pick up what has arrived, as DPS would."""
+        for message_id in list(self.receiver.inbox()):
+            if message_id in self.lost:
+                continue
+            with self.receiver.download(message_id) as message:
+                rows = csv.DictReader(io.StringIO(message.read().decode(), newline=""), delimiter="|")
+                self.files[message_id] = [(r["UNIQUE_ID"], r["ACTION_FLAG"], r["BATCH_NUMBER"]) for r in rows]
+            self.receiver.acknowledge(message_id)
+
+    def lose(self, message_id: str) -> None:
+        """Let MESH report that a message was not collected."""
+        self.lost.add(message_id)
+        about = {"code": "14", "description": "Message not collected by recipient after 5 days", "subject": "NDR"}
+        names = {"workflow_id": "dps export", "local_id": "", "file_name": "", "linked_message_id": message_id}
+        self.sandbox.admin("POST", "/messageexchange/admin/report", {"mailbox_id": "X26ABC1", **about, **names})
+
+    def receipt(self, upload: dict[str, str]) -> dict[str, Any]:
+        batch_id = self.archive.batch_id(**upload)
+        key = f"receipts/{upload['key'].removeprefix('incoming/')}/{batch_id}.json"
+        document: dict[str, Any] = json.loads(self.s3.get_object(Bucket=self.settings.bucket, Key=key)["Body"].read())
+        return document
+
+
+@contextmanager
+def fresh_stage(
+    victim: Victim,
+    aws: Callable[[str], Any],
+    dynamodb: Any,
+    resources: dict[str, Any],
+    sandbox: Sandbox,
+    *,
+    part_bytes: int | None = None,
+) -> Iterator[Stage]:
+    """Make a stage on which nothing has happened yet.
+
+    Parameters
+    ----------
+    aws
+        Makes a client of a service.
+    dynamodb
+        The client of DynamoDB, which may be another's.
+    resources
+        The template's, for the tables.
+    """
+    s3, sqs = aws("s3"), aws("sqs")
+    sandbox.reset()
+    queue = sqs.create_queue(
+        QueueName=f"uploads-{uuid.uuid4().hex[:12]}.fifo",
+        # A message that was not deleted is there again at once, rather than when its time is over.
+        Attributes={"FifoQueue": "true", "VisibilityTimeout": "0"},
+    )["QueueUrl"]
+    with fresh_settings(dynamodb, s3, resources) as settings, sandbox.client("X26ABC3") as receiver:
+        yield Stage(
+            victim,
+            dynamodb.meta.endpoint_url,
+            settings,
+            queue,
+            sqs,
+            s3,
+            Archive(s3, settings.bucket),
+            Register(dynamodb, settings.records_table),
+            Ledger(dynamodb, settings.exports_table),
+            sandbox,
+            receiver,
+            part_bytes=part_bytes,
+        )
+    sqs.delete_queue(QueueUrl=queue)

@@ -1,0 +1,295 @@
+"""Uploads, exports, tracks, deaths and lost answers in any order: each record's story arrives as it was told.
+
+Hypothesis makes up the interleavings. A small model says what DPS must hear of each record; a person's part, such as
+redriving a dead letter, is played at the end. Every interleaving is run on moto's server and on DynamoDB Local.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, note, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from dps.export import file_names
+from dps.ledger import MAX_ATTEMPTS, TRANSITIONS, DPSExport, Status
+from dps.programmes import PROGRAMMES
+from tests.faults.victim import SIDES, Death
+from tests.integration.dps.world import row, uuid_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from tests.faults.stage import Sent, Stage
+
+#: How many interleavings each engine is put through, the same ones each time; another number looks further.
+INTERLEAVINGS = int(os.environ.get("INTERLEAVINGS", "8"))
+
+#: What an upload says of a record: its number, and the vaccine's batch or nothing where it is withdrawn.
+ROWS = st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["AB1234", "CD5678", ""])), min_size=1, max_size=6)
+#: Where an invocation dies, if it does.
+DEATHS = st.none() | st.builds(Death, st.integers(1, 40), st.sampled_from(SIDES))
+
+type Rows = tuple[tuple[int, str], ...]
+
+
+def programme_of(n: int) -> str:
+    return "HPV" if n < 4 else "MenACWY"
+
+
+def said(rows: Rows) -> list[str]:
+    return [row(n, programme_of(n), vaccinated="Y" if batch else "N", batch=batch or "AB1234") for n, batch in rows]
+
+
+def told(uploads: list[Rows]) -> dict[str, list[Sent]]:
+    """Tell what DPS must hear of uploads that were taken in in this order, by programme."""
+    heard = defaultdict(list)
+    known: dict[int, tuple[str, str]] = {}
+    for rows in uploads:
+        for n, batch in rows:
+            now, last = known.get(n, ("", ""))
+            if batch == now:
+                continue
+            action = "delete" if not batch else "update" if n in known else "new"
+            known[n] = (batch, batch or last)
+            heard[programme_of(n).lower()].append((uuid_of(n), action, batch or last))
+    return dict(heard)
+
+
+def reachable(before: DPSExport, after: DPSExport) -> bool:
+    """Tell whether one state may follow another: within an attempt, or over the attempts in between."""
+    moves = {move for move in TRANSITIONS if before.attempt != after.attempt or move[1] is not Status.PENDING}
+    if before.status is Status.OPEN:
+        moves = set(TRANSITIONS)
+    found = {before.status}
+    while more := {to for start, to in moves if start in found} - found:
+        found |= more
+    return after.status in found and after.attempt >= before.attempt
+
+
+class Interleaving(RuleBasedStateMachine):
+    """One history, and the model of it."""
+
+    def __init__(self, begin: Callable[..., AbstractContextManager[Stage]], ran: list[int]) -> None:
+        super().__init__()
+        self._begin = begin
+        self._ran = ran
+        self._stack = ExitStack()
+        self.stage: Stage
+        self.uploads: list[Rows] = []
+        self.taken_in: list[int] = []
+        """Which uploads, in the order in which they were taken in."""
+        self.queued: list[int] = []
+        """The events of which uploads went into the queue, in that order; those taken in may still be there."""
+        self.dead_letters: list[int] = []
+        self.lost_of: set[str] = set()
+        """Programmes of which MESH lost a file: those may come to DPS in another order."""
+        self.exports: dict[str, DPSExport] = {}
+
+    @initialize(part_bytes=st.sampled_from([None, 40]))
+    def fresh(self, part_bytes: int | None) -> None:
+        self.stage = self._stack.enter_context(self._begin(part_bytes=part_bytes))
+
+    # -- what teams do
+
+    @rule(rows=ROWS)
+    def upload(self, rows: list[tuple[int, str]]) -> None:
+        self.uploads.append(tuple(rows))
+        self.queued.append(len(self.uploads) - 1)
+        self.stage.put(f"{len(self.uploads)}.csv", *said(tuple(rows)))
+
+    @rule(rows=ROWS)
+    def upload_under_two_names(self, rows: list[tuple[int, str]]) -> None:
+        self.upload(rows)
+        self.upload(rows)
+
+    @precondition(lambda self: self.uploads)
+    @rule(data=st.data())
+    def upload_again(self, data: st.DataObject) -> None:
+        self.upload(list(data.draw(st.sampled_from(self.uploads))))
+
+    # -- what AWS does
+
+    @precondition(lambda self: self.uploads)
+    @rule(data=st.data())
+    def deliver_again(self, data: st.DataObject) -> None:
+        self._announce(data.draw(st.integers(0, len(self.uploads) - 1)))
+
+    @precondition(lambda self: self.uploads)
+    @rule(death=DEATHS)
+    def ingest(self, death: Death | None) -> None:
+        self._run("ingest", death)
+
+    @precondition(lambda self: len(self.taken_in) < len(self.uploads))
+    @rule()
+    def dead_letter(self) -> None:
+        """The next upload dies into the dead-letter queue, as far as it has got."""
+        if messages := self.stage.sqs.receive_message(QueueUrl=self.stage.queue).get("Messages"):
+            body = messages[0]["Body"]
+            which = next(n for n, upload in enumerate(self.stage.uploads) if upload["key"] in body)
+            self.dead_letters.append(which)
+            self.queued.remove(which)
+            self.stage.sqs.delete_message(QueueUrl=self.stage.queue, ReceiptHandle=messages[0]["ReceiptHandle"])
+
+    @rule(death=DEATHS, resume_only=st.booleans())
+    def export(self, death: Death | None, *, resume_only: bool) -> None:
+        self._run("export", death, resume_only=resume_only)
+
+    @rule(parts=st.integers(1, 4))
+    def export_runs_out_of_time(self, parts: int) -> None:
+        self._run("export", None, seconds_left=[900.0] * parts + [1.0] * 20)
+
+    @rule(death=DEATHS)
+    def track(self, death: Death | None) -> None:
+        self._run("track", death)
+
+    @rule(period=st.sampled_from([{"minutes": 5}, {"hours": 2}, {"days": 1}]))
+    def time_passes(self, period: dict[str, float]) -> None:
+        self.stage.clock.forward(**period)
+
+    # -- what MESH and DPS do
+
+    @rule()
+    def mesh_refuses(self) -> None:
+        self._run("export", None, settings=replace(self.stage.settings, dps_mailbox="NOBODY"))
+
+    @rule(point=st.integers(5, 25))
+    def mesh_answers_in_vain(self, point: int) -> None:
+        self._run("export", Death(point, "lost"))
+
+    @rule()
+    def dps_collects(self) -> None:
+        self.stage.collect()
+
+    @precondition(lambda self: any(e.status is Status.ACCEPTED for e in self.exports.values()))
+    @rule(data=st.data())
+    def mesh_loses_a_file(self, data: st.DataObject) -> None:
+        waiting = [e for e in self.exports.values() if e.status is Status.ACCEPTED and self._uncollected(e)]
+        if waiting:
+            lost = data.draw(st.sampled_from(waiting))
+            self.stage.lose(lost.message_id)
+            self.lost_of.add(lost.programme)
+
+    def _uncollected(self, export: DPSExport) -> bool:
+        return export.message_id not in self.stage.files and export.message_id not in self.stage.lost
+
+    def _run(self, use_case: str, death: Death | None, **options: Any) -> None:
+        ran = self.stage.run(use_case, death, **options)
+        note(f"{use_case}: {len(ran.points)} points, {'killed' if ran.killed else ran.answer}")
+        for n in self.queued:
+            if n not in self.taken_in and self.stage.register.intake(
+                self.stage.archive.batch_id(**self.stage.uploads[n])
+            ):
+                self.taken_in.append(n)
+
+    def _announce(self, n: int) -> None:
+        self.queued.append(n)
+        self.stage.announce(n)
+
+    # -- what must hold at any time
+
+    @invariant()
+    def the_ledger_moves_only_as_its_table_says(self) -> None:
+        if not hasattr(self, "stage"):
+            return
+        for programme in PROGRAMMES:
+            for export in self.stage.ledger.exports(programme):
+                before = self.exports.get(export.export_id)
+                if before:
+                    assert reachable(before, export), (before, export)
+                    assert before.status is Status.OPEN or before.records == export.records
+                self.exports[export.export_id] = export
+
+    @invariant()
+    def no_export_is_delivered_twice(self) -> None:
+        if not hasattr(self, "stage"):
+            return
+        known = {*(e.message_id for e in self.exports.values())}
+        for message_id in self.stage.files:
+            earlier = [a["message_id"] for e in self.exports.values() for a in e.earlier]
+            assert message_id not in earlier, "it was collected, and sent again nevertheless"
+            unaware = [e for e in self.exports.values() if e.status is Status.PENDING and not e.message_id]
+            assert message_id in known or unaware
+
+    # -- the end
+
+    def teardown(self) -> None:
+        if hasattr(self, "stage"):
+            with self._stack:
+                self._everything_drains()
+        self._ran.append(1)
+
+    def _everything_drains(self) -> None:
+        stage = self.stage
+        self._run("ingest", None)
+        for which in self.dead_letters:
+            self._announce(which)
+            self._run("ingest", None)
+        for _ in range(12):
+            stage.clock.forward(days=1)
+            self._run("export", None)
+            self.the_ledger_moves_only_as_its_table_says()
+            for export in list(self.exports.values()):
+                assert export.status is not Status.UNCLEAR
+                if export.status in {Status.FAILED, Status.UNDELIVERED} and export.attempt >= MAX_ATTEMPTS:
+                    # What `mesh export resend` does.
+                    stage.ledger.retry(export, file_names(PROGRAMMES[export.programme], stage.settings))
+            stage.collect()
+            self._run("track", None)
+            self.the_ledger_moves_only_as_its_table_says()
+            self.no_export_is_delivered_twice()
+            if all(e.status is Status.ACKNOWLEDGED for e in self.exports.values()):
+                break
+        assert {e.status for e in self.exports.values()} <= {Status.ACKNOWLEDGED}
+        assert {e.message_id for e in self.exports.values()} == set(stage.files)
+        expected = told([self.uploads[n] for n in self.taken_in])
+        assert sorted(self.taken_in) == list(range(len(self.uploads)))
+        for programme in ("hpv", "menacwy"):
+            mine = [e for e in self.exports.values() if e.programme == programme]
+            for export in mine:
+                assert len(stage.files[export.message_id]) == export.records
+            order = sorted(mine, key=lambda e: e.number)
+            if programme not in self.lost_of:
+                assert order == sorted(mine, key=lambda e: list(stage.files).index(e.message_id))
+            assert [r for e in order for r in stage.files[e.message_id]] == expected.get(programme, [])
+        assert stage.register.unfinished() == []
+        for upload in stage.uploads:
+            assert stage.receipt(upload)["status"] == "taken in"
+
+
+@pytest.fixture(params=["moto", "DynamoDB Local"])
+def dynamodb(request: pytest.FixtureRequest, aws: Callable[[str], Any]) -> Any:
+    return aws("dynamodb") if request.param == "moto" else request.getfixturevalue("dynamodb_local")
+
+
+def test_whatever_happens_in_whatever_order_each_record_arrives_once(
+    begin: Callable[..., AbstractContextManager[Stage]], record_property: Callable[[str, object], None]
+) -> None:
+    ran: list[int] = []
+    run_state_machine_as_test(
+        lambda: Interleaving(begin, ran),  # type: ignore[arg-type] # a factory serves as well
+        settings=settings(
+            max_examples=INTERLEAVINGS,
+            stateful_step_count=25,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            phases=[Phase.generate, Phase.shrink] if INTERLEAVINGS <= 8 else [Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    record_property("interleavings run", len(ran))

@@ -1,0 +1,354 @@
+"""A process that can be made to die anywhere: one invocation of a use case, killed at a chosen call.
+
+Run as a program it is a fork server: it reads one job a line, as JSON, forks, and the fork does the job with boto3
+and MESH clients that were made beforehand. Every HTTP request to AWS or MESH is a *point*, numbered from 1; at the
+point that the job names, the fork kills itself with SIGKILL, so that nothing of it can tidy up. What it says in answer
+is one line: the points it came to, how it ended, and what the use case answered.
+
+`Victim` is the other end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dps.settings import Settings
+    from local.sandbox import Sandbox
+
+__all__ = ["SIDES", "Death", "Run", "Victim"]
+
+#: Where at a point it may die: before the request is made, half-way through a body, or once the answer is there.
+SIDES = ("before", "during", "after")
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """Where to die: at a point (from 1), on one of its `SIDES`.
+
+    On the side ``lost`` nothing dies, but the answer of MESH never comes.
+    """
+
+    point: int
+    side: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How an invocation went.
+
+    Attributes
+    ----------
+    points
+        The calls it came to, in order, such as ``dynamodb UpdateItem`` or ``mesh POST``.
+    killed
+        Whether it died by SIGKILL.
+    answer
+        What the use case answered; None where it died.
+    error
+        What was raised, with its traceback.
+    """
+
+    points: tuple[str, ...]
+    killed: bool
+    answer: Any
+    error: str
+
+
+class Victim:
+    """The fork server, up between ``with`` and its end."""
+
+    def __init__(self, endpoint: str, sandbox: Sandbox, folder: Path) -> None:
+        certificates = sandbox.certificates
+        self._log = (folder / "victim.log").open("wb")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.victim"],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+        )
+        self._say(
+            {
+                "endpoint": endpoint,
+                "mesh": {
+                    "base_url": sandbox.base_url,
+                    "certificate": certificates.certificate,
+                    "private_key": certificates.private_key,
+                    "passphrase": certificates.passphrase,
+                    "ca_bundle": certificates.ca_bundle,
+                },
+                "credentials": [sandbox.mailboxes[0], sandbox.password, sandbox.shared_key],
+            }
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._process.stdout.close()
+        self._log.close()
+
+    def run(
+        self,
+        use_case: str,
+        settings: Settings,
+        *,
+        dynamodb: str,
+        now: datetime,
+        seconds_left: list[float] | None = None,
+        death: Death | None = None,
+        part_bytes: int | None = None,
+        **options: Any,
+    ) -> Run:
+        """Do one invocation of ``ingest``, ``export`` or ``track``.
+
+        Parameters
+        ----------
+        dynamodb
+            Where the tables are.
+        now
+            What its clock says when it begins.
+        seconds_left
+            What an export hears, one after the other, when it asks how long it may still run; 900 from then on.
+        death
+            Where it dies; nowhere where None, or where it never gets there.
+        part_bytes
+            The size of an export's parts.
+        options
+            ``queue`` for ingest, the event for export.
+        """
+        job = uuid.uuid4().hex
+        self._say(
+            {
+                "job": job,
+                "use_case": use_case,
+                "settings": asdict(settings),
+                "dynamodb": dynamodb,
+                "now": now.isoformat(),
+                "seconds_left": seconds_left or [],
+                "die": [death.point, death.side] if death else None,
+                "part_bytes": part_bytes,
+                "options": options,
+            }
+        )
+        assert self._process.stdout
+        said: dict[str, Any] = {}
+        # A test that was interrupted has left its answer unread.
+        while said.get("job") != job:
+            line = self._process.stdout.readline()
+            if not line:
+                raise RuntimeError(f"the fork server ended; see {self._log.name}")
+            said = json.loads(line)
+        return Run(tuple(said["points"]), said["signal"] == signal.SIGKILL, said["answer"], said["error"])
+
+    def _say(self, document: Mapping[str, Any]) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(document).encode() + b"\n")
+        self._process.stdin.flush()
+
+
+class _Points:
+    """Numbers the calls, tells of each, and dies at one of them."""
+
+    def __init__(self) -> None:
+        self.tell = -1
+        self.die: tuple[int, str] | None = None
+        self.number = 0
+
+    def before(self, name: str) -> None:
+        self.number += 1
+        os.write(self.tell, json.dumps({"point": name}).encode() + b"\n")
+        self.at("before")
+
+    def at(self, side: str) -> None:
+        if self.die == (self.number, side):
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)
+
+
+class _Torn:
+    """A body of which one half is sent before the process dies."""
+
+    def __init__(self, body: Any, points: _Points) -> None:
+        self._body = body
+        self._points = points
+        self._rest: bytes | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._body, name)
+
+    def __len__(self) -> int:
+        return len(self._body)
+
+    def read(self, size: int = -1) -> bytes:
+        if self._rest is not None:
+            self._points.at("during")
+            rest, self._rest = self._rest, None
+            return rest
+        data: bytes = self._body.read(size)
+        if len(data) < 2:
+            return data
+        self._rest = data[len(data) // 2 :]
+        return data[: len(data) // 2]
+
+
+def _watch_aws(session: Any, points: _Points) -> None:
+    """Make every request of the session's clients to come a point."""
+
+    def before(event_name: str, **_: Any) -> None:
+        _, service, operation = event_name.split(".", 2)
+        points.before(f"{service} {operation}")
+
+    def after(**_: Any) -> None:
+        points.at("after")
+
+    session.events.register("before-send", before)
+    session.events.register("response-received", after)
+
+
+def _watch_mesh(points: _Points) -> None:
+    """Make every request that is sent through requests, which is how MESH is spoken to, a point."""
+    import requests
+
+    send = requests.Session.send
+
+    def watched(self: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
+        path = urlsplit(str(request.url)).path.removeprefix("/messageexchange/").split("/")
+        points.before(f"mesh {request.method} {'/'.join(path[1:2])}")
+        if hasattr(request.body, "read"):
+            request.body = _Torn(request.body, points)  # type: ignore[assignment]
+        response = send(self, request, **options)
+        points.at("after")
+        if points.die == (points.number, "lost"):
+            response.close()
+            raise requests.ConnectionError("the answer was lost")
+        return response
+
+    requests.Session.send = watched  # type: ignore[method-assign,assignment]
+
+
+def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
+    """Do one invocation, as Lambda would."""
+    # Imported by the fork server already.
+    import dps.export
+    from dps.archive import Archive
+    from dps.dps_csv import write_parts
+    from dps.export import Export, ExportRequest
+    from dps.ingest import Ingest
+    from dps.ledger import Ledger
+    from dps.register import Register
+    from dps.settings import Settings
+    from dps.track import Track
+
+    ahead = datetime.fromisoformat(job["now"]) - datetime.now(UTC)
+
+    def clock() -> datetime:
+        return datetime.now(UTC) + ahead
+
+    settings = Settings(**job["settings"])
+    ledger = Ledger(clients["dynamodb"], settings.exports_table, clock=clock)
+    archive = Archive(clients["s3"], settings.bucket)
+    register = Register(clients["dynamodb"], settings.records_table)
+    options = job["options"]
+    if job["part_bytes"]:
+        dps.export.write_parts = partial(write_parts, part_bytes=job["part_bytes"])  # type: ignore[assignment]
+    match job["use_case"]:
+        case "ingest":
+            return _poll(Ingest(archive, register, ledger, clock=clock), clients["sqs"], options["queue"])
+        case "export":
+            told = iter(job["seconds_left"])
+            export = Export(
+                settings,
+                ledger,
+                archive,
+                connect=lambda: mesh,
+                holder=str(uuid.uuid4()),
+                seconds_left=lambda: next(told, 900.0),
+                clock=clock,
+            )
+            return export.run(ExportRequest.from_event(options))
+        case "track":
+            return Track(ledger, mesh).run()
+    raise ValueError(job["use_case"])
+
+
+def _poll(ingest: Any, sqs: Any, queue: str) -> list[Any]:
+    """Take the queue's messages in until there are none, each deleted once it was, as Lambda's poller does."""
+    answers = []
+    while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=1).get("Messages"):
+        for message in messages:
+            answers.append(ingest.take_in(**json.loads(message["Body"])))
+            sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+    return answers
+
+
+def _serve() -> None:
+    import logging
+    import traceback
+
+    import boto3
+
+    import dps.export
+    import dps.ingest
+    import dps.track  # noqa: F401 - for the forks
+    from mesh import Credentials, MeshClient
+
+    logging.disable(logging.CRITICAL)
+    setup = json.loads(sys.stdin.readline())
+    points = _Points()
+    session = boto3.Session("testing", "testing", region_name="eu-west-2")
+    _watch_aws(session, points)
+    _watch_mesh(points)
+    clients = {name: session.client(name, endpoint_url=setup["endpoint"]) for name in ("s3", "sqs")}
+    mesh = MeshClient(setup["mesh"].pop("base_url"), Credentials(*setup["credentials"]), **setup["mesh"])
+    tables: dict[str, Any] = {}
+    for line in sys.stdin:
+        job = json.loads(line)
+        if job["dynamodb"] not in tables:
+            tables[job["dynamodb"]] = session.client("dynamodb", endpoint_url=job["dynamodb"])
+        clients["dynamodb"] = tables[job["dynamodb"]]
+        receiving, telling = os.pipe()
+        if not (child := os.fork()):
+            os.close(receiving)
+            os.dup2(2, 1)  # metrics are written to standard output
+            points.tell = telling
+            points.die = tuple(job["die"]) if job["die"] else None
+            try:
+                end = {"answer": _do(job, clients, mesh)}
+            except BaseException:  # noqa: BLE001 - it is told
+                end = {"error": traceback.format_exc()}
+            os.write(telling, json.dumps(end, default=str).encode() + b"\n")
+            os._exit(0)
+        os.close(telling)
+        with os.fdopen(receiving) as pipe:
+            told = [json.loads(text) for text in pipe]
+        _, status = os.waitpid(child, 0)
+        points_told = [t["point"] for t in told if "point" in t]
+        said: dict[str, Any] = {"job": job["job"], "points": points_told, "answer": None, "error": ""}
+        said |= next((t for t in told if "point" not in t), {})
+        said["signal"] = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        sys.stdout.write(json.dumps(said) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _serve()
