@@ -61,7 +61,7 @@ def main() -> None:
     except (NoDeployment, SettingsError, ConfigurationError) as error:
         _end(error, WRONG_USE)
     except SendOutcomeUnknown as error:
-        _end(error, UNKNOWN, "It may have been sent: look for it with `mesh track-message` before sending again.")
+        _end(error, UNKNOWN, f"Before sending it again, ask MESH: mesh track-message {error.local_id} --local")
     except Unauthorised as error:
         _end(error, REFUSED, "Check the mailbox id, its password and the shared key, and this machine's clock.")
     except (Refused, NotFound, Expired) as error:

@@ -9,14 +9,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
+import boto3
 import pytest
 
+from local.certificates import Certificates
+from tests.faults.mesh.proxy import LOSE_ANSWER, Proxy
 from tests.integration.dps.world import row, upload_of, uuid_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from local.sandbox import Sandbox
 
 MESH = Path(sys.executable).parent / "mesh"
 PROJECT = Path(__file__).parents[2]
@@ -71,6 +77,11 @@ def mesh(up: subprocess.Popen[str]) -> Callable[..., Done]:
 def json_of(done: Done) -> Any:
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def environment_of_stack() -> dict[str, str]:
+    lines = ENVIRONMENT.read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines if not line.startswith("#"))
 
 
 DPS = {"MESH_MAILBOX": "X26ABC3", "MESH_PASSWORD": "password"}
@@ -307,3 +318,59 @@ def test_help_lists_the_commands_in_their_groups(mesh: Callable[..., Done]) -> N
         *("secret", "csr", "ca-bundle", "local", "demo", "invoke"),
     ):
         assert f" {command} " in shown
+
+
+def test_a_deployed_stack_is_found_by_its_outputs(mesh: Callable[..., Done], tmp_path: Path) -> None:
+    aws = {name: value for name, value in environment_of_stack().items() if name.startswith("AWS_")}
+    found = json_of(mesh("--stack", "local", "exports", "--json", **aws, DPS_EXPORTS_TABLE="another-table"))
+    assert found == json_of(mesh("exports", "--json"))
+    missing = mesh("--stack", "nowhere", "exports", **aws)
+    assert (missing.returncode, missing.stdout) == (2, "")
+    assert "the stack 'nowhere' cannot be read" in missing.stderr
+
+
+@pytest.fixture
+def proxy(up: subprocess.Popen[str]) -> Iterator[Proxy]:
+    """A breaking proxy before the sandbox of the stack that is up."""
+    environment = environment_of_stack()
+    aws = boto3.Session("testing", "testing", region_name=environment["AWS_DEFAULT_REGION"])
+    manager = aws.client("secretsmanager", endpoint_url=environment["AWS_ENDPOINT_URL"])
+    secret = json.loads(manager.get_secret_value(SecretId=environment["MESH_SECRET"])["SecretString"])
+    [folder] = (PROJECT / ".local").glob(f"cloud-{up.pid}-*/sandbox")
+    certificates = Certificates(
+        ca_file=folder / "ca.pem",
+        server_certificate_file=folder / "server.pem",
+        server_key_file=folder / "server-key.pem",
+        ca_bundle=secret["ca_bundle"],
+        certificate=secret["certificate"],
+        private_key=secret["private_key"],
+        passphrase=secret["private_key_passphrase"],
+    )
+    sandbox = SimpleNamespace(base_url=environment["MESH_BASE_URL"], certificates=certificates)
+    with Proxy(cast("Sandbox", sandbox)) as running:
+        yield running
+
+
+def test_a_send_whose_answer_is_lost_ends_with_4_and_says_how_to_find_out(
+    mesh: Callable[..., Done], proxy: Proxy, tmp_path: Path
+) -> None:
+    file = tmp_path / "letter.txt"
+    file.write_text("Did this arrive?")
+    proxy.script = [LOSE_ANSWER]
+    through = environment_of_stack() | {"MESH_BASE_URL": proxy.base_url}
+    done = mesh("send-file", "X26ABC3", str(file), "--local-id", "letter-4", **through)
+    assert (done.returncode, done.stdout) == (4, "")
+    assert "mesh track-message letter-4 --local" in " ".join(done.stderr.split())
+    assert json_of(mesh("track-message", "letter-4", "--local", "--json"))["status"] == "accepted"
+
+
+def test_an_export_whose_answer_is_lost_ends_with_4(mesh: Callable[..., Done], proxy: Proxy, tmp_path: Path) -> None:
+    file = tmp_path / "mmr.csv"
+    file.write_text(upload_of(row(80, "MMR")))
+    assert mesh("upload", str(file), "--organisation", "R1L").returncode == 0
+    proxy.script = [LOSE_ANSWER]
+    through = environment_of_stack() | {"MESH_BASE_URL": proxy.base_url}
+    done = mesh("dps-export", "-p", "mmr", **through)
+    assert done.returncode == 4
+    assert "pending" in done.stdout
+    assert "outcome-unknown" in done.stderr
