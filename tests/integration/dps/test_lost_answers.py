@@ -148,6 +148,7 @@ def test_an_attempt_that_mesh_knows_several_times_waits_for_a_person(
     outcome = next_hour(broken, proxy)
     assert (outcome["status"], outcome["error"]["code"]) == ("unclear", "not-unique")
     assert "hpv-1-1" in outcome["error"]["description"]
+    assert '"ExportsUnclear":[1.0]' in capfd.readouterr().out
     broken.clock.forward(days=1)
     assert export(broken, proxy=proxy)["status"] == "unclear"
     assert delivered(broken) == []
