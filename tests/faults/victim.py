@@ -38,13 +38,14 @@ SIDES = ("before", "during", "after")
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """Where to die: at a point (from 1), on one of its `SIDES`.
+    """Where to die: at a point (from 1; only those whose names begin so count), on one of its `SIDES`.
 
     On the side ``lost`` nothing dies, but the answer of MESH never comes.
     """
 
     point: int
     side: str
+    among: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ class Victim:
                 "dynamodb": dynamodb,
                 "now": now.isoformat(),
                 "seconds_left": seconds_left or [],
-                "die": [death.point, death.side] if death else None,
+                "die": asdict(death) if death else None,
                 "part_bytes": part_bytes,
                 "options": options,
             }
@@ -171,16 +172,23 @@ class _Points:
 
     def __init__(self) -> None:
         self.tell = -1
-        self.die: tuple[int, str] | None = None
-        self.number = 0
+        self.death: Death | None = None
+        self._number = 0
+        self._counts = False
 
     def before(self, name: str) -> None:
-        self.number += 1
+        self._counts = name.startswith(self.death.among if self.death else "")
+        self._number += self._counts
         os.write(self.tell, json.dumps({"point": name}).encode() + b"\n")
         self.at("before")
 
+    def is_here(self, side: str) -> bool:
+        """Tell whether this point and side is the one."""
+        death = self.death
+        return death is not None and self._counts and (death.point, death.side) == (self._number, side)
+
     def at(self, side: str) -> None:
-        if self.die == (self.number, side):
+        if self.is_here(side):
             os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(60)
 
@@ -215,8 +223,7 @@ def _watch_aws(session: Any, points: _Points) -> None:
     """Make every request of the session's clients to come a point."""
 
     def before(event_name: str, **_: Any) -> None:
-        _, service, operation = event_name.split(".", 2)
-        points.before(f"{service} {operation}")
+        points.before(" ".join(event_name.split(".")[1:]))
 
     def after(**_: Any) -> None:
         points.at("after")
@@ -238,12 +245,12 @@ def _watch_mesh(points: _Points) -> None:
             request.body = _Torn(request.body, points)  # type: ignore[assignment]
         response = send(self, request, **options)
         points.at("after")
-        if points.die == (points.number, "lost"):
+        if points.is_here("lost"):
             response.close()
             raise requests.ConnectionError("the answer was lost")
         return response
 
-    requests.Session.send = watched  # type: ignore[method-assign,assignment]
+    requests.Session.send = watched  # type: ignore[method-assign]
 
 
 def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
@@ -270,7 +277,7 @@ def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
     register = Register(clients["dynamodb"], settings.records_table)
     options = job["options"]
     if job["part_bytes"]:
-        dps.export.write_parts = partial(write_parts, part_bytes=job["part_bytes"])  # type: ignore[assignment]
+        vars(dps.export)["write_parts"] = partial(write_parts, part_bytes=job["part_bytes"])
     match job["use_case"]:
         case "ingest":
             return _poll(Ingest(archive, register, ledger, clock=clock), clients["sqs"], options["queue"])
@@ -331,7 +338,7 @@ def _serve() -> None:
             os.close(receiving)
             os.dup2(2, 1)  # metrics are written to standard output
             points.tell = telling
-            points.die = tuple(job["die"]) if job["die"] else None
+            points.death = Death(**job["die"]) if job["die"] else None
             try:
                 end = {"answer": _do(job, clients, mesh)}
             except BaseException:  # noqa: BLE001 - it is told
