@@ -244,6 +244,7 @@ class _ExecutionEnvironment:
         self._function = function
         self._port = port
         self._timeout = timeout
+        self._closed = False
 
     @property
     def alive(self) -> bool:
@@ -251,6 +252,7 @@ class _ExecutionEnvironment:
 
     def close(self) -> None:
         """End it; the emulator kills the function."""
+        self._closed = True
         children.stop(self.process)
 
     def invoke(self, event: Any) -> Any:
@@ -259,7 +261,9 @@ class _ExecutionEnvironment:
             text = self._post(json.dumps(event))
         except (OSError, http.client.HTTPException):
             self.close()
-            raise FunctionError(self._function, "Sandbox.Killed", "the function's process was ended") from None
+        if self._closed:
+            # An emulator that is ended hangs up, or finds the time for an answer of its own about the function's end.
+            raise FunctionError(self._function, "Sandbox.Killed", "the function's process was ended")
         try:
             answer = json.loads(text)
         except json.JSONDecodeError:
