@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: What tests count, each with ``record_property``, and the end of the report adds up.
-TOTALS = ("crash points tried", "interleavings run")
+TOTALS = ("crash points tried", "interleavings run", "bad inputs tried")
 
 
 # How quickly examples come depends on the machine and on what else it does.
@@ -51,7 +51,8 @@ def dynamodb_local() -> Iterator[Any]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how much was tried."""
     totals: Counter[str] = Counter()
-    for report in terminalreporter.getreports("passed"):
-        totals.update({str(name): int(str(n)) for name, n in report.user_properties if name in TOTALS})
+    for report in terminalreporter.getreports(""):
+        if report.when == "teardown":
+            totals.update({str(name): int(str(n)) for name, n in report.user_properties if name in TOTALS})
     for name, total in totals.items():
         terminalreporter.write_line(f"{name}: {total}")

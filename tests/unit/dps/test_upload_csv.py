@@ -20,6 +20,7 @@ from dps.programmes import GENDERS, PROGRAMMES, SITES, VACCINES
 from dps.records import Row, UnreadableUpload
 from dps.upload_csv import read_csv
 from local.sample import corrected_upload, sample_upload
+from tests.unit.dps import bad_inputs
 
 if TYPE_CHECKING:
     import random
@@ -55,6 +56,7 @@ GOOD = {
 
 def read(data: bytes | str, organisation_code: str = "R1L") -> list[Row]:
     body = data.encode() if isinstance(data, str) else data
+    bad_inputs.count()
     return list(read_csv(io.BytesIO(body), organisation_code=organisation_code, today=TODAY))
 
 
@@ -464,6 +466,7 @@ def test_every_file_of_the_corpus_is_tried() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(CSV_CORPUS))
+@pytest.mark.bad_inputs
 def test_a_bad_file_ends_in_an_answer_and_its_good_rows_are_taken_in(name: str) -> None:
     body = (CORPUS / name).read_bytes()
     expected = CSV_CORPUS[name]
@@ -489,6 +492,7 @@ def test_windows_letters_and_quotes_come_out_right() -> None:
     assert [row.record.surname for row in rows if row.record][::2] == ['O"Brien', "Smith|Jones", "Space, Before"]
 
 
+@pytest.mark.bad_inputs
 def test_a_field_of_300000_characters_costs_its_row_only() -> None:
     rows = read(upload({}, {"PERSON_SURNAME": "W" * 300_000}, {}, {"NOTES": "n" * 300_000}, {}))
     assert [row.line for row in rows if row.record] == [2, 4, 6]
@@ -500,6 +504,7 @@ def test_text_that_is_read_is_at_most_300_characters_and_notes_are_not_read() ->
     assert taken(NOTES="n" * 5000)
 
 
+@pytest.mark.bad_inputs
 def test_a_million_columns_end_in_an_answer() -> None:
     with pytest.raises(UnreadableUpload, match="header"):
         read("PERSON_FORENAME," + "," * 1_000_000 + "\n")
@@ -607,6 +612,7 @@ CELL = st.text(max_size=12) | st.sampled_from(TRICKY)
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(list(GOOD)), CELL), max_size=6))
+@pytest.mark.bad_inputs
 def test_whatever_cells_hold_each_row_is_answered_and_good_ones_are_taken(rows: list[dict[str, str]]) -> None:
     found = read(upload({}, *rows, {}).encode("utf-8", "surrogatepass"))
     assert found[0].record
@@ -622,18 +628,21 @@ HEADER = ",".join(GOOD)
 @given(st.binary(max_size=400))
 @example(b'"')
 @example(b'\r\n"\r"')
+@pytest.mark.bad_inputs
 def test_whatever_bytes_follow_the_header_reading_never_fails_otherwise(body: bytes) -> None:
     for row in read(HEADER.encode() + b"\r\n" + body):
         assert row.problems or row.record or row.withdrawn
 
 
 @given(st.binary(max_size=300) | st.text(max_size=100).map(str.encode))
+@pytest.mark.bad_inputs
 def test_whatever_bytes_an_upload_is_it_is_read_or_refused(body: bytes) -> None:
     with contextlib.suppress(UnreadableUpload):
         read(body)
 
 
 @given(st.randoms(use_true_random=False), st.integers(1, 8))
+@pytest.mark.bad_inputs
 def test_however_a_file_is_damaged_every_untouched_line_is_read(chance: random.Random, times: int) -> None:
     """Damage may cost the rows it touches and such that an opened quote runs into, never the rows before."""
     lines = (

@@ -23,6 +23,7 @@ from dps.records import Row, UnreadableUpload
 from dps.upload_csv import read_csv
 from dps.upload_jsonl import read_jsonl
 from local.sample import sample_upload
+from tests.unit.dps import bad_inputs
 
 CORPUS = Path(__file__).parent / "corpus"
 TODAY = date(2026, 3, 10)
@@ -42,6 +43,7 @@ GOOD: dict[str, Any] = {
 
 
 def read(body: bytes) -> list[Row]:
+    bad_inputs.count()
     return list(read_jsonl(io.BytesIO(body), organisation_code="R1L", today=TODAY))
 
 
@@ -126,6 +128,7 @@ def test_a_gzipped_upload_is_read_as_the_plain_one(level: int) -> None:
     assert [row.record for row in read(gzip.compress(plain, level))] == [row.record for row in read(plain)]
 
 
+@pytest.mark.bad_inputs
 def test_a_truncated_gzip_is_refused_wherever_it_was_cut() -> None:
     whole = gzip.compress(lines(*(GOOD | {"surname": f"Waters{n}"} for n in range(20))))
     for size in range(2, len(whole)):
@@ -133,6 +136,7 @@ def test_a_truncated_gzip_is_refused_wherever_it_was_cut() -> None:
             read(whole[:size])
 
 
+@pytest.mark.bad_inputs
 def test_a_gzip_bomb_ends_in_an_answer_and_in_flat_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upload_lines, "MAX_BYTES", 64 * 2**20)
     compressor = zlib.compressobj(9, wbits=31)
@@ -146,12 +150,14 @@ def test_a_gzip_bomb_ends_in_an_answer_and_in_flat_memory(monkeypatch: pytest.Mo
     assert peak < 8 * 2**20
 
 
+@pytest.mark.bad_inputs
 def test_a_bomb_of_lines_ends_in_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upload_lines, "MAX_LINES", 200_000)
     with pytest.raises(UnreadableUpload, match="200000 lines"):
         read(gzip.compress(b"\n" * 300_000))
 
 
+@pytest.mark.bad_inputs
 def test_a_line_of_300000_characters_costs_that_line_only() -> None:
     rows = read(lines(GOOD, GOOD | {"surname": "W" * 300_000}, GOOD))
     assert [bool(row.record) for row in rows] == [True, False, True]
@@ -199,6 +205,7 @@ def test_every_file_of_the_corpus_is_tried() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(JSONL_CORPUS))
+@pytest.mark.bad_inputs
 def test_a_bad_file_ends_in_an_answer_and_its_good_lines_are_taken_in(name: str) -> None:
     body = (CORPUS / name).read_bytes()
     expected = JSONL_CORPUS[name]
@@ -226,6 +233,7 @@ JSON = st.recursive(
 @given(
     st.lists(JSON | st.dictionaries(st.sampled_from([*GOOD, "site", "route", "expiry", "deleted", "vaccinated"]), JSON))
 )
+@pytest.mark.bad_inputs
 def test_whatever_lines_hold_each_is_answered_and_good_ones_are_taken(values: list[Any]) -> None:
     changed = [GOOD | value if isinstance(value, dict) else value for value in values]
     rows = read(b"\n".join(json.dumps(value).encode() for value in [GOOD, *changed, GOOD]))
@@ -238,12 +246,14 @@ def test_whatever_lines_hold_each_is_answered_and_good_ones_are_taken(values: li
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", b"\x1f\x8b", b"\x1f\x8b\x08\0\0\0\0\0\0\x03", b"{", b'{"uuid":']))
+@pytest.mark.bad_inputs
 def test_whatever_bytes_an_upload_is_it_is_read_or_refused(body: bytes, beginning: bytes) -> None:
     with contextlib.suppress(UnreadableUpload):
         read(beginning + body)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 255))
+@pytest.mark.bad_inputs
 def test_a_gzip_with_any_byte_damaged_is_read_whole_or_refused(place: int, change: int) -> None:
     whole = lines(*(GOOD | {"surname": f"Waters{n}"} for n in range(30)))
     body = bytearray(gzip.compress(whole, mtime=0))
