@@ -79,7 +79,7 @@ class Stage:
         """
         if use_case == "ingest":
             options["queue"] = self.queue
-        ran = self.victim.run(
+        ran = options.pop("victim", self.victim).run(
             use_case,
             options.pop("settings", self.settings),
             dynamodb=self.dynamodb,
