@@ -14,7 +14,7 @@ import boto3
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from dps.archive import receipt_key
+from dps.archive import receipt_key, receipts_prefix
 from dps.programmes import PROGRAMMES
 from dps.settings import Settings
 from mesh_cli.options import Json, deployment
@@ -93,8 +93,7 @@ def receipt(
     """Show the latest receipt of an upload. Exits with 1 if there is none yet, or the file was rejected."""
     settings = deployment()
     s3 = boto3.client("s3")
-    prefix = f"receipts/{upload_key.removeprefix('incoming/')}/"
-    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=settings.bucket, Prefix=prefix)
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=settings.bucket, Prefix=receipts_prefix(upload_key))
     found = [item for page in pages for item in page.get("Contents", [])]
     if not found:
         talk.print(f"There is no receipt of {upload_key} yet; uploads are taken in one after the other.")

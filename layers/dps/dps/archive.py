@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["Archive", "BatchGone", "Manifest", "Upload", "UploadGone"]
+__all__ = ["Archive", "BatchGone", "Manifest", "Upload", "UploadGone", "receipt_key", "receipts_prefix"]
 
 INCOMING = "incoming/"
+#: A key of S3 has at most 1,024 bytes; that of a receipt is longer than its upload's.
+_LONGEST_NAME = 900
 
 
 class UploadGone(Exception):
@@ -121,7 +123,7 @@ class Archive:
 
     def put_rejects(self, upload_key: str, batch_id: str, file: Path) -> str:
         """Store the rejects file of an upload; return its key."""
-        key = f"rejected/{upload_key.removeprefix(INCOMING)}/{batch_id}.csv"
+        key = f"rejected/{_name(upload_key)}/{batch_id}.csv"
         self._s3.upload_file(str(file), self.bucket, key, ExtraArgs={"ContentType": "text/csv; charset=utf-8"})
         return key
 
@@ -174,7 +176,17 @@ class Archive:
 
 def receipt_key(upload_key: str, batch_id: str) -> str:
     """Return where the receipt of an upload is put."""
-    return f"receipts/{upload_key.removeprefix(INCOMING)}/{batch_id}.json"
+    return f"{receipts_prefix(upload_key)}{batch_id}.json"
+
+
+def receipts_prefix(upload_key: str) -> str:
+    """Return what the keys of all receipts of an upload's name begin with."""
+    return f"receipts/{_name(upload_key)}/"
+
+
+def _name(upload_key: str) -> str:
+    """Return what of an upload's key stands in those of its receipt and rejects: of very long ones the beginning."""
+    return upload_key.removeprefix(INCOMING).encode()[:_LONGEST_NAME].decode(errors="ignore")
 
 
 def _batch_key(programme: str, batch_id: str) -> str:

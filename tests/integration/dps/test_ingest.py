@@ -159,6 +159,33 @@ def test_an_upload_that_was_deleted_meanwhile_gets_a_receipt(world: World) -> No
     assert world.take_in()["reason"] == "the file is not there any more"
 
 
+HOSTILE_NAMES = {
+    # Not \n: moto's server has no such keys.
+    "line breaks": "mon\rday\u2028Mex-To: x\x85.csv",
+    "a tab and an escape sequence": "\t\x1b]0;title\x07\x1b[2J.csv",
+    "bidirectional controls": "\u202evsc.yadnom\u2066.csv",
+    "dots and slashes": "../../incoming/R1L/../%2e%2e/x.csv",
+    "quotes and brackets": '",{"level":"ERROR"}[/red]\'$(id)`id`.csv',
+    "a name": "Quintessa Zephyrson 9992686766.csv",
+    "every byte that a key may have": "ü" * 503 + ".csv",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES.values(), ids=HOSTILE_NAMES)
+def test_whatever_a_file_is_called_it_is_taken_in_and_its_name_is_in_no_log(
+    world: World, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    receipt = world.upload(upload_of(row(1), row(2, vaccinated="maybe")), name)
+    assert (receipt["status"], receipt["rejected"]) == ("taken in", 1)
+    assert world.rejects(receipt)[0]["column"] == "VACCINATED"
+    assert world.export()["status"] == "ok"
+    written = capsys.readouterr().out
+    for line in written.splitlines():
+        json.loads(line)  # one line is one entry, whatever the name holds
+    assert name[:20] not in written
+    assert json.dumps(name)[1:20] not in written
+
+
 def test_nothing_personal_is_kept_in_dynamodb(world: World, table_text: Callable[[], str]) -> None:
     world.upload(upload_of(row(1), row(2)), name="Quintessa Zephyrson.csv")
     world.export()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from dps.archive import receipt_key
 from dps.export import Export, ExportRequest
 from dps.ingest import Ingest
 from dps.track import Track
@@ -61,8 +62,7 @@ class World:
         """Handle the event of an upload (again)."""
         key, version = self.uploads[which]
         Ingest(self.archive, self.register, self.ledger).take_in(key, version)
-        where = f"receipts/{key.removeprefix('incoming/')}/{self.archive.batch_id(key, version)}.json"
-        receipt: dict[str, Any] = json.loads(self.object(where))
+        receipt: dict[str, Any] = json.loads(self.object(receipt_key(key, self.archive.batch_id(key, version))))
         return receipt
 
     def object(self, key: str) -> bytes:
