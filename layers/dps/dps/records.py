@@ -371,6 +371,9 @@ _MENDS = {
     "batch_number": "2 to 100 letters and digits without spaces, or nothing",
     "school_urn": "six digits; 888888 for an unknown school, 999999 for home education",
 }
+#: More faults of one row are not listed: a line may hold thousands of fields that do not belong there.
+_MOST_PROBLEMS = 50
+_MORE = Problem("(line)", f"has more than {_MOST_PROBLEMS} faults", "put those listed right first")
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
@@ -403,5 +406,7 @@ def problems_of(
                 what = "is too long"
             case kind:
                 what = "is missing" if kind == "missing" or detail["input"] is None else "does not have the right form"
+        if len(found) == _MOST_PROBLEMS:
+            return [*found, _MORE]
         found.append(Problem(columns.get(name, name), what, mend))
     return found

@@ -158,6 +158,13 @@ def test_a_bomb_of_lines_ends_in_an_answer(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.bad_inputs
+def test_a_line_of_thousands_of_unknown_fields_is_answered_in_a_few_words() -> None:
+    (row,) = read(lines(GOOD | {f"x{n}": n for n in range(4000)}))
+    assert len(row.problems) == 51
+    assert row.problems[-1].what == "has more than 50 faults"
+
+
+@pytest.mark.bad_inputs
 def test_a_line_of_300000_characters_costs_that_line_only() -> None:
     rows = read(lines(GOOD, GOOD | {"surname": "W" * 300_000}, GOOD))
     assert [bool(row.record) for row in rows] == [True, False, True]
