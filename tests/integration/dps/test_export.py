@@ -278,6 +278,58 @@ def test_two_runs_at_once_send_an_export_once(world: World) -> None:
     assert len(world.inbox()) == 1
 
 
+class Pausing:
+    """A room in which something happens meanwhile, once, right after a call."""
+
+    def __init__(self, room: Any, call: str, meanwhile: Callable[[], object]) -> None:
+        self._room = room
+        self._call = call
+        self._meanwhile: list[Callable[[], object]] = [meanwhile]
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._room, name)
+        if name != self._call:
+            return method
+
+        def call(*args: Any, **options: Any) -> Any:
+            answer = method(*args, **options)
+            while self._meanwhile:
+                self._meanwhile.pop()()
+            return answer
+
+        return call
+
+
+@pytest.mark.parametrize(
+    ("room", "call"),
+    [
+        ("ledger", "lease"),
+        ("archive", "put_part"),
+        ("archive", "put_manifest"),
+        ("ledger", "begin_sending"),
+        ("ledger", "sent"),
+    ],
+)
+def test_a_run_that_slept_through_its_lease_sends_nothing_more(
+    world: World, monkeypatch: pytest.MonkeyPatch, room: str, call: str
+) -> None:
+    small_parts(monkeypatch, 2_000)
+    world.upload(some(numbers=range(200)))
+    answers: list[dict[str, Any]] = []
+
+    def another_run() -> None:
+        world.clock.forward(hours=1)
+        answers.append(world.export(resume_only=True))
+
+    sleepy: Any = {room: Pausing(getattr(world, room), call, another_run)}
+    answer = world.export_use_case(**sleepy).run(ExportRequest())
+    assert answers[0]["exports"][0]["status"] == "accepted"
+    assert answer["exports"][0]["status"] == "accepted"
+    [(_, rows)] = world.inbox()
+    assert [r["UNIQUE_ID"] for r in rows] == [uuid_of(n) for n in range(200)]
+    assert world.ledger.get("hpv", 1).message_id == answers[0]["exports"][0]["message_id"]
+
+
 def test_an_export_costs_a_fixed_handful_of_writes(world: World, count_writes: Callable[[], int]) -> None:
     world.upload(some(numbers=range(5)))
     before = count_writes()
