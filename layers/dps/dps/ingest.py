@@ -19,8 +19,8 @@ import csv
 import re
 import sqlite3
 import tempfile
-from collections import Counter
-from contextlib import ExitStack, closing
+from collections import Counter, defaultdict
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -42,7 +42,7 @@ from dps.upload_csv import read_csv
 from dps.upload_jsonl import read_jsonl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from dps.archive import Archive
     from dps.ledger import Ledger
@@ -137,6 +137,7 @@ class Ingest:
                 for chunk in batched(rows, _ROWS_AT_ONCE):
                     ids = {row.record_id for row in chunk if row.record_id and not row.problems}
                     known = self.register.get(ids) | seen.get(ids)
+                    reading.look_back(chunk, known)
                     for row in chunk:
                         reading.decide(row, known)
                     seen.put(known[i] for i in ids if i in known and known[i].batch_id == batch_id)
@@ -276,6 +277,8 @@ class _Reading:
     rejects: Path = field(init=False)
     _open: ExitStack = field(default_factory=ExitStack)
     _batches: dict[str, Any] = field(default_factory=dict)
+    #: Batch lines by record id: of what was just taken in, and of what `look_back` found.
+    _last_known: dict[str, bytes] = field(default_factory=dict)
     _rejects: Any = None
 
     def __post_init__(self) -> None:
@@ -292,6 +295,32 @@ class _Reading:
         for batch in self._batches.values():
             batch.close()
         self._open.close()
+
+    def look_back(self, rows: Iterable[Row], known: Mapping[str, Entry]) -> None:
+        """Find the records behind rows that withdraw one: each batch is read once, however many it holds.
+
+        Raises
+        ------
+        LookupError
+            A batch lacks a record that the register knows.
+        """
+        self._last_known.clear()
+        wanted: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+        for row in rows:
+            entry = known.get(row.record_id or "")
+            if entry and row.record is None and not (row.problems or entry.withdrawn):
+                wanted[entry.programme, entry.batch_id][entry.record_id] = entry.line
+        for (programme, batch_id), places in wanted.items():
+            with suppress(BatchGone), self._batch(programme, batch_id) as lines:
+                for line in lines:
+                    record = orjson.loads(line)
+                    if places.get(record["uuid"]) == record["line"]:
+                        self._last_known[record["uuid"]] = line
+                        del places[record["uuid"]]
+                        if not places:
+                            break
+                else:
+                    raise LookupError(f"batch {batch_id} of {programme} lacks a record that the register knows")
 
     def decide(self, row: Row, known: dict[str, Entry]) -> None:
         """Decide what becomes of a row, and remember that in ``known``.
@@ -332,15 +361,14 @@ class _Reading:
             self._add(row.record.programme, line, known)
 
     def _withdraw(self, row: Row, entry: Entry, known: dict[str, Entry]) -> None:
-        try:
-            record = self._last_known(entry)
-        except BatchGone:
+        line = self._last_known.get(entry.record_id)
+        if line is None:
             what = "this record was taken in so long ago that it is no longer kept, so it cannot be withdrawn"
             self._reject(
                 row, [Problem(self.columns.withdrawn, what, "upload the vaccination once more, then withdraw it")]
             )
             return
-        record |= {"action": "delete", "line": row.line, "digest": WITHDRAWN}
+        record = orjson.loads(line) | {"action": "delete", "line": row.line, "digest": WITHDRAWN}
         self._add(entry.programme, orjson.dumps(record) + b"\n", known)
 
     def _conflicts(self, row: Row, entry: Entry | None) -> tuple[Problem, ...]:
@@ -373,6 +401,7 @@ class _Reading:
         entry = _entry(line, self.batch_id)
         self.accepted[programme][entry.action] += 1
         known[entry.record_id] = entry
+        self._last_known[entry.record_id] = line
 
     def _reject(self, row: Row, problems: Iterable[Problem]) -> None:
         if self._rejects is None:
@@ -388,27 +417,18 @@ class _Reading:
         for problem in problems:
             self._rejects.writerow((row.line, problem.column, problem.what, problem.mend))
 
-    def _last_known(self, entry: Entry) -> dict[str, Any]:
-        """Find the record behind an entry: in an earlier batch, or in the one being written."""
-        if entry.batch_id == self.batch_id:
-            # A member of the gzip file ends here and the next begins, so that what is written can be read.
-            self._batches[entry.programme].close()
-            with igzip.open(self.files[entry.programme], "rb") as lines:
-                found = _find(lines, entry)
-            self._batches[entry.programme] = igzip.open(self.files[entry.programme], "ab", compresslevel=1)
-            return found
-        with closing(self.archive.batch_lines(entry.programme, entry.batch_id)) as lines:
-            return _find(lines, entry)
-
-
-def _find(lines: Iterable[bytes], entry: Entry) -> dict[str, Any]:
-    wanted = entry.record_id.encode()
-    for line in lines:
-        if wanted in line:
-            record: dict[str, Any] = orjson.loads(line)
-            if record["uuid"] == entry.record_id and record["line"] == entry.line:
-                return record
-    raise LookupError(f"batch {entry.batch_id} of {entry.programme} lacks a record that the register knows")
+    @contextmanager
+    def _batch(self, programme: str, batch_id: str) -> Iterator[Iterable[bytes]]:
+        """Read a batch: an earlier one, or the one that is being written."""
+        if batch_id != self.batch_id:
+            with closing(self.archive.batch_lines(programme, batch_id)) as lines:
+                yield lines
+            return
+        # A member of the gzip file ends here and the next begins, so that what is written can be read.
+        self._batches[programme].close()
+        with igzip.open(self.files[programme], "rb") as lines:
+            yield lines
+        self._batches[programme] = igzip.open(self.files[programme], "ab", compresslevel=1)
 
 
 class _Seen:

@@ -391,7 +391,7 @@ def problems_of(
     """
     columns = columns or {}
     mends = {**_MENDS, **(mends or {})}
-    found = []
+    found: list[Problem] = []
     for detail in error.errors(include_url=False):
         name = str(detail["loc"][0]) if detail["loc"] else ""
         mend = mends.get(name, f"text of at most {_MAX_TEXT} characters")

@@ -76,6 +76,25 @@ def test_a_withdrawn_record_goes_out_as_a_delete_with_its_columns_as_last_known(
     assert rows[0]["DATE_AND_TIME"].startswith("20261001")
 
 
+def test_however_many_records_are_withdrawn_their_batch_is_read_once(world: World) -> None:
+    world.upload(upload_of(*(row(n) for n in range(60))))
+    read: list[str] = []
+
+    def note(params: dict[str, Any], **_: Any) -> None:
+        read.append(params["Key"].partition("/")[0])
+
+    world.s3.meta.events.register("provide-client-params.s3.GetObject", note)
+    receipt = world.upload(upload_of(*(row(n, vaccinated="N") for n in range(10, 60))), "tuesday.csv")
+    world.s3.meta.events.unregister("provide-client-params.s3.GetObject", note)
+    assert receipt["accepted"] == {"hpv": {"delete": 50}}
+    # Once for what is known of the records, and once, of its own, to register them.
+    assert read.count("batches") <= 3
+    world.export()
+    [(_, rows)] = world.inbox()
+    assert [r["UNIQUE_ID"] for r in rows[60:]] == [uuid_of(n) for n in range(10, 60)]
+    assert {r["ACTION_FLAG"] for r in rows[60:]} == {"delete"}
+
+
 def test_a_record_withdrawn_twice_is_deleted_once(world: World) -> None:
     world.upload(upload_of(row(1)))
     world.upload(upload_of(row(1, vaccinated="N")), name="2.csv")
