@@ -15,11 +15,20 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.markup import escape
 
 from dps.settings import SettingsError
-from mesh import ConfigurationError, Expired, MeshError, NotFound, Refused, SendOutcomeUnknown, Unauthorised
+from mesh import (
+    ConfigurationError,
+    Expired,
+    MeshError,
+    NotFound,
+    Refused,
+    SendOutcomeUnknown,
+    Unauthorised,
+    __version__,
+)
 from mesh_cli import exports, intake, local, mailbox, setup
 from mesh_cli.deployment import NoDeployment
 from mesh_cli.options import FAILED, REFUSED, UNKNOWN, WRONG_USE
-from mesh_cli.output import talk
+from mesh_cli.output import data, talk
 
 __all__ = ["app", "main"]
 
@@ -35,12 +44,21 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        data.print(f"mesh {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     stack: Annotated[
         str | None,
         typer.Option(help="CloudFormation stack to work on.", envvar="MESH_STACK", metavar="NAME"),
     ] = None,
+    version: Annotated[  # noqa: ARG001 - its callback does it
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
 ) -> None:
     """Take the options that every command has."""
     if stack:

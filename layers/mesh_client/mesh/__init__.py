@@ -41,8 +41,12 @@ __all__ = [
     "TrackingStatus",
     "Unauthorised",
     "Unavailable",
+    "__version__",
     "certificate_facts",
     "check_ca_bundle",
     "ssl_context",
     "token",
 ]
+
+#: The version of the whole project; the packages' metadata take it from here.
+__version__ = "0.1.0"

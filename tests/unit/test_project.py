@@ -1,0 +1,82 @@
+"""Promises about the project's own files."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mesh import __version__
+
+PROJECT = Path(__file__).resolve().parents[2]
+PAGES = sorted(
+    path
+    for path in PROJECT.rglob("*.md")
+    if not any(part.startswith(".") or part == "node_modules" for part in path.relative_to(PROJECT).parts)
+)
+HEADING = re.compile(r"^#+ +(.+?) *$", re.MULTILINE)
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load((PROJECT / name).read_text())
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives the headings of a page."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in HEADING.findall(text)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_the_version_stands_in_one_place() -> None:
+    for distribution in ("nhs-mesh", "nhs-dps", "nhs-mesh-cli", "nhs-mesh-local"):
+        assert importlib.metadata.version(distribution) == __version__
+    for file in PROJECT.glob("*/**/pyproject.toml"):
+        if ".venv" not in file.parts and ".aws-sam" not in file.parts:
+            assert tomllib.loads(file.read_text())["project"].get("dynamic") == ["version"], file
+
+
+def test_a_released_version_is_in_the_changelog_with_notes_on_upgrading() -> None:
+    for page in ("CHANGELOG.md", "docs/upgrading.md"):
+        headings = HEADING.findall((PROJECT / page).read_text())
+        assert any(heading.startswith(("Unreleased", __version__)) for heading in headings), page
+
+
+def test_the_workflow_runs_the_gate_with_the_least_rights_and_pinned_actions() -> None:
+    workflow = read(".github/workflows/ci.yml")
+    assert workflow["permissions"] == {"contents": "read"}
+    [job] = workflow["jobs"].values()
+    assert job["steps"][-1] == {"run": ".ci/run"}
+    for step in job["steps"][:-1]:
+        assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", step["uses"])
+
+
+def test_dependencies_and_actions_are_kept_up_to_date() -> None:
+    assert {update["package-ecosystem"] for update in read(".github/dependabot.yml")["updates"]} == {
+        "uv",
+        "github-actions",
+    }
+
+
+def test_commits_are_checked_with_the_projects_own_tools() -> None:
+    [repository] = read(".pre-commit-config.yaml")["repos"]
+    assert repository["repo"] == "local"
+    targets = (PROJECT / "Makefile").read_text()
+    for hook in repository["hooks"]:
+        program, *arguments = hook["entry"].split()
+        assert f"{arguments[-1]}:" in targets if program == "make" else (PROJECT / program).exists()
