@@ -1,7 +1,7 @@
 """What it takes to show that whatever point a process dies at, every record comes to DPS once.
 
 The points are not written down anywhere: each scenario is first run to its end, and every HTTP request that it makes
-to AWS and MESH is a point. Then, for each point and each side of it, everything begins anew, the process is killed
+to AWS and MESH is a point. Then, for each gap between two of them, everything begins anew, the process is killed
 there, and what arrives in DPS's mailbox in the end is compared with what was uploaded.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dps.ledger import Status
-from tests.faults.victim import SIDES, Death
+from tests.faults.victim import Death
 from tests.integration.dps.world import row, uuid_of
 
 if TYPE_CHECKING:
@@ -142,12 +142,14 @@ def check(stage: Stage, scenario: Scenario) -> None:
 
 
 def deaths(points: tuple[str, ...]) -> list[Death]:
-    """List every way to die: on both sides of each point, and in the middle of each part that goes to MESH."""
+    """List every way to die: before each point, after the last, and in the middle of each part that goes to MESH.
+
+    After one point is before the next: nothing happens in between that anybody else could see.
+    """
     return [
-        Death(number, side)
-        for number, point in enumerate(points, start=1)
-        for side in SIDES
-        if side != "during" or point.startswith("mesh POST")
+        *(Death(number, "before") for number in range(1, len(points) + 1)),
+        *(Death(number, "during") for number, point in enumerate(points, start=1) if point.startswith("mesh POST")),
+        Death(len(points), "after"),
     ]
 
 
