@@ -35,13 +35,22 @@ def add_to(app: typer.Typer) -> None:
 
 
 @local.command("up")
-def up(as_json: Json = False) -> None:
-    """Bring the stack up and keep it up until Ctrl-C; the other commands then work on it."""
+def up(
+    containers: Annotated[
+        bool, typer.Option("--containers", help="Let Docker's containers reach it, for `sam local invoke`.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring the stack up and keep it up until Ctrl-C; the other commands then work on it.
+
+    With --containers everything listens on the address of Docker's bridge in place of the loopback one, so that
+    `sam local invoke ExportFunction -e events/export.json --env-vars .local/env.json` works on it, too.
+    """
     done = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: done.set())
     with ExitStack() as undo:
-        cloud = _cloud(undo, publish=True)
+        cloud = _cloud(undo, publish=True, containers=containers)
         where = {"AWS": cloud.endpoint_url, "MESH": cloud.sandbox.base_url, **cloud.outputs}
         if as_json:
             print_json(where)
@@ -57,7 +66,7 @@ def up(as_json: Json = False) -> None:
 def demo(as_json: Json = False) -> None:
     """Tell the nightly story on a stack of its own: upload, export over MESH, acknowledgement, correction."""
     with ExitStack() as undo:
-        cloud = _cloud(undo, publish=False)
+        cloud = _cloud(undo)
         os.environ |= cloud.environment_of_commands()
         held = Demo(cloud, as_json=as_json).tell()
     if not held:
@@ -104,13 +113,14 @@ def invoke(
     print_json(answer)
 
 
-def _cloud(undo: ExitStack, *, publish: bool) -> LocalCloud:
+def _cloud(undo: ExitStack, *, publish: bool = False, containers: bool = False) -> LocalCloud:
     from local.cloud import CloudError
-    from local.stack import LocalCloud
+    from local.stack import LOOPBACK, LocalCloud, docker_bridge
 
     try:
         with talk.status("Bringing up the MESH sandbox, AWS and the functions on this machine…"):
-            return undo.enter_context(LocalCloud(publish=publish))
+            host = docker_bridge() if containers else LOOPBACK
+            return undo.enter_context(LocalCloud(publish=publish, host=host))
     except CloudError as error:
         talk.print(f"[bold red]error:[/] {escape(str(error))}")
         raise typer.Exit(1) from None

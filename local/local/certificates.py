@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
@@ -22,9 +23,6 @@ __all__ = ["Certificates", "make"]
 
 #: NHS certificates last about three years.
 _DAYS = 3 * 365
-#: Names that a container has for the machine it runs on, beside the machine's own.
-_HOSTS = ("localhost", "host.docker.internal")
-_ADDRESSES = ("127.0.0.1", "172.17.0.1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +38,24 @@ class Certificates:
     passphrase: str = field(repr=False)
 
 
-def make(folder: Path, *, common_name: str = "x26abc1.x26.api.mesh-client.nhs.uk") -> Certificates:
+def make(
+    folder: Path, *, host: str = "127.0.0.1", common_name: str = "x26abc1.x26.api.mesh-client.nhs.uk"
+) -> Certificates:
     """Make a CA (root and sub), a server certificate and a client certificate with an encrypted key.
 
     Parameters
     ----------
     folder
         Where the files that the server needs go; only this user may read its key.
+    host
+        The address that the server listens on.
     common_name
         The client certificate's, as in an NHS certificate request.
     """
     root_key, sub_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
     root = _certificate("Sandbox Root CA", root_key, None, ca=True)
     sub = _certificate("Sandbox Sub CA", sub_key, (root, root_key), ca=True)
-    server = _certificate("localhost", server_key, (sub, sub_key), hosts=True)
+    server = _certificate("localhost", server_key, (sub, sub_key), addresses={"127.0.0.1", host})
     # RSA, like a real one.
     client_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     client = _certificate(common_name, client_key, (sub, sub_key))
@@ -91,12 +93,12 @@ def _certificate(
     issuer: tuple[x509.Certificate, CertificateIssuerPrivateKeyTypes] | None,
     *,
     ca: bool = False,
-    hosts: bool = False,
+    addresses: Collection[str] = (),
 ) -> x509.Certificate:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     now = datetime.now(UTC)
     issuer_name, issuer_key = (issuer[0].subject, issuer[1]) if issuer else (name, key)
-    usage = ExtendedKeyUsageOID.SERVER_AUTH if hosts else ExtendedKeyUsageOID.CLIENT_AUTH
+    usage = ExtendedKeyUsageOID.SERVER_AUTH if addresses else ExtendedKeyUsageOID.CLIENT_AUTH
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -125,9 +127,9 @@ def _certificate(
     )
     if not ca:
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
-    if hosts:
-        names: list[x509.GeneralName] = [x509.DNSName(host) for host in _HOSTS]
-        names += [x509.IPAddress(ipaddress.ip_address(address)) for address in _ADDRESSES]
+    if addresses:
+        names: list[x509.GeneralName] = [x509.DNSName("localhost")]
+        names += [x509.IPAddress(ipaddress.ip_address(address)) for address in sorted(addresses)]
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
     return builder.sign(issuer_key, hashes.SHA256())
 

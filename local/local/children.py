@@ -88,20 +88,20 @@ def stop(*processes: subprocess.Popen[bytes], grace: float = 5) -> None:
             process.wait()
 
 
-def free_port() -> int:
-    """Return a TCP port of this machine that nobody listens on."""
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a TCP port of one of this machine's addresses that nobody listens on."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((host, 0))
         port: int = listener.getsockname()[1]
         return port
 
 
-def listens(process: subprocess.Popen[bytes], port: int, seconds: float = 60) -> bool:
+def listens(process: subprocess.Popen[bytes], port: int, host: str = "127.0.0.1", *, seconds: float = 60) -> bool:
     """Wait until the process listens on a port of this machine; False where it ends before, or takes too long."""
     until = time.monotonic() + seconds
     while time.monotonic() < until and process.poll() is None:
         try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            socket.create_connection((host, port), timeout=1).close()
         except OSError:
             time.sleep(0.02)
         else:

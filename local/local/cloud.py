@@ -101,24 +101,32 @@ class Stack:
 class Aws:
     """moto's server, as a child process.
 
+    Parameters
+    ----------
+    directory
+        Where it writes.
+    host
+        The address it listens on.
+
     Attributes
     ----------
     endpoint_url
         What ``AWS_ENDPOINT_URL`` has to be.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, host: str) -> None:
         self._log = directory / "aws.log"
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
-        self._port = children.free_port()
-        self.endpoint_url = f"http://127.0.0.1:{self._port}"
+        self._host = host
+        self._port = children.free_port(host)
+        self.endpoint_url = f"http://{host}:{self._port}"
         self._session = session()
 
     def start(self) -> None:
         """Start the server, without waiting for it."""
         self._process = children.start(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self._port)],
+            [sys.executable, "-m", "moto.server", "-H", self._host, "-p", str(self._port)],
             log=self._log,
             environment={
                 "PATH": os.defpath,
@@ -145,7 +153,7 @@ class Aws:
         CloudError
             It has ended, or does not answer in time.
         """
-        if self._process is None or not children.listens(self._process, self._port):
+        if self._process is None or not children.listens(self._process, self._port, self._host):
             raise CloudError(f"moto's server does not answer:\n{self._log.read_text()[-2000:]}")
         # Makes moto load its CloudFormation, which takes two seconds, before it is needed.
         self.client("cloudformation").list_stacks()

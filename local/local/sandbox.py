@@ -30,7 +30,7 @@ class Sandbox:
     folder
         Where its certificates, mailboxes and log go; a temporary one where None.
     host
-        The address it listens on: ``0.0.0.0`` lets containers reach it.
+        The address it listens on; one of a container network lets containers reach it.
     """
 
     #: The sandbox's own mailboxes and their password.
@@ -48,9 +48,9 @@ class Sandbox:
     def __enter__(self) -> Self:
         folder = self._folder or Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-sandbox-")))
         folder.mkdir(parents=True, exist_ok=True)
-        self.certificates = certificates.make(folder)
+        self.certificates = certificates.make(folder, host=self._host)
         self.log_path = folder / "sandbox.log"
-        port = children.free_port()
+        port = children.free_port(self._host)
         process = children.start(
             [
                 sys.executable,
@@ -72,11 +72,11 @@ class Sandbox:
             },
         )
         self._stack.callback(children.stop, process)
-        if not children.listens(process, port):
+        if not children.listens(process, port, self._host):
             log = self.log_path.read_text()[-2000:]
             self._stack.close()
             raise RuntimeError(f"the MESH sandbox did not start:\n{log}")
-        self.base_url = f"https://localhost:{port}"
+        self.base_url = f"https://{'localhost' if self._host == '127.0.0.1' else self._host}:{port}"
         return self
 
     def __exit__(

@@ -9,9 +9,12 @@ under a name of its own, so that several can be up at once.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+import socket
+import struct
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -29,10 +32,13 @@ if TYPE_CHECKING:
 
     from local.cloud import Stack
 
-__all__ = ["PROJECT", "LocalCloud"]
+__all__ = ["LOOPBACK", "PROJECT", "LocalCloud", "docker_bridge"]
 
 #: The project's folder.
 PROJECT = Path(__file__).resolve().parents[2]
+
+#: Where only this machine reaches what listens.
+LOOPBACK = "127.0.0.1"
 
 #: The mailboxes of the sandbox: whose the stack's secret is, and which plays DPS.
 SENDER = "X26ABC1"
@@ -49,6 +55,9 @@ class LocalCloud:
     publish
         Whether to tell other programs where everything is, in ``.local/environment`` (for the commands) and
         ``.local/env.json`` (for ``sam local invoke --env-vars``). Only one that is up can do so.
+    host
+        The address of this machine that AWS and the sandbox listen on; one of a container network lets containers
+        reach them.
     project
         The project's folder.
 
@@ -75,7 +84,8 @@ class LocalCloud:
     pollers: list[Poller]
     directory: Path
 
-    def __init__(self, *, publish: bool = False, project: Path = PROJECT) -> None:
+    def __init__(self, *, publish: bool = False, host: str = LOOPBACK, project: Path = PROJECT) -> None:
+        self._host = host
         self._publish = publish
         self._project = project
         self._aws: Aws
@@ -148,12 +158,12 @@ class LocalCloud:
         undo.callback(shutil.rmtree, self.directory, ignore_errors=True)
 
         # Three slow starts side by side: moto's (four seconds), the translator's and the sandbox's.
-        self._aws = Aws(self.directory)
+        self._aws = Aws(self.directory, self._host)
         undo.callback(self._aws.close)
         self._aws.start()
         with ThreadPoolExecutor() as threads:
             aws_is_up = threads.submit(self._aws.wait)
-            self.sandbox = undo.enter_context(Sandbox(self.directory / "sandbox"))
+            self.sandbox = undo.enter_context(Sandbox(self.directory / "sandbox", host=self._host))
             from local.template import Template
 
             template = Template.read(self._project / "template.yaml")
@@ -214,6 +224,25 @@ class LocalCloud:
             json.dumps({function: self.environment(function) for function in self._stack.environments}, indent=2)
         )
         undo.callback(variables.unlink, missing_ok=True)
+
+
+def docker_bridge() -> str:
+    """Return this machine's address on Docker's default network, under which containers reach it.
+
+    Raises
+    ------
+    CloudError
+        There is no such network: Docker does not run.
+    """
+    siocgifaddr = 0x8915  # Linux: the address of a network interface
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        try:
+            answer = fcntl.ioctl(asking, siocgifaddr, struct.pack("256s", b"docker0"))
+        except OSError:
+            raise CloudError(
+                "Docker is not running; start it, or leave containers out (`mesh invoke` needs none)"
+            ) from None
+    return socket.inet_ntoa(answer[20:24])
 
 
 def _make_directory(parent: Path) -> Path:

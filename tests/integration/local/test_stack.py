@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from local.cloud import CloudError
-from local.stack import PROJECT, LocalCloud
+from local.stack import PROJECT, LocalCloud, docker_bridge
 from local.template import Template
 
 if TYPE_CHECKING:
@@ -212,3 +212,17 @@ def test_a_build_that_is_older_than_a_source_is_refused(tmp_path: Path) -> None:
         LocalCloud(project=tmp_path),
     ):
         pass
+
+
+def test_containers_reach_the_stack_at_an_address_that_is_not_the_loopback_one() -> None:
+    address = "127.0.0.2"  # stands in for that of Docker's bridge
+    with LocalCloud(host=address) as cloud:
+        assert cloud.invoke("ValidateFunction")["status"] == "ok"
+        told = cloud.environment("ValidateFunction")
+        assert {told[name].split("//")[1].split(":")[0] for name in ("MESH_BASE_URL", "AWS_ENDPOINT_URL")} == {address}
+
+
+@pytest.mark.skipif("docker0" in os.listdir("/sys/class/net"), reason="Docker is running here")
+def test_without_docker_one_is_told_what_to_do() -> None:
+    with pytest.raises(CloudError, match="mesh invoke"):
+        docker_bridge()
