@@ -222,7 +222,7 @@ def test_containers_reach_the_stack_at_an_address_that_is_not_the_loopback_one()
         assert {told[name].split("//")[1].split(":")[0] for name in ("MESH_BASE_URL", "AWS_ENDPOINT_URL")} == {address}
 
 
-@pytest.mark.skipif("docker0" in os.listdir("/sys/class/net"), reason="Docker is running here")
+@pytest.mark.skipif(Path("/sys/class/net/docker0").exists(), reason="Docker is running here")
 def test_without_docker_one_is_told_what_to_do() -> None:
     with pytest.raises(CloudError, match="mesh invoke"):
         docker_bridge()
