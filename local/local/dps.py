@@ -1,0 +1,312 @@
+"""DPS on this machine: picks vaccination files up, applies the receiver's rules to them, answers as DPS does.
+
+What it models is the national Immunisation API's batch service as far as a sender can tell: which files are processed,
+which rows are taken, and the InfAck and BusAck files that say so (`that service's public code
+<https://github.com/NHSDigital/immunisation-fhir-api>`_, May 2026). It checks no row for what DPS calls validation;
+whoever uses it says which rows are to be refused, and why.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import uuid
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from dps.dps_csv import COLUMNS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator
+    from pathlib import Path
+
+    from mesh import MeshClient
+
+__all__ = ["BUS_ACK_COLUMNS", "INF_ACK_COLUMNS", "Dps", "Held", "JudgedRow", "VaccinationFile", "identifier"]
+
+type Row = dict[str, str]
+"""A row of a vaccination file, by column."""
+
+INF_ACK_COLUMNS = (
+    "MESSAGE_HEADER_ID",
+    "HEADER_RESPONSE_CODE",
+    "ISSUE_SEVERITY",
+    "ISSUE_CODE",
+    "ISSUE_DETAILS_CODE",
+    "RESPONSE_TYPE",
+    "RESPONSE_CODE",
+    "RESPONSE_DISPLAY",
+    "RECEIVED_TIME",
+    "MAILBOX_FROM",
+    "LOCAL_ID",
+    "MESSAGE_DELIVERY",
+)
+BUS_ACK_COLUMNS = (*INF_ACK_COLUMNS[:11], "IMMS_ID", "OPERATION_OUTCOME", "MESSAGE_DELIVERY")
+
+_FATAL = "Business Level Response Value - Processing Error"
+_ACTIONS = {"NEW", "UPDATE", "DELETE"}
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedRow:
+    """A row, and what became of it.
+
+    Attributes
+    ----------
+    number
+        Its place in the file; the first data row is 1.
+    refused
+        Why it was refused (what DPS calls OPERATION_OUTCOME); empty where it was taken.
+    """
+
+    number: int
+    row: Row = field(repr=False)
+    refused: str
+
+    @property
+    def local_id(self) -> str:
+        """How the answers name the record."""
+        return f"{self.row.get('UNIQUE_ID', '')}^{self.row.get('UNIQUE_ID_URI', '')}"
+
+
+@dataclass(slots=True)
+class VaccinationFile:
+    """A file that arrived, and what became of it.
+
+    Attributes
+    ----------
+    file_id
+        DPS's own id of it.
+    message_id, sender, name
+        MESH's id of the message, the mailbox it came from, its file name.
+    received_at
+        When it was picked up. All answers to it bear this time.
+    problem
+        Why the file as a whole was refused; empty where it was not.
+    rows
+        Its rows in file order; none where it was refused.
+    """
+
+    file_id: str
+    message_id: str
+    sender: str
+    name: str
+    received_at: datetime
+    problem: str = ""
+    rows: list[JudgedRow] = field(default_factory=list)
+
+    @property
+    def refused(self) -> list[JudgedRow]:
+        """The rows that were refused."""
+        return [row for row in self.rows if row.refused]
+
+    @property
+    def taken(self) -> int:
+        """How many rows were taken."""
+        return len(self.rows) - len(self.refused)
+
+    # -- the answers
+
+    def answers(self) -> Iterator[tuple[str, bytes]]:
+        """Make the files that DPS answers with, in the order in which it sends them: names and contents.
+
+        There is no BusAck to a file without rows: it was refused, or ended as "not processed - empty file".
+        """
+        stem = self.name.rpartition(".")[0] or self.name
+        yield f"{stem}_InfAck_{self._received_time}.csv", self._inf_ack()
+        if self.rows:
+            yield f"{stem}_BusAck_{self._received_time}.csv", self._bus_ack_csv()
+            yield f"{stem}_BusAck_{self._received_time}.json", self._bus_ack_json(stem)
+
+    @property
+    def _received_time(self) -> str:
+        return f"{self.received_at.astimezone(UTC):%Y%m%dT%H%M%S}00"
+
+    def _inf_ack(self) -> bytes:
+        if self.problem:
+            display = "Infrastructure Level Response Value - Processing Error"
+            codes = ["Failure", "Fatal", "Fatal Error", "10001", "Technical", "10002", display]
+        else:
+            codes = ["Success", "Information", "OK", "20013", "Technical", "20013", "Success"]
+        row = [self.file_id, *codes, self._received_time, "", "", str(not self.problem)]
+        return "".join("|".join(cells) + "\r\n" for cells in (INF_ACK_COLUMNS, row)).encode()
+
+    def _bus_ack_csv(self) -> bytes:
+        lines = ["|".join(BUS_ACK_COLUMNS)]
+        codes = ["Fatal Error", "Fatal", "Fatal Error", "30002", "Business", "30002", _FATAL]
+        for row in self.refused:
+            header_id = f"{self.file_id}^{row.number}"
+            rest = [self._received_time, "", row.local_id, "", row.refused, "False"]
+            lines.append("|".join([header_id, *codes, *rest]))
+        return "".join(line + "\n" for line in lines).encode()
+
+    def _bus_ack_json(self, stem: str) -> bytes:
+        moment = self.received_at.astimezone(UTC)
+        document = {
+            "system": "Immunisation FHIR API Batch Report",
+            "version": 1,
+            "generatedDate": f"{moment:%Y-%m-%dT%H:%M:%S}.000Z",
+            "provider": self.sender,
+            "filename": stem,
+            "messageHeaderId": self.file_id,
+            "summary": {
+                "totalRecords": len(self.rows),
+                "succeeded": self.taken,
+                "failed": len(self.refused),
+                "ingestionTime": {"start": int(moment.timestamp()), "end": int(moment.timestamp())},
+            },
+            "failures": [
+                {
+                    "rowId": row.number,
+                    "responseCode": "30002",
+                    "responseDisplay": _FATAL,
+                    "severity": "Fatal",
+                    "localId": row.local_id,
+                    "operationOutcome": row.refused,
+                }
+                for row in self.refused
+            ],
+        }
+        return json.dumps(document, indent=2).encode()
+
+
+@dataclass(slots=True)
+class Held:
+    """A record as DPS holds it.
+
+    Attributes
+    ----------
+    row
+        The last row about it that was taken.
+    deleted
+        Whether that was a `delete`. A later `new` or `update` reinstates it.
+    """
+
+    row: Row = field(repr=False)
+    deleted: bool
+
+
+def identifier(row: Row) -> str:
+    """Name the record that a row is about, as DPS does."""
+    return f"{row.get('UNIQUE_ID_URI', '')}#{row.get('UNIQUE_ID', '')}"
+
+
+class Dps:
+    """DPS, with all that it has taken, in memory; messages are streamed, and their rows kept.
+
+    Parameters
+    ----------
+    client
+        Of DPS's own mailbox.
+    refuse
+        Given a row, says why it is refused (OPERATION_OUTCOME), or None. It is asked before the record is looked up,
+        as DPS validates first.
+    workflow_id
+        Of the messages that are vaccination files. Others stay where they are.
+    answers_workflow_id
+        Of the answers: something that sender and DPS agree on.
+
+    Attributes
+    ----------
+    files
+        What was picked up, in order.
+    records
+        What it holds, by `identifier`.
+    """
+
+    def __init__(
+        self,
+        client: MeshClient,
+        *,
+        refuse: Callable[[Row], str | None] = lambda row: None,  # noqa: ARG005
+        workflow_id: str = "dps export",
+        answers_workflow_id: str = "dps export ack",
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.files: list[VaccinationFile] = []
+        self.records: dict[str, Held] = {}
+        self._client = client
+        self._refuse = refuse
+        self._workflow_id = workflow_id
+        self._answers_workflow_id = answers_workflow_id
+        self._clock = clock
+        self._names: set[str] = set()
+
+    def work(self) -> list[VaccinationFile]:
+        """Pick up whatever waits, and answer it."""
+        picked_up = self.pick_up()
+        for file in picked_up:
+            self.answer(file)
+        return picked_up
+
+    def pick_up(self, leave: Container[str] = ()) -> list[VaccinationFile]:
+        """Take the files that wait in the mailbox, in the order in which they came, and acknowledge each.
+
+        Parameters
+        ----------
+        leave
+            Ids of messages not to look at.
+        """
+        picked_up = []
+        for message_id in list(self._client.inbox(workflow_filter=self._workflow_id)):
+            if message_id in leave:
+                continue
+            file = self._take(message_id)
+            self._client.acknowledge(message_id)
+            self.files.append(file)
+            picked_up.append(file)
+        return picked_up
+
+    def answer(self, file: VaccinationFile) -> None:
+        """Send the answers to a file to the mailbox it came from. Doing so again repeats them."""
+        for name, body in file.answers():
+            self._client.send_file(file.sender, self._answers_workflow_id, body, filename=name)
+
+    def _take(self, message_id: str) -> VaccinationFile:
+        with self._client.download(message_id) as message:
+            name = message.filename or f"{message_id}.csv"
+            file = VaccinationFile(str(uuid.uuid4()), message_id, message.sender or "", name, self._clock())
+            if name.casefold() in self._names:
+                file.problem = "a file of this name was processed before"
+                return file
+            self._names.add(name.casefold())
+            text = io.TextIOWrapper(io.BufferedReader(message), encoding="utf-8", newline="")
+            reader = csv.DictReader(text, delimiter="|", restval="")
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                file.problem = "its headers are missing or wrong"
+                return file
+            for number, row in enumerate(reader, 1):
+                file.rows.append(JudgedRow(number, row, self._judge(row)))
+        return file
+
+    def _judge(self, row: Row) -> str:
+        """Take a row, or say why not: DPS's rules on `new`, `update` and `delete`."""
+        action = row["ACTION_FLAG"].upper()
+        if action not in _ACTIONS:
+            return "Invalid ACTION_FLAG - ACTION_FLAG must be 'NEW', 'UPDATE' or 'DELETE'"
+        if refused := self._refuse(row):
+            return " ".join(refused.split())  # DPS puts it on one line
+        record = identifier(row)
+        held = self.records.get(record)
+        if action == "NEW" and held and not held.deleted:
+            return f"The provided identifier: {record} is duplicated"
+        if (action == "UPDATE" and not held) or (action == "DELETE" and (not held or held.deleted)):
+            return f"Immunization resource does not exist. ID: {record}"
+        self.records[record] = Held(row, deleted=action == "DELETE")
+        return ""
+
+    # -- from one run of a command to the next
+
+    def save(self, path: Path) -> None:
+        """Write down what it holds and which names it has seen."""
+        records = {record: asdict(held) for record, held in self.records.items()}
+        path.write_text(json.dumps({"names": sorted(self._names), "records": records}))
+
+    def load(self, path: Path) -> None:
+        """Go on from what `save` wrote; anew where there is nothing."""
+        if path.exists():
+            known: dict[str, Any] = json.loads(path.read_text())
+            self._names = set(known["names"])
+            self.records = {record: Held(**held) for record, held in known["records"].items()}
