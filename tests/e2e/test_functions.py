@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
@@ -59,6 +60,19 @@ def test_while_mesh_jobs_is_off_a_job_says_so_counts_it_and_touches_nothing(
     log = cloud.logs()[function]
     assert "skipped: mesh_jobs is off" in log
     assert '"JobsSkipped":[1.0]' in log
+
+
+def test_two_programmes_may_be_exported_at_the_same_time(cloud: LocalCloud) -> None:
+    put_upload(cloud, "both.csv", upload_of(row(200), row(201, "MenACWY"), row(202)))
+    with ThreadPoolExecutor() as threads:
+        runs = [threads.submit(cloud.invoke, "ExportFunction", {"programme": key}) for key in ("hpv", "menacwy")]
+        [hpv], [menacwy] = (run.result()["exports"] for run in runs)
+    assert (hpv["status"], menacwy["status"]) == ("accepted", "accepted")
+    assert menacwy["records"] == 1
+    with cloud.sandbox.client("X26ABC3") as receiver:
+        arrived = list(receiver.inbox())
+    assert {hpv["message_id"], menacwy["message_id"]} <= set(arrived)
+    assert len(arrived) == len(set(arrived))
 
 
 def test_uploads_are_taken_in_while_mesh_jobs_is_off(cloud: LocalCloud, jobs_off: None) -> None:

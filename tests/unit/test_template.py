@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from dps.export import ExportRequest
+from dps.programmes import PROGRAMMES
 from local.stack import PROJECT
 from local.template import Template
 
@@ -307,19 +309,38 @@ def test_two_stacks_in_one_account_do_not_share_a_schedule(name: str, schedule: 
     assert "Name" not in schedule["Properties"]
 
 
+def schedules(*, per_programme: bool) -> dict[tuple[str, str], str]:
+    """Tell what is invoked with which event when, with ExportPerProgramme on or off."""
+    runs = {}
+    for schedule in TEMPLATE.resources("AWS::Scheduler::Schedule").values():
+        properties = schedule["Properties"]
+        _, on, off = properties.get("State", {}).get("Fn::If", ("", "ENABLED", "ENABLED"))
+        if (on if per_programme else off) == "ENABLED":
+            target = properties["Target"]
+            expression = TEMPLATE.parameters[properties["ScheduleExpression"]["Ref"]]["Default"]
+            runs[target["Arn"]["Fn::GetAtt"][0], target["Input"]] = expression
+    return runs
+
+
 def test_each_job_runs_when_it_should() -> None:
-    runs = {
-        (s["Properties"]["Target"]["Arn"]["Fn::GetAtt"][0], s["Properties"]["Target"]["Input"]): TEMPLATE.parameters[
-            s["Properties"]["ScheduleExpression"]["Ref"]
-        ]["Default"]
-        for s in TEMPLATE.resources("AWS::Scheduler::Schedule").values()
-    }
-    assert runs == {
+    assert schedules(per_programme=False) == {
         ("ValidateFunction", "{}"): "cron(0 6 * * ? *)",
         ("ExportFunction", "{}"): "cron(0 19 * * ? *)",
         ("ExportFunction", '{"resume_only": true}'): "cron(30 * * * ? *)",
         ("TrackFunction", "{}"): "cron(45 * * * ? *)",
     }
+
+
+def test_each_programme_may_have_an_export_run_of_its_own() -> None:
+    assert TEMPLATE.document["Conditions"]["ExportsPerProgramme"] == {
+        "Fn::Equals": [{"Ref": "ExportPerProgramme"}, "true"]
+    }
+    together, apart = schedules(per_programme=False), schedules(per_programme=True)
+    nightly = together.pop(("ExportFunction", "{}"))
+    own = {("ExportFunction", json.dumps({"programme": programme})): nightly for programme in PROGRAMMES}
+    assert apart == together | own
+    for _, event in own:
+        assert ExportRequest.from_event(json.loads(event)).programme
 
 
 @pytest.mark.parametrize("function", ["ExportFunction", "TrackFunction"])
