@@ -166,7 +166,8 @@ def corrected_upload(sample: SampleUpload) -> bytes:
 
 def make_batch_lines(n: int, programme: str = "hpv") -> Iterator[bytes]:
     """Make ``n`` lines of a batch object, quickly, varied as a big night's are."""
-    people = _People(random.Random(n))  # noqa: S311 - made-up data
+    chance = random.Random(n)  # noqa: S311 - made-up data
+    people = _People(chance)
     some = list(islice(people.endless(), 2003))
     some = [person for i, person in enumerate(some) if f"{person.forename}{person.surname}".isascii() or not i % 10]
     vaccines = [vaccine for vaccine in VACCINES.values() if vaccine.programme == programme]
@@ -179,8 +180,8 @@ def make_batch_lines(n: int, programme: str = "hpv") -> Iterator[bytes]:
             {
                 "action": "new",
                 "line": i + 2,
-                "digest": f"{i * 0x9E3779B97F4A7C15 % 2**256:064x}",
-                "uuid": f"{i * 0x9E3779B1 % 2**32:08x}-5a1e-4000-8000-{i:012x}",
+                "digest": f"{chance.getrandbits(256):064x}",
+                "uuid": UUID(int=chance.getrandbits(128), version=4),
                 "organisation_code": "R1L",
                 "nhs_number": person.nhs_number,
                 "forename": person.forename,

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from dps.settings import Settings
     from local.sandbox import Sandbox
@@ -256,9 +256,12 @@ def _watch_mesh(points: _Points) -> None:
 def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
     """Do one invocation, as Lambda would."""
     # Imported by the fork server already.
+    import dps.dps_csv
     import dps.export
+    import dps.ingest
+    import dps.register
     from dps.archive import Archive
-    from dps.dps_csv import write_parts
+    from dps.dps_csv import write_part
     from dps.export import Export, ExportRequest
     from dps.ingest import Ingest
     from dps.ledger import Ledger
@@ -277,7 +280,10 @@ def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
     register = Register(clients["dynamodb"], settings.records_table)
     options = job["options"]
     if job["part_bytes"]:
-        vars(dps.export)["write_parts"] = partial(write_parts, part_bytes=job["part_bytes"])
+        vars(dps.export)["write_part"] = partial(write_part, part_bytes=job["part_bytes"])
+        vars(dps.dps_csv)["MEMBER_CHARACTERS"] = job["part_bytes"]
+    for module in (dps.export, dps.ingest, dps.register):
+        vars(module)["ahead"] = _in_turn
     match job["use_case"]:
         case "ingest":
             return _poll(Ingest(archive, register, ledger, clock=clock), clients["sqs"], options["queue"])
@@ -296,6 +302,11 @@ def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
         case "track":
             return Track(ledger, mesh).run()
     raise ValueError(job["use_case"])
+
+
+def _in_turn(work: Callable[[Any], Any], items: Iterable[Any], *, depth: int) -> Iterator[Any]:
+    """Do without threads, which would come to their points now in this order, now in that."""
+    yield from map(work, items)
 
 
 def _poll(ingest: Any, sqs: Any, queue: str) -> list[Any]:

@@ -3,6 +3,7 @@
 =============================================  =====================================================
 ``incoming/{ODS code}/{name}``                 an upload, as it was put there
 ``batches/{programme}/{batch id}.jsonl.gz``    its valid records of one programme, one JSON a line
+``batches/{programme}/{batch id}.csv.gz``      the same as rows of the DPS file, ready to be sent
 ``batches/{batch id}.json``                    where the batches of an upload came from, and its receipt to be
 ``rejected/{ODS code}/{name}/{batch id}.csv``  what was wrong with the rest, for the uploader
 ``receipts/{ODS code}/{name}/{batch id}.json`` what became of the upload, for the uploader
@@ -23,7 +24,7 @@ from botocore.exceptions import ClientError
 from dps.dps_csv import PartFacts, read_batch
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator
     from datetime import datetime
     from pathlib import Path
 
@@ -56,11 +57,20 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the parts of an export hold. It is written after the last part, so where it is, they all are."""
+    """What the parts of an export hold. It is written after each part, so where that is named, it is there.
+
+    Attributes
+    ----------
+    records
+        How many rows the parts have.
+    next
+        Where a part that is still to be made begins (`dps.dps_csv.Members.place`); None once all are there.
+    """
 
     export_id: str
-    records: int
-    parts: tuple[PartFacts, ...]
+    records: int = 0
+    parts: tuple[PartFacts, ...] = ()
+    next: tuple[int, int] | None = (0, 0)
 
 
 class Archive:
@@ -93,9 +103,11 @@ class Archive:
             raise
         return Upload(key, version, answer["LastModified"], cast("BinaryIO", answer["Body"]))
 
-    def put_batch(self, programme: str, batch_id: str, file: Path) -> None:
-        """Store the records of one programme from one upload."""
-        self._s3.upload_file(str(file), self.bucket, _batch_key(programme, batch_id))
+    def put_batch(self, programme: str, batch_id: str, lines: Path, rows: Path | None = None) -> None:
+        """Store the records of one programme from one upload, as batch lines and, so that they are ready, as rows."""
+        self._put_file(_batch_key(programme, batch_id), lines)
+        if rows:
+            self._put_file(_rows_key(programme, batch_id), rows)
 
     def batch_lines(self, programme: str, batch_id: str) -> Generator[bytes]:
         """Stream the lines of a batch object, each one JSON document.
@@ -112,6 +124,14 @@ class Archive:
         with contextlib.closing(answer["Body"]) as body:
             yield from read_batch(cast("BinaryIO", body))
 
+    def open_rows(self, programme: str, batch_id: str) -> BinaryIO | None:
+        """Open the rows of a batch for streaming; None where they were not stored."""
+        try:
+            answer = self._s3.get_object(Bucket=self.bucket, Key=_rows_key(programme, batch_id))
+        except self._s3.exceptions.NoSuchKey:
+            return None
+        return cast("BinaryIO", answer["Body"])
+
     def put_intake(self, batch_id: str, intake: dict[str, Any]) -> None:
         """Store what is known of an upload once its batches are complete: its key and its receipt to be."""
         self._put_json(_intake_key(batch_id), intake)
@@ -124,7 +144,7 @@ class Archive:
     def put_rejects(self, upload_key: str, batch_id: str, file: Path) -> str:
         """Store the rejects file of an upload; return its key."""
         key = f"rejected/{_name(upload_key)}/{batch_id}.csv"
-        self._s3.upload_file(str(file), self.bucket, key, ExtraArgs={"ContentType": "text/csv; charset=utf-8"})
+        self._put_file(key, file, ContentType="text/csv; charset=utf-8")
         return key
 
     def put_receipt(self, upload_key: str, batch_id: str, receipt: dict[str, Any]) -> str:
@@ -137,30 +157,35 @@ class Archive:
 
     def put_part(self, programme: str, number: int, part: int, file: Path) -> None:
         """Store one part of an export as it will be sent."""
-        self._s3.upload_file(str(file), self.bucket, _part_key(programme, number, part))
+        self._put_file(_part_key(programme, number, part), file)
 
     def open_part(self, programme: str, number: int, part: int) -> BinaryIO:
         """Open one part of an export for streaming."""
         answer = self._s3.get_object(Bucket=self.bucket, Key=_part_key(programme, number, part))
         return cast("BinaryIO", answer["Body"])
 
-    def put_manifest(self, programme: str, number: int, export_id: str, parts: Sequence[PartFacts]) -> Manifest:
-        """Store the manifest of an export, once every part is there."""
-        manifest = Manifest(export_id, sum(part.rows for part in parts), tuple(parts))
+    def put_manifest(self, programme: str, number: int, manifest: Manifest) -> None:
+        """Store the manifest of an export, once the parts that it names are there."""
         self._put_json(_manifest_key(programme, number), asdict(manifest))
-        return manifest
 
     def manifest(self, programme: str, number: int) -> Manifest | None:
-        """Return the manifest of an export, or None where it was not rendered to the end yet."""
+        """Return the manifest of an export; None where no part is there yet."""
         try:
             document = self._json(_manifest_key(programme, number))
         except self._s3.exceptions.NoSuchKey:
             return None
+        following = document.get("next")
         return Manifest(
             document["export_id"],
             document["records"],
             tuple(PartFacts(**part) for part in document["parts"]),
+            (following[0], following[1]) if following else None,
         )
+
+    def _put_file(self, key: str, file: Path, **options: Any) -> None:
+        """Store a file in one request, in a stream: S3 takes up to 5 GB so, and no file here comes near that."""
+        with file.open("rb") as body:
+            self._s3.put_object(Bucket=self.bucket, Key=key, Body=body, **options)
 
     def _json(self, key: str) -> Any:
         return json.loads(self._s3.get_object(Bucket=self.bucket, Key=key)["Body"].read())
@@ -191,6 +216,10 @@ def _name(upload_key: str) -> str:
 
 def _batch_key(programme: str, batch_id: str) -> str:
     return f"batches/{programme}/{batch_id}.jsonl.gz"
+
+
+def _rows_key(programme: str, batch_id: str) -> str:
+    return f"batches/{programme}/{batch_id}.csv.gz"
 
 
 def _intake_key(batch_id: str) -> str:

@@ -5,20 +5,25 @@ A *row* is that record in the 34 columns of the DPS file, where all that follows
 procedure, the route, the place. Rows differ in little but what is personal, so everything that comes from reference
 data is quoted once and kept as ready segments.
 
+Rows are rendered and compressed once, when a batch is written, into *members* of a gzip file. An export joins the
+members of its batches to parts as they are, so that its cost is that of copying (`Member`).
+
 Nothing is validated here; `dps.records` did that when the record was taken in.
 """
 
 from __future__ import annotations
 
 import hashlib
+import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from zoneinfo import ZoneInfo
 
 import orjson
 from isal import igzip, isal_zlib
+from isal.igzip_lib import IsalError
 
 from dps.programmes import (
     DOSE_UNIT,
@@ -34,7 +39,7 @@ from dps.programmes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from datetime import date
 
     from dps.records import VaccinationRecord
@@ -42,12 +47,16 @@ if TYPE_CHECKING:
 __all__ = [
     "COLUMNS",
     "HEADER",
+    "Member",
+    "Members",
     "PartFacts",
+    "RowsWriter",
     "batch_line",
     "read_batch",
+    "read_members",
     "render_row",
     "uk_time",
-    "write_parts",
+    "write_part",
 ]
 
 COLUMNS = (
@@ -92,8 +101,14 @@ _LONDON = ZoneInfo("Europe/London")
 #: The offsets that DPS knows, and how it writes them.
 _ZONES: dict[timedelta | None, str] = {timedelta(0): "00", timedelta(hours=1): "01"}
 
-#: Rows are compressed in blocks of about this many bytes; what one comes to is known before the next is begun.
+#: How large a part may become, compressed: MESH takes 100 MB at a time.
+PART_BYTES = 80_000_000
+#: So many characters of rows are compressed to a member; parts are cut between members.
+MEMBER_CHARACTERS = 2**20
 _BLOCK = 256 * 1024
+#: How a gzip stream begins here: deflate, no name, no time, system unknown (RFC 1952).
+_GZIP = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+_TAIL = 10
 #: isal's fastest level: a tenth more bytes than zlib's default in a tenth of the time.
 _LEVEL = 1
 
@@ -194,40 +209,65 @@ def uk_time(moment: datetime) -> datetime:
     return moment if moment.utcoffset() in _ZONES else moment.astimezone(UTC)
 
 
-def write_parts(
-    lines: Iterable[bytes], open_part: Callable[[int], BinaryIO], *, part_bytes: int = 80_000_000
-) -> Iterator[PartFacts]:
-    """Render batch lines as a DPS file, gzipped and cut into parts, each of them a gzip file of its own.
-
-    The parts, uncompressed and put together, are the DPS file: the header is in the first part only.
+class Members:
+    """The members of several batches, one after another, with a look at the next.
 
     Parameters
     ----------
-    open_part
-        Opens the file that part ``number`` is written to; it is closed here, before the part's facts are yielded, so
-        that the caller can do away with one part before the next is begun.
-    part_bytes
-        How large a part may become, compressed. A part holds at least one row, even if that alone is larger.
+    batches
+        The members of each batch, from batch ``batch`` on.
+    batch, member
+        Where to begin, both counted from 0.
 
-    Yields
-    ------
-    PartFacts
-        Of each part, as soon as it is complete.
+    Attributes
+    ----------
+    next
+        The member that comes next; None at the end.
+    place
+        Where that is, so that another may go on there: the numbers of its batch and of itself in the batch.
     """
-    blocks = _blocks(lines, min(_BLOCK, part_bytes // 8))
-    block = next(blocks, None)
-    number = 0
-    while block is not None or number == 0:
-        number += 1
-        with open_part(number) as file:
-            part = _Part(file)
-            if number == 1:
-                part.write(HEADER, 0)
-            while block is not None and (not part.rows or part.has_room(block[0], part_bytes)):
-                part.write(*block)
-                block = next(blocks, None)
-            facts = part.close(number)
-        yield facts
+
+    next: Member | None
+    place: tuple[int, int]
+
+    def __init__(self, batches: Iterable[Iterable[Member]], batch: int = 0, member: int = 0) -> None:
+        self.place = (batch, member)
+        self._rest = (
+            (found, (b, m))
+            for b, members in enumerate(batches, batch)
+            for m, found in enumerate(members)
+            if (b, m) >= (batch, member)
+        )
+        self.advance()
+
+    def advance(self) -> None:
+        """Go on to the member after the next."""
+        self.next, self.place = next(self._rest, (None, self.place))
+
+
+def write_part(number: int, members: Members, file: BinaryIO, *, part_bytes: int = PART_BYTES) -> PartFacts:
+    """Put members together to a part of a DPS file, as many as it holds, in one gzip stream.
+
+    The parts, uncompressed and put together, are the DPS file: the header is in part 1 only. What is compressed is
+    not compressed again: the members' streams are joined, as they are, to one.
+
+    Parameters
+    ----------
+    number
+        The part's, from 1.
+    part_bytes
+        How large the part may become, compressed. It holds at least one member, even if that alone is larger.
+    """
+    part = _Part(file)
+    if number == 1:
+        part.write(_compressed(HEADER, 0))
+    rows = 0
+    while members.next and (not rows or part.has_room(members.next, part_bytes)):
+        part.write(members.next)
+        rows += members.next.rows
+        members.advance()
+    part.close()
+    return PartFacts(number, rows, part.size, part.sha256.hexdigest())
 
 
 def read_batch(stream: BinaryIO) -> Iterator[bytes]:
@@ -244,48 +284,132 @@ def read_batch(stream: BinaryIO) -> Iterator[bytes]:
         yield from batch
 
 
-class _Part:
-    """A part being written. The compressor is flushed after every block, so that the size is always known."""
+class RowsWriter:
+    """Writes rows, as they come, to a gzip file of members: what `read_members` reads and `write_part` joins.
+
+    Parameters
+    ----------
+    file
+        Where to; it is the caller's to close.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
-        self.rows = 0
         self._file = file
-        self._size = 0
-        self._sha256 = hashlib.sha256()
-        self._gzip = isal_zlib.compressobj(_LEVEL, wbits=31)
+        self._rows: list[str] = []
+        self._characters = 0
 
-    def has_room(self, data: bytes, limit: int) -> bool:
-        """Tell whether some more data will surely fit: it never grows by more than this in compression."""
-        return self._size + len(data) + len(data) // 1000 + 128 <= limit
+    def write(self, row: str) -> None:
+        """Add a row."""
+        self._rows.append(row)
+        self._characters += len(row)
+        if self._characters >= MEMBER_CHARACTERS:
+            self.finish()
 
-    def write(self, data: bytes, rows: int) -> None:
-        self._put(self._gzip.compress(data) + self._gzip.flush(isal_zlib.Z_SYNC_FLUSH))
-        self.rows += rows
+    def finish(self) -> None:
+        """Write what is left."""
+        if self._rows:
+            self._file.write(_compressed("".join(self._rows).encode(), len(self._rows)).gzip())
+            self._rows.clear()
+            self._characters = 0
 
-    def close(self, number: int) -> PartFacts:
-        self._put(self._gzip.flush())
-        return PartFacts(number, self.rows, self._size, self._sha256.hexdigest())
+
+def read_members(stream: BinaryIO) -> Iterator[Member]:
+    """Read what `RowsWriter` wrote, one member at a time, each checked against its checksum.
+
+    Raises
+    ------
+    EOFError
+        The object is cut off.
+    OSError
+        It was not written by `RowsWriter`, or is damaged.
+    """
+    block = b""
+    while block := block or stream.read(_BLOCK):
+        inflate = isal_zlib.decompressobj(wbits=31)
+        blocks, texts = [block], [_inflated(inflate, block)]
+        while not inflate.eof:
+            if not (block := stream.read(_BLOCK)):
+                raise EOFError("the rows of a batch are cut off")
+            blocks.append(block)
+            texts.append(_inflated(inflate, block))
+        block = inflate.unused_data
+        gzip = b"".join(blocks)
+        gzip = gzip[: len(gzip) - len(block)]
+        text = b"".join(texts)
+        member = Member(gzip[len(_GZIP) : -_TAIL], text, text.count(b"\n"))
+        if member.gzip() != gzip:
+            raise OSError("the rows of a batch are damaged, or were not written here")
+        yield member
+
+
+def _inflated(inflate: Any, block: bytes) -> bytes:
+    try:
+        text: bytes = inflate.decompress(block)
+    except cast("type[Exception]", IsalError):
+        raise OSError("the rows of a batch are damaged") from None
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Some rows, compressed so that they can stand anywhere in a gzip stream.
+
+    Attributes
+    ----------
+    deflated
+        A run of deflate blocks which refers to nothing before it, ends on a byte and does not end the stream (RFC
+        1951; what zlib calls a full flush).
+    text
+        The rows themselves.
+    rows
+        How many they are.
+    """
+
+    deflated: bytes
+    text: bytes
+    rows: int
+
+    def gzip(self) -> bytes:
+        """Return the member as a gzip file of its own."""
+        return _GZIP + self.deflated + _trailer(isal_zlib.crc32(self.text), len(self.text))
+
+
+def _compressed(text: bytes, rows: int) -> Member:
+    compressor = isal_zlib.compressobj(_LEVEL, wbits=-15)
+    return Member(compressor.compress(text) + compressor.flush(isal_zlib.Z_FULL_FLUSH), text, rows)
+
+
+def _trailer(crc: int, length: int) -> bytes:
+    """End a gzip stream: with an empty last block, the checksum and the length (RFC 1952)."""
+    return b"\x03\x00" + struct.pack("<II", crc, length % 2**32)
+
+
+class _Part:
+    """A part being written: one gzip stream, joined of members."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.size = 0
+        self.sha256 = hashlib.sha256()
+        self._file = file
+        self._crc = 0
+        self._length = 0
+        self._put(_GZIP)
+
+    def has_room(self, member: Member, limit: int) -> bool:
+        return self.size + len(member.deflated) + _TAIL <= limit
+
+    def write(self, member: Member) -> None:
+        self._put(member.deflated)
+        self._crc = isal_zlib.crc32(member.text, self._crc)
+        self._length += len(member.text)
+
+    def close(self) -> None:
+        self._put(_trailer(self._crc, self._length))
 
     def _put(self, compressed: bytes) -> None:
         self._file.write(compressed)
-        self._sha256.update(compressed)
-        self._size += len(compressed)
-
-
-def _blocks(lines: Iterable[bytes], size: int) -> Iterator[tuple[bytes, int]]:
-    """Gather rendered rows to blocks of about a size; yield each with the number of its rows."""
-    rows: list[bytes] = []
-    length = 0
-    for line in lines:
-        row = render_row(line).encode()
-        rows.append(row)
-        length += len(row)
-        if length >= size:
-            yield b"".join(rows), len(rows)
-            rows.clear()
-            length = 0
-    if rows:
-        yield b"".join(rows), len(rows)
+        self.sha256.update(compressed)
+        self.size += len(compressed)
 
 
 def _doubled(value: Any) -> Any:

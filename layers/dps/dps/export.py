@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import re
 import tempfile
-from contextlib import suppress
-from dataclasses import dataclass, fields
+from contextlib import closing, suppress
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 from zoneinfo import ZoneInfo
 
-from dps.dps_csv import write_parts
+from dps.ahead import ahead
+from dps.archive import Manifest
+from dps.dps_csv import Members, RowsWriter, read_members, render_row, write_part
 from dps.ledger import MAX_ATTEMPTS, DPSExport, LeaseLost, LedgerConflict, Status
 from dps.observability import count, logger
 from dps.programmes import PROGRAMMES
@@ -42,7 +45,8 @@ from mesh import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from dps.archive import Archive, Manifest
+    from dps.archive import Archive
+    from dps.dps_csv import Member
     from dps.ledger import Ledger
     from dps.programmes import Programme
     from dps.settings import Settings
@@ -57,6 +61,10 @@ _LOCKED = 423
 SECONDS_FOR_A_PART = 60.0
 #: What stands in the ledger for errors that leave an export pending.
 _CODES: dict[type[MeshError], str] = {Unauthorised: "unauthorised", ConfigurationError: "configuration"}
+#: The batches of an export are opened so many ahead.
+_BATCHES_AHEAD = 4
+#: Parts are sent from the disk where this run has rendered them, so many of them; the others from S3.
+_PARTS_KEPT = 10
 #: How long after the function's own end its lease runs out.
 LEASE_MARGIN = timedelta(seconds=60)
 
@@ -135,6 +143,8 @@ class Export:
     holder: str
     seconds_left: Callable[[], float]
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    #: What this run has got done.
+    _steps: list[str] = field(default_factory=list, init=False)
 
     def run(self, request: ExportRequest) -> dict[str, Any]:
         """Do one run.
@@ -259,26 +269,52 @@ class Export:
             export, complete = self._find_out(export, client)
             if complete:
                 return self._accepted(export, export.message_id)
-        manifest = self._rendered(export)
+        with tempfile.TemporaryDirectory() as directory:
+            manifest = self._rendered(export, Path(directory))
+            if manifest.next:
+                return self._stop(export)
+            return self._send_parts(export, manifest, Path(directory), client)
+
+    def _send_parts(self, export: DPSExport, manifest: Manifest, files: Path, client: MeshClient) -> DPSExport:
+        """Send the parts that MESH has not got yet.
+
+        How far it got is written down after the first part, at each quarter of the way, and where it stops or fails,
+        so that an export costs the same few writes however many parts it has. Should the process die in between, some
+        parts travel again, which does no harm: MESH puts them in the place of those it has.
+        """
         parts = len(manifest.parts)
-        while export.parts_sent < parts:
-            if self.seconds_left() < SECONDS_FOR_A_PART:
-                logger.info(
-                    "out of time; the next run goes on",
-                    extra={"export_id": export.export_id, "parts_sent": export.parts_sent, "parts": parts},
-                )
-                return self.ledger.release(export)
-            number = export.parts_sent + 1
-            if number == 1:
-                export = self.ledger.begin_sending(export, parts)
-                message_id = self._first_part(export, manifest, client)
-            else:
-                message_id = export.message_id
-                self._further_part(export, manifest, number, client)
-            if number == parts:
-                return self._accepted(export, message_id)
-            export = self.ledger.sent(export, message_id, number)
+        written_down = export.parts_sent
+        try:
+            while export.parts_sent < parts:
+                if self._out_of_time():
+                    return self._stop(export)
+                number = export.parts_sent + 1
+                part = self._part(export, manifest, number, files)
+                if number == 1:
+                    export = self.ledger.begin_sending(export, parts)
+                    message_id, taken = self._first_part(export, parts, part, client), 1
+                else:
+                    message_id, taken = export.message_id, self._further_part(export, parts, number, part, client)
+                self._steps.append(f"{export.export_id}: part {number} sent")
+                export = replace(export, message_id=message_id, parts_sent=taken)
+                if taken < parts and (number == 1 or 4 * number // parts > 4 * (number - 1) // parts):
+                    export = self.ledger.sent(export, message_id, taken)
+                    written_down = taken
+        except MeshError:
+            if export.parts_sent > written_down:
+                self.ledger.sent(export, export.message_id, export.parts_sent)
+            raise
         return self._accepted(export, export.message_id)
+
+    def _out_of_time(self) -> bool:
+        """Tell whether no further part is to be begun. A run does at least one step, so that every run gets on."""
+        return bool(self._steps) and self.seconds_left() < SECONDS_FOR_A_PART
+
+    def _stop(self, export: DPSExport) -> DPSExport:
+        """Leave an export between two parts, to be gone on with by another run."""
+        extra = {"export_id": export.export_id, "parts_sent": export.parts_sent, "parts": export.parts}
+        logger.info("out of time; the next run goes on", extra=extra)
+        return self.ledger.release(export)
 
     def _find_out(self, export: DPSExport, client: MeshClient) -> tuple[DPSExport, bool]:
         """Ask MESH by local id whether it has this attempt; tell also whether it has it whole."""
@@ -298,36 +334,46 @@ class Export:
             return self.ledger.sent(export, tracking.message_id, export.parts), True
         return self.ledger.sent(export, tracking.message_id, max(export.parts_sent, 1)), False
 
-    def _first_part(self, export: DPSExport, manifest: Manifest, client: MeshClient) -> str:
+    def _first_part(self, export: DPSExport, parts: int, part: Part, client: MeshClient) -> str:
+        """Send the first part; return the message's id."""
         self._holds(export)
         return client.send(
-            self._part(export, manifest, 1),
+            part,
             to=self.settings.dps_mailbox,
             workflow_id=self.settings.workflow_id,
-            parts=len(manifest.parts),
+            parts=parts,
             filename=export.mesh_filename,
             local_id=export.local_id,
             content_type="text/csv",
         )
 
-    def _further_part(self, export: DPSExport, manifest: Manifest, number: int, client: MeshClient) -> None:
+    def _further_part(self, export: DPSExport, parts: int, number: int, part: Part, client: MeshClient) -> int:
+        """Send another part; return how many MESH has now."""
         self._holds(export)
-        part = self._part(export, manifest, number)
         try:
-            client.send_chunk(export.message_id, number, len(manifest.parts), part)
+            client.send_chunk(export.message_id, number, parts, part)
         except Refused as refused:
-            if refused.status != _LOCKED or number != len(manifest.parts):
+            if refused.status != _LOCKED:
                 raise
+            # It is complete: either this was the last part, or a run that died had sent more than it could write down.
+            if number < parts and client.track(export.message_id).status == TrackingStatus.UPLOADING:
+                raise
+            return parts
         except NotFound:
             # MESH has dropped the unfinished message; nothing of it was delivered.
             raise Refused(404, description="MESH no longer knows the message") from None
+        return number
 
-    def _part(self, export: DPSExport, manifest: Manifest, number: int) -> Part:
-        return Part(
-            open=lambda: self.archive.open_part(export.programme, export.number, number),
-            size=manifest.parts[number - 1].size,
-            content_encoding="gzip",
-        )
+    def _part(self, export: DPSExport, manifest: Manifest, number: int, files: Path) -> Part:
+        """Return a part as this run has rendered it, or else as it is in S3."""
+        rendered = files / str(number)
+
+        def open_part() -> BinaryIO:
+            if rendered.exists():
+                return rendered.open("rb")
+            return self.archive.open_part(export.programme, export.number, number)
+
+        return Part(open=open_part, size=manifest.parts[number - 1].size, content_encoding="gzip")
 
     def _holds(self, export: DPSExport) -> None:
         """Make sure that the lease still holds, right before an effect that cannot be made conditional.
@@ -351,35 +397,70 @@ class Export:
         count("RecordsExported", export.records, programme=export.programme)
         return export
 
-    def _rendered(self, export: DPSExport) -> Manifest:
-        """Return the export's manifest, rendering its parts to S3 where that is not done yet.
+    def _rendered(self, export: DPSExport, files: Path) -> Manifest:
+        """Return the export's manifest, rendering to S3 what is not there yet, as far as the time allows.
 
         Raises
         ------
         RenderMismatch
-            The parts do not hold exactly the export's records.
+            The parts do not hold exactly the export's records, or are not those that MESH was told of.
         """
-        manifest = self.archive.manifest(export.programme, export.number)
-        if manifest is None:
-            manifest = self._render(export)
-        if manifest.records != export.records:
-            raise RenderMismatch(
-                f"{export.export_id}: {export.records} records in the ledger, {manifest.records} in its parts"
-            )
+        manifest = self.archive.manifest(export.programme, export.number) or Manifest(export.export_id)
+        if manifest.next:
+            manifest = self._render(export, manifest, manifest.next, files)
+        if not manifest.next:
+            _check_records(export, manifest)
+            if export.sending_at and export.parts != len(manifest.parts):
+                raise RenderMismatch(f"{export.export_id}: begun in {export.parts} parts, now {len(manifest.parts)}")
         return manifest
 
-    def _render(self, export: DPSExport) -> Manifest:
-        lines = (line for batch_id in export.batches for line in self.archive.batch_lines(export.programme, batch_id))
-        with tempfile.TemporaryDirectory() as directory:
-            parts = []
-            for part in write_parts(lines, lambda number: (Path(directory) / f"{number}").open("wb")):
-                file = Path(directory) / f"{part.number}"
-                self.archive.put_part(export.programme, export.number, part.number, file)
-                file.unlink()
-                parts.append(part)
-        if sum(part.rows for part in parts) != export.records:
-            raise RenderMismatch(f"{export.export_id}: batches and ledger differ in the number of records")
-        return self.archive.put_manifest(export.programme, export.number, export.export_id, parts)
+    def _render(self, export: DPSExport, manifest: Manifest, place: tuple[int, int], files: Path) -> Manifest:
+        """Make the parts from a place on, each of them stored and written down before the next is begun."""
+        batches = export.batches[place[0] :]
+        opened = ahead(partial(self.archive.open_rows, export.programme), batches, depth=_BATCHES_AHEAD)
+        members = Members(map(partial(self._members, export.programme), batches, opened), *place)
+        with closing(opened):
+            while manifest.next and not self._out_of_time():
+                number = len(manifest.parts) + 1
+                file = files / str(number)
+                with file.open("wb") as body:
+                    part = write_part(number, members, body)
+                self._holds(export)
+                self.archive.put_part(export.programme, export.number, number, file)
+                if number > _PARTS_KEPT:
+                    file.unlink()
+                manifest = Manifest(
+                    export.export_id,
+                    manifest.records + part.rows,
+                    (*manifest.parts, part),
+                    members.place if members.next else None,
+                )
+                if not manifest.next:
+                    _check_records(export, manifest)
+                self.archive.put_manifest(export.programme, export.number, manifest)
+                self._steps.append(f"{export.export_id}: part {number} rendered")
+        return manifest
+
+    def _members(self, programme: str, batch_id: str, rows: BinaryIO | None) -> Iterator[Member]:
+        """Read a batch's rows, or render them where they were not stored with it."""
+        if rows is not None:
+            with closing(rows):
+                yield from read_members(rows)
+            return
+        with tempfile.TemporaryFile() as file, closing(self.archive.batch_lines(programme, batch_id)) as lines:
+            rendered = RowsWriter(file)
+            for line in lines:
+                rendered.write(render_row(line))
+            rendered.finish()
+            file.seek(0)
+            yield from read_members(cast("BinaryIO", file))
+
+
+def _check_records(export: DPSExport, manifest: Manifest) -> None:
+    if manifest.records != export.records:
+        raise RenderMismatch(
+            f"{export.export_id}: {export.records} records in the ledger, {manifest.records} in its parts"
+        )
 
 
 def _next_step(export: DPSExport, *, nightly: bool) -> str | None:

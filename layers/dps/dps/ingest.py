@@ -21,7 +21,7 @@ import sqlite3
 import tempfile
 from collections import Counter, defaultdict
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import batched
@@ -32,8 +32,9 @@ from zoneinfo import ZoneInfo
 import orjson
 from isal import igzip
 
+from dps.ahead import ahead
 from dps.archive import INCOMING, BatchGone, UploadGone
-from dps.dps_csv import batch_line
+from dps.dps_csv import RowsWriter, batch_line, render_row
 from dps.observability import count, logger
 from dps.programmes import PROGRAMMES
 from dps.records import Problem, Row, UnreadableUpload
@@ -42,7 +43,7 @@ from dps.upload_csv import read_csv
 from dps.upload_jsonl import read_jsonl
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from dps.archive import Archive
     from dps.ledger import Ledger
@@ -134,16 +135,17 @@ class Ingest:
             today = upload.uploaded_at.astimezone(_LONDON).date()
             rows = reader(upload.body, organisation_code=organisation_code, today=today)
             with _Seen(directory / "seen.db") as seen:
-                for chunk in batched(rows, _ROWS_AT_ONCE):
-                    ids = {row.record_id for row in chunk if row.record_id and not row.problems}
-                    known = self.register.get(ids) | seen.get(ids)
+                # What the register knows of the next rows is fetched while these are decided.
+                chunks = stack.enter_context(closing(ahead(self._look_up, batched(rows, _ROWS_AT_ONCE), depth=1)))
+                for chunk, ids, registered in chunks:
+                    known = registered | seen.get(ids)
                     reading.look_back(chunk, known)
                     for row in chunk:
                         reading.decide(row, known)
                     seen.put(known[i] for i in ids if i in known and known[i].batch_id == batch_id)
             reading.close()
-            for programme, file in reading.files.items():
-                self.archive.put_batch(programme, batch_id, file)
+            for programme, batch in reading.batches.items():
+                self.archive.put_batch(programme, batch_id, batch.lines, batch.rows)
             rejects = self.archive.put_rejects(key, batch_id, reading.rejects) if reading.rejected else None
         receipt = {
             "status": "taken in",
@@ -152,14 +154,19 @@ class Ingest:
             "version": version,
             "uploaded_at": upload.uploaded_at.astimezone(UTC).isoformat(timespec="seconds"),
             "rows": reading.rows,
-            "accepted": {programme: dict(actions) for programme, actions in reading.accepted.items()},
+            "accepted": {programme: dict(batch.actions) for programme, batch in reading.batches.items()},
             "unchanged": reading.unchanged,
             "skipped": reading.skipped,
             "rejected": reading.rejected,
             "rejects": rejects,
         }
         self.archive.put_intake(batch_id, {"upload": key, "version": version, "receipt": receipt})
-        self.register.begin(batch_id, {p: a.total() for p, a in reading.accepted.items()})
+        self.register.begin(batch_id, {p: batch.actions.total() for p, batch in reading.batches.items()})
+
+    def _look_up(self, rows: Sequence[Row]) -> tuple[Sequence[Row], set[str], dict[str, Entry]]:
+        """Return rows, their records' ids and what the register knows of these."""
+        ids = {row.record_id for row in rows if row.record_id and not row.problems}
+        return rows, ids, self.register.get(ids)
 
     def _complete(self, batch_id: str) -> dict[str, Any]:
         """Register, attach and give the receipt of an upload whose batches are complete (steps 4 and 5)."""
@@ -272,11 +279,9 @@ class _Reading:
     unchanged: int = 0
     skipped: int = 0
     rejected: int = 0
-    accepted: dict[str, Counter[str]] = field(default_factory=dict)
-    files: dict[str, Path] = field(default_factory=dict)
+    batches: dict[str, _Batch] = field(default_factory=dict)
     rejects: Path = field(init=False)
     _open: ExitStack = field(default_factory=ExitStack)
-    _batches: dict[str, Any] = field(default_factory=dict)
     #: Batch lines by record id: of what was just taken in, and of what `look_back` found.
     _last_known: dict[str, bytes] = field(default_factory=dict)
     _rejects: Any = None
@@ -292,7 +297,7 @@ class _Reading:
 
     def close(self) -> None:
         """Complete the files."""
-        for batch in self._batches.values():
+        for batch in self.batches.values():
             batch.close()
         self._open.close()
 
@@ -351,14 +356,16 @@ class _Reading:
             if entry and entry.digest == digest:
                 self.unchanged += 1
                 return
+            action = "update" if entry else "new"
             line = batch_line(
                 row.record,
-                action="update" if entry else "new",
+                action=action,
                 line=row.line,
                 recorded_on=self.uploaded_at.astimezone(_LONDON).date(),
                 digest=digest,
             )
-            self._add(row.record.programme, line, known)
+            entry = Entry(row.record_id, row.record.programme, digest, action, self.batch_id, row.line)
+            self._add(entry, line, known)
 
     def _withdraw(self, row: Row, entry: Entry, known: dict[str, Entry]) -> None:
         line = self._last_known.get(entry.record_id)
@@ -369,7 +376,8 @@ class _Reading:
             )
             return
         record = orjson.loads(line) | {"action": "delete", "line": row.line, "digest": WITHDRAWN}
-        self._add(entry.programme, orjson.dumps(record) + b"\n", known)
+        gone = replace(entry, digest=WITHDRAWN, action="delete", batch_id=self.batch_id, line=row.line)
+        self._add(gone, orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE), known)
 
     def _conflicts(self, row: Row, entry: Entry | None) -> tuple[Problem, ...]:
         """Find what only the register and the clock can tell is wrong with a row."""
@@ -392,14 +400,11 @@ class _Reading:
             )
         return tuple(problems)
 
-    def _add(self, programme: str, line: bytes, known: dict[str, Entry]) -> None:
-        if programme not in self._batches:
-            self.files[programme] = self.directory / f"{programme}.jsonl.gz"
-            self._batches[programme] = igzip.open(self.files[programme], "wb", compresslevel=1)
-            self.accepted[programme] = Counter()
-        self._batches[programme].write(line)
-        entry = _entry(line, self.batch_id)
-        self.accepted[programme][entry.action] += 1
+    def _add(self, entry: Entry, line: bytes, known: dict[str, Entry]) -> None:
+        batch = self.batches.get(entry.programme)
+        if batch is None:
+            batch = self.batches[entry.programme] = _Batch(self.directory, entry.programme)
+        batch.add(line, entry.action)
         known[entry.record_id] = entry
         self._last_known[entry.record_id] = line
 
@@ -424,11 +429,47 @@ class _Reading:
             with closing(self.archive.batch_lines(programme, batch_id)) as lines:
                 yield lines
             return
-        # A member of the gzip file ends here and the next begins, so that what is written can be read.
-        self._batches[programme].close()
-        with igzip.open(self.files[programme], "rb") as lines:
+        with self.batches[programme].written_lines() as lines:
             yield lines
-        self._batches[programme] = igzip.open(self.files[programme], "ab", compresslevel=1)
+
+
+class _Batch:
+    """The records of one programme, as they are found, in two files: batch lines, and rows of the DPS file.
+
+    Attributes
+    ----------
+    lines, rows
+        Where the files are.
+    actions
+        How many records there are of each action.
+    """
+
+    def __init__(self, directory: Path, programme: str) -> None:
+        self.lines = directory / f"{programme}.jsonl.gz"
+        self.rows = directory / f"{programme}.csv.gz"
+        self.actions: Counter[str] = Counter()
+        self._lines = igzip.open(self.lines, "wb", compresslevel=1)
+        self._rows_file = self.rows.open("wb")
+        self._rows = RowsWriter(self._rows_file)
+
+    def add(self, line: bytes, action: str) -> None:
+        self._lines.write(line)
+        self._rows.write(render_row(line))
+        self.actions[action] += 1
+
+    @contextmanager
+    def written_lines(self) -> Iterator[Iterable[bytes]]:
+        """Open the lines written so far."""
+        # A member of the gzip file ends here and the next begins.
+        self._lines.close()
+        with igzip.open(self.lines, "rb") as lines:
+            yield lines
+        self._lines = igzip.open(self.lines, "ab", compresslevel=1)
+
+    def close(self) -> None:
+        self._lines.close()
+        self._rows.finish()
+        self._rows_file.close()
 
 
 class _Seen:

@@ -468,8 +468,10 @@ class Ledger:
             return None
 
     def release(self, export: DPSExport, *, error: Mapping[str, str] | None = None) -> DPSExport:
-        """Give the lease back; the export stays pending and the next run goes on with it."""
-        changes = {"error": dict(error)} if error else {}
+        """Give the lease back; the export stays pending and the next run goes on with it, where this one stopped."""
+        changes: Item = {"parts_sent": export.parts_sent}
+        if error:
+            changes["error"] = dict(error)
         return self._held(export, Status.PENDING, changes, remove=("lease",))
 
     def note(self, export: DPSExport, error: Mapping[str, str]) -> DPSExport:

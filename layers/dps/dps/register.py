@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from boto3.dynamodb.types import TypeDeserializer
 
+from dps.ahead import ahead
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -33,6 +35,8 @@ WITHDRAWN = "withdrawn"
 
 #: BatchGetItem's and BatchWriteItem's own limits.
 _READ, _WRITE = 100, 25
+#: So many of these are under way at once.
+_AT_ONCE = 8
 _UNFINISHED = {"record_id": {"S": "unfinished"}}
 
 
@@ -102,35 +106,35 @@ class Register:
 
     def get(self, record_ids: Iterable[str]) -> dict[str, Entry]:
         """Return what is known of the records, by record id; those never taken in are left out."""
-        entries: dict[str, Entry] = {}
-        for ids in _chunks(sorted(set(record_ids)), _READ):
-            request: Item = {
-                self._table: {
-                    "Keys": [{"record_id": {"S": record_id}} for record_id in ids],
-                    "ConsistentRead": True,
-                }
-            }
-            for again in _until_done():
-                answer = self._dynamodb.batch_get_item(RequestItems=request)
-                for item in answer["Responses"].get(self._table, ()):
-                    entry = _entry(item)
-                    entries[entry.record_id] = entry
-                request = dict(answer.get("UnprocessedKeys", {}))
-                if not request:
-                    break
-                _pause(again)
-        return entries
+        reads = ahead(self._read, _chunks(sorted(set(record_ids)), _READ), depth=_AT_ONCE)
+        return {entry.record_id: entry for entries in reads for entry in entries}
 
     def put(self, entries: Iterable[Entry]) -> None:
-        """Write entries; where a record comes twice, the later one counts."""
+        """Write entries; where a record comes twice, the later one counts. On return, all of them are written."""
         latest = {entry.record_id: entry for entry in entries}
-        for chunk in _chunks(list(latest.values()), _WRITE):
-            request: Item = {self._table: [{"PutRequest": {"Item": _item(entry)}} for entry in chunk]}
-            for again in _until_done():
-                request = dict(self._dynamodb.batch_write_item(RequestItems=request).get("UnprocessedItems", {}))
-                if not request:
-                    break
-                _pause(again)
+        for _ in ahead(self._write, _chunks(list(latest.values()), _WRITE), depth=_AT_ONCE):
+            pass
+
+    def _read(self, record_ids: Sequence[str]) -> list[Entry]:
+        entries: list[Entry] = []
+        keys = [{"record_id": {"S": record_id}} for record_id in record_ids]
+        request: Item = {self._table: {"Keys": keys, "ConsistentRead": True}}
+        for again in _until_done():
+            answer = self._dynamodb.batch_get_item(RequestItems=request)
+            entries += map(_entry, answer["Responses"].get(self._table, ()))
+            request = dict(answer.get("UnprocessedKeys", {}))
+            if not request:
+                break
+            _pause(again)
+        return entries
+
+    def _write(self, entries: Sequence[Entry]) -> None:
+        request: Item = {self._table: [{"PutRequest": {"Item": _item(entry)}} for entry in entries]}
+        for again in _until_done():
+            request = dict(self._dynamodb.batch_write_item(RequestItems=request).get("UnprocessedItems", {}))
+            if not request:
+                break
+            _pause(again)
 
     # -- intakes
 

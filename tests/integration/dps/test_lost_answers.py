@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import dps.dps_csv
 import dps.export
-from dps.dps_csv import write_parts
+from dps.dps_csv import write_part
 from dps.export import ExportRequest, file_names
 from dps.ledger import Status
 from dps.programmes import PROGRAMMES
@@ -78,7 +79,8 @@ def test_a_first_part_whose_outcome_is_unknown_is_delivered_once(broken: World, 
 
 
 def in_parts(world: World, monkeypatch: pytest.MonkeyPatch, rows: int = 200) -> None:
-    monkeypatch.setattr(dps.export, "write_parts", partial(write_parts, part_bytes=2_000))
+    monkeypatch.setattr(dps.export, "write_part", partial(write_part, part_bytes=2_000))
+    monkeypatch.setattr(dps.dps_csv, "MEMBER_CHARACTERS", 5_000)
     world.upload(upload_of(*map(row, range(rows))))
 
 
@@ -111,11 +113,10 @@ def test_a_last_part_whose_answer_is_lost_is_delivered_once(
 def test_a_message_of_many_parts_goes_on_at_the_part_where_the_time_ran_out(
     broken: World, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_parts(broken, monkeypatch, rows=600)
-    for _ in range(40):
-        # Each run has time for two parts: one look at the clock for the lease, one before each part.
-        left = iter([900.0, 900.0, 900.0, 1.0])
-        use_case = broken.export_use_case(seconds_left=partial(next, left))
+    in_parts(broken, monkeypatch, rows=200)
+    for _ in range(80):
+        # Each run has time for one step: it makes a part, or sends one.
+        use_case = broken.export_use_case(seconds_left=lambda: 1.0)
         [outcome] = use_case.run(ExportRequest(resume_only=broken.ledger.get("hpv", 1).status is not Status.OPEN))[
             "exports"
         ]
@@ -124,7 +125,29 @@ def test_a_message_of_many_parts_goes_on_at_the_part_where_the_time_ran_out(
     parts = broken.ledger.get("hpv", 1).parts
     assert parts >= 10
     assert parts_sent(proxy) == [f"{number}:{parts}" for number in range(1, parts + 1)]
-    assert delivered(broken) == [[uuid_of(n) for n in range(600)]]
+    assert delivered(broken) == [[uuid_of(n) for n in range(200)]]
+
+
+@pytest.mark.parametrize("dies_after", ["a part in the middle", "the last part"])
+def test_parts_that_were_sent_but_not_written_down_do_no_harm(
+    broken: World, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, dies_after: str
+) -> None:
+    in_parts(broken, monkeypatch, rows=200)
+    whole = broken.client.send_chunk
+
+    def send_chunk(message_id: str, number: int, parts: int, part: Part) -> None:
+        whole(message_id, number, parts, part)
+        if number == (parts if dies_after == "the last part" else parts // 2 - 1):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(broken.client, "send_chunk", send_chunk)
+        with pytest.raises(KeyboardInterrupt):
+            broken.export()
+    export = broken.ledger.get("hpv", 1)
+    assert export.parts_sent < len(set(parts_sent(proxy))) - 1, "more was sent than the ledger knows"
+    assert broken.export(resume_only=True)["exports"][0]["status"] == "accepted"
+    assert delivered(broken) == [[uuid_of(n) for n in range(200)]]
 
 
 def test_an_unfinished_message_that_mesh_has_dropped_is_sent_anew_the_next_night(
