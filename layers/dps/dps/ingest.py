@@ -490,9 +490,8 @@ class _Seen:
         self._db.close()
 
     def get(self, record_ids: Iterable[str]) -> dict[str, Entry]:
-        query = "SELECT * FROM seen WHERE record_id = ?"
-        found = (self._db.execute(query, (record_id,)).fetchone() for record_id in record_ids)
-        return {row[0]: Entry(*row) for row in found if row}
+        query = "SELECT seen.* FROM json_each(?) JOIN seen ON record_id = value"
+        return {row[0]: Entry(*row) for row in self._db.execute(query, (orjson.dumps([*record_ids]).decode(),))}
 
     def put(self, entries: Iterable[Entry]) -> None:
         self._db.execute("BEGIN")

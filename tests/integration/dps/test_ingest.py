@@ -14,6 +14,9 @@ from tests.integration.dps.world import World, row, upload_of, uuid_of
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dps.register import Register
+    from dps.settings import Settings
+
 
 def test_a_receipt_counts_what_became_of_every_row(world: World) -> None:
     receipt = world.upload(
@@ -287,3 +290,65 @@ def _dies_and_arrives_once(
     )
     assert world.register.unfinished() == []
     assert {e.status for p in ("hpv", "menacwy") for e in world.ledger.exports(p)} == {Status.ACCEPTED}
+
+
+def test_a_record_costs_one_read_and_one_write_of_the_register(world: World, dynamodb: Any, settings: Settings) -> None:
+    """As far as the requests go: of at most 100 keys and 25 items each."""
+    reads: list[int] = []
+    writes: list[int] = []
+
+    def note(params: dict[str, Any], model: Any, **_: Any) -> None:
+        if model.name == "BatchGetItem":
+            reads.append(len(params["RequestItems"][settings.records_table]["Keys"]))
+        elif model.name == "BatchWriteItem":
+            writes.append(len(params["RequestItems"][settings.records_table]))
+
+    dynamodb.meta.events.register("provide-client-params.dynamodb", note)
+    try:
+        receipt = world.upload(upload_of(*map(row, range(1250))))
+    finally:
+        dynamodb.meta.events.unregister("provide-client-params.dynamodb", note)
+    assert receipt["accepted"] == {"hpv": {"new": 1250}}
+    assert sorted(reads) == [50, *[100] * 12]
+    assert writes == [25] * 50
+
+
+def test_what_dynamodb_leaves_undone_is_asked_for_again(
+    world: World, register: Register, monkeypatch: pytest.MonkeyPatch, dynamodb: Any
+) -> None:
+    left = {"BatchGetItem": "UnprocessedKeys", "BatchWriteItem": "UnprocessedItems"}
+    halved: list[str] = []
+    call = dynamodb._make_api_call
+
+    def half(operation: str, params: dict[str, Any]) -> Any:
+        """Do the first half of a large request, as DynamoDB does when it is busy."""
+        if operation not in left:
+            return call(operation, params)
+        ((table, request),) = params["RequestItems"].items()
+        items = request["Keys"] if operation == "BatchGetItem" else request
+        some, rest = items[: -(len(items) // 2) or None], items[len(items) - len(items) // 2 :]
+
+        def of(these: Any) -> Any:
+            return {table: {**request, "Keys": these} if operation == "BatchGetItem" else these}
+
+        answer = call(operation, {"RequestItems": of(some)})
+        if rest:
+            halved.append(operation)
+            answer[left[operation]] = of(rest)
+        return answer
+
+    monkeypatch.setattr(dynamodb, "_make_api_call", half)
+    monkeypatch.setattr("dps.register._pause", lambda _: None)
+    receipt = world.upload(upload_of(*map(row, range(130))))
+    assert receipt["accepted"] == {"hpv": {"new": 130}}
+    assert set(halved) == set(left)
+    assert world.upload(upload_of(*map(row, range(130))), name="again.csv")["unchanged"] == 130
+    assert len(register.get(map(uuid_of, range(130)))) == 130
+
+
+def test_an_upload_of_one_record_many_times_leaves_what_was_said_last(world: World, register: Register) -> None:
+    """However many requests it takes to write it all."""
+    rows = [row(n % 60, batch=f"AB{n:04}") for n in range(2400)]
+    receipt = world.upload(upload_of(*rows))
+    assert receipt["accepted"] == {"hpv": {"new": 60, "update": 2340}}
+    assert {entry.line for entry in register.get(map(uuid_of, range(60))).values()} == set(range(2342, 2402))
