@@ -7,6 +7,7 @@ import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,31 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(secret, name="secret", rich_help_panel=PANEL)
     app.add_typer(ca_bundle, name="ca-bundle", rich_help_panel=PANEL)
     app.command("csr", rich_help_panel=PANEL)(csr)
+    app.command("jobs", rich_help_panel=PANEL)(jobs)
+
+
+class Switch(StrEnum):
+    """What the mesh_jobs flag is switched to."""
+
+    ENABLE = "enable"
+    DISABLE = "disable"
+
+
+def jobs(
+    switch: Annotated[Switch | None, typer.Argument(help="Say nothing to see how it is.", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Show or switch the mesh_jobs flag. While it is disabled the jobs do nothing, and say so; uploads are taken in."""
+    name = deployment().mesh_jobs_parameter
+    parameters = boto3.client("ssm")
+    before = parameters.get_parameter(Name=name)["Parameter"]["Value"]
+    after = before if switch is None else f"{switch}d"
+    if after != before:
+        parameters.put_parameter(Name=name, Value=after, Overwrite=True)
+    if as_json:
+        print_json({"mesh_jobs": after, "was": before})
+    else:
+        data.print(f"mesh_jobs is {after}" if after == before else f"mesh_jobs is {after}; it was {before}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -289,6 +289,16 @@ def test_the_secret_is_checked_line_by_line_and_can_be_changed(mesh: Callable[..
         assert "not the password" not in done.stdout + done.stderr
 
 
+def test_the_jobs_are_switched_off_and_on(mesh: Callable[..., Done]) -> None:
+    assert json_of(mesh("jobs", "disable", "--json")) == {"mesh_jobs": "disabled", "was": "enabled"}
+    try:
+        assert json_of(mesh("invoke", "export")) == {"status": "skipped"}
+    finally:
+        done = mesh("jobs", "enable")
+    assert done.stdout == "mesh_jobs is enabled; it was disabled\n"
+    assert mesh("jobs").stdout == "mesh_jobs is enabled\n"
+
+
 def test_a_built_function_is_invoked_with_an_event(mesh: Callable[..., Done]) -> None:
     done = mesh("invoke", "validate", "-e", str(PROJECT / "events" / "validate.json"))
     assert json_of(done)["status"] == "ok"
