@@ -133,6 +133,7 @@ def check(stage: Stage, scenario: Scenario) -> None:
         assert exports[message_id].records == len(rows)
         arrived[exports[message_id].programme] += rows
     assert dict(arrived) == scenario.expected
+    assert all(not file.problem and not file.refused for file in stage.dps.files), "DPS takes every row"
     assert stage.register.unfinished() == []
     for upload in stage.uploads:
         receipt = stage.receipt(upload)

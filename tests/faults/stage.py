@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import uuid
 from contextlib import contextmanager
@@ -12,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from dps.archive import Archive
 from dps.ledger import Ledger
+from dps.programmes import URIS
 from dps.register import Register
+from local.dps import Dps
 from tests.integration.dps.conftest import fresh_settings
 from tests.integration.dps.world import Clock, upload_of
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from dps.settings import Settings
     from local.sandbox import Sandbox
-    from mesh import MeshClient
     from tests.faults.victim import Death, Run, Victim
 
 __all__ = ["Sent", "Stage", "fresh_stage"]
@@ -45,14 +44,21 @@ class Stage:
     register: Register
     ledger: Ledger
     sandbox: Sandbox
-    receiver: MeshClient
-    clock: Clock = field(default_factory=Clock)
+    dps: Dps
+    clock: Clock
     part_bytes: int | None = None
     uploads: list[dict[str, str]] = field(default_factory=list)
     lost: set[str] = field(default_factory=set)
     """Messages that MESH says were never collected."""
-    files: dict[str, list[Sent]] = field(default_factory=dict)
-    """What DPS has collected, by message id, in the order of arrival."""
+
+    @property
+    def files(self) -> dict[str, list[Sent]]:
+        """What DPS has picked up, by message id, in the order of arrival."""
+        columns = ("UNIQUE_ID", "ACTION_FLAG", "BATCH_NUMBER")
+        return {
+            file.message_id: [tuple(judged.row[column] for column in columns) for judged in file.rows]  # type: ignore[misc]
+            for file in self.dps.files
+        }
 
     def put(self, name: str, *rows: str) -> None:
         """Upload a file; its event goes into the queue."""
@@ -93,13 +99,12 @@ class Stage:
 
     def collect(self) -> None:
         """Pick up what has arrived, as DPS would."""
-        for message_id in list(self.receiver.inbox()):
-            if message_id in self.lost:
-                continue
-            with self.receiver.download(message_id) as message:
-                rows = csv.DictReader(io.StringIO(message.read().decode(), newline=""), delimiter="|")
-                self.files[message_id] = [(r["UNIQUE_ID"], r["ACTION_FLAG"], r["BATCH_NUMBER"]) for r in rows]
-            self.receiver.acknowledge(message_id)
+        self.dps.pick_up(leave=self.lost)
+
+    def held(self, record: str) -> tuple[bool, str] | None:
+        """Tell what DPS holds of a record: whether it was deleted, and the vaccine's batch number."""
+        held = self.dps.records.get(f"{URIS['vaccination_record']}#{record}")
+        return (held.deleted, held.row["BATCH_NUMBER"]) if held else None
 
     def lose(self, message_id: str) -> None:
         """Let MESH report that a message was not collected."""
@@ -143,6 +148,7 @@ def fresh_stage(
         # A message that was not deleted is there again at once, rather than when its time is over.
         Attributes={"FifoQueue": "true", "VisibilityTimeout": "0"},
     )["QueueUrl"]
+    clock = Clock()
     with fresh_settings(dynamodb, s3, resources) as settings, sandbox.client("X26ABC3") as receiver:
         yield Stage(
             victim,
@@ -155,7 +161,8 @@ def fresh_stage(
             Register(dynamodb, settings.records_table),
             Ledger(dynamodb, settings.exports_table),
             sandbox,
-            receiver,
+            Dps(receiver, clock=clock),
+            clock,
             part_bytes=part_bytes,
         )
     sqs.delete_queue(QueueUrl=queue)

@@ -249,19 +249,35 @@ class Interleaving(RuleBasedStateMachine):
                 break
         assert {e.status for e in self.exports.values()} <= {Status.ACKNOWLEDGED}
         assert {e.message_id for e in self.exports.values()} == set(stage.files)
-        expected = told([self.uploads[n] for n in self.taken_in])
         assert sorted(self.taken_in) == list(range(len(self.uploads)))
+        self._dps_heard_what_was_told()
+        assert stage.register.unfinished() == []
+        for upload in stage.uploads:
+            assert stage.receipt(upload)["status"] == "taken in"
+
+    def _dps_heard_what_was_told(self) -> None:
+        stage = self.stage
+        expected = told([self.uploads[n] for n in self.taken_in])
         for programme in ("hpv", "menacwy"):
             mine = [e for e in self.exports.values() if e.programme == programme]
             for export in mine:
                 assert len(stage.files[export.message_id]) == export.records
             order = sorted(mine, key=lambda e: e.number)
+            assert [r for e in order for r in stage.files[e.message_id]] == expected.get(programme, [])
             if programme not in self.lost_of:
                 assert order == sorted(mine, key=lambda e: list(stage.files).index(e.message_id))
-            assert [r for e in order for r in stage.files[e.message_id]] == expected.get(programme, [])
-        assert stage.register.unfinished() == []
-        for upload in stage.uploads:
-            assert stage.receipt(upload)["status"] == "taken in"
+                self._dps_took_it_all(mine, expected.get(programme, []))
+        assert not [file.name for file in stage.dps.files if file.problem]
+        # Whatever MESH loses: what DPS refuses then is an update or a delete that came before its new.
+        assert not [row for file in stage.dps.files for row in file.refused if row.row["ACTION_FLAG"] == "new"]
+
+    def _dps_took_it_all(self, mine: list[DPSExport], expected: list[Sent]) -> None:
+        """No `new` twice, no `update` before its `new`: DPS refused nothing, and holds what was uploaded last."""
+        files = [file for file in self.stage.dps.files if file.message_id in {e.message_id for e in mine}]
+        assert not [judged.refused for file in files for judged in file.refused]
+        last = {record: (action == "delete", batch) for record, action, batch in expected}
+        held = {record: self.stage.held(record) for record in last}
+        assert held == last
 
 
 @pytest.fixture(params=["moto", "DynamoDB Local"])
