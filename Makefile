@@ -85,7 +85,7 @@ clean: ## Remove everything that was made here: environment, build, caches
 
 $(INSTALLED): $(PROJECTS) | $(UV)
 	@echo "Installing the environment into .venv (uv sync) ..."
-	@$(UV) sync --frozen --quiet
+	@$(UV) sync --frozen --quiet --compile-bytecode
 	@touch $@
 
 # The time of the template that SAM writes at the end is put back to the beginning, so that a source which was changed
