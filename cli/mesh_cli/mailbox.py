@@ -11,12 +11,15 @@ from typing import Annotated, Any
 
 import typer
 
+from dps.collect import Collect
 from dps.settings import connect
 from dps.validate import validate
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk, transfer
 
 PANEL = "Mailbox"
+#: A command has no function's time limit.
+SECONDS = 86_400.0
 MessageId = Annotated[str, typer.Argument(metavar="ID", help="Message id, as check-inbox lists it.")]
 
 
@@ -26,6 +29,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("check-inbox", rich_help_panel=PANEL)(check_inbox)
     app.command("get-message", rich_help_panel=PANEL)(get_message)
     app.command("ack-message", rich_help_panel=PANEL)(ack_message)
+    app.command("collect", rich_help_panel=PANEL)(collect)
     app.command("send-file", rich_help_panel=PANEL)(send_file)
     app.command("track-message", rich_help_panel=PANEL)(track_message)
     app.command("lookup", rich_help_panel=PANEL)(lookup)
@@ -113,6 +117,29 @@ def ack_message(message_id: MessageId, as_json: Json = False) -> None:
         print_json({"message_id": message_id, "status": "acknowledged"})
     else:
         data.print(f"Message {message_id} acknowledged")
+
+
+def collect(as_json: Json = False) -> None:
+    """Bring every message that waits into the bucket, and acknowledge it, as the hourly run does."""
+    settings = deployment()
+    answer = Collect(settings.archive(), connect(settings), seconds_left=lambda: SECONDS).run()
+    if as_json:
+        print_json(answer)
+    else:
+        show_collect_run(answer)
+    if answer["status"] == "incomplete":
+        raise typer.Exit(1)
+
+
+def show_collect_run(answer: dict[str, Any]) -> None:
+    """Show what a run of collect has found."""
+    if answer["messages"]:
+        rows = [[m["workflow_id"], m["filename"], m["key"]] for m in answer["messages"]]
+        data.print(table("Collected", ["workflow", "file", "kept as"], rows))
+    else:
+        talk.print("No message waits.")
+    if answer["left"]:
+        talk.print(f"{answer['left']} message(s) had to be left for the next run.")
 
 
 def send_file(

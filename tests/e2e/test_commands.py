@@ -324,7 +324,7 @@ def test_help_lists_the_commands_in_their_groups(mesh: Callable[..., Done]) -> N
     assert positions == sorted(positions)
     for command in (
         *("validate-mailbox", "check-inbox", "get-message", "ack-message", "send-file", "track-message", "lookup"),
-        *("dps-export", "track", "exports", "export", "record", "upload", "receipt"),
+        *("dps-export", "track", "collect", "exports", "export", "record", "upload", "receipt"),
         *("secret", "csr", "ca-bundle", "local", "demo", "invoke"),
     ):
         assert f" {command} " in shown

@@ -48,7 +48,7 @@ def jobs_off(cloud: LocalCloud) -> Iterator[None]:
     switch("enabled")
 
 
-@pytest.mark.parametrize("job", ["validate", "export", "track"])
+@pytest.mark.parametrize("job", ["validate", "export", "track", "collect"])
 def test_while_mesh_jobs_is_off_a_job_says_so_counts_it_and_touches_nothing(
     cloud: LocalCloud, jobs_off: None, job: str
 ) -> None:

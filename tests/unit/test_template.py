@@ -87,7 +87,7 @@ def test_only_the_jobs_that_speak_to_mesh_may_read_its_secret() -> None:
         for statement in statements(policy["PolicyDocument"])
         if "secretsmanager:GetSecretValue" in as_list(statement["Action"])
     }
-    assert readers == {"ValidateRole", "ExportRole", "TrackRole"}
+    assert readers == {"ValidateRole", "ExportRole", "TrackRole", "CollectRole"}
 
 
 def test_nothing_may_delete_data() -> None:
@@ -328,6 +328,7 @@ def test_each_job_runs_when_it_should() -> None:
         ("ExportFunction", "{}"): "cron(0 19 * * ? *)",
         ("ExportFunction", '{"resume_only": true}'): "cron(30 * * * ? *)",
         ("TrackFunction", "{}"): "cron(45 * * * ? *)",
+        ("CollectFunction", "{}"): "cron(50 * * * ? *)",
     }
 
 
@@ -343,7 +344,7 @@ def test_each_programme_may_have_an_export_run_of_its_own() -> None:
         assert ExportRequest.from_event(json.loads(event)).programme
 
 
-@pytest.mark.parametrize("function", ["ExportFunction", "TrackFunction"])
+@pytest.mark.parametrize("function", ["ExportFunction", "TrackFunction", "CollectFunction"])
 def test_a_run_that_failed_is_not_repeated_at_once(function: str) -> None:
     (config,) = [
         c["Properties"]
@@ -464,6 +465,7 @@ def test_the_stack_tells_the_commands_where_everything_is() -> None:
         "IngestFunctionName",
         "ExportFunctionName",
         "TrackFunctionName",
+        "CollectFunctionName",
         "MeshBaseUrl",
         "MeshWorkflowId",
         "DpsMailbox",

@@ -8,6 +8,8 @@
 ``rejected/{ODS code}/{name}/{batch id}.csv``  what was wrong with the rest, for the uploader
 ``receipts/{ODS code}/{name}/{batch id}.json`` what became of the upload, for the uploader
 ``exports/{programme}/{number}/part-0001.csv.gz``  the bytes sent, and ``manifest.json`` about them
+``inbox/{workflow id}/{message id}``           a message that came in, its body as it was before MESH zipped it
+``inbox/{workflow id}/{message id}.json``      what MESH said of it; once that is there, so is the body
 =============================================  =====================================================
 """
 
@@ -15,10 +17,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from urllib.parse import quote
 
+from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
 from dps.dps_csv import PartFacts, read_batch
@@ -35,6 +40,13 @@ __all__ = ["Archive", "BatchGone", "Manifest", "Upload", "UploadGone", "receipt_
 INCOMING = "incoming/"
 #: A key of S3 has at most 1,024 bytes; that of a receipt is longer than its upload's.
 _LONGEST_NAME = 900
+#: A body of a size that nobody knows beforehand is stored in pieces of this size, one after the other: of at most
+#: 10,000 of them.
+_PIECE = 16 * 1024**2
+_IN_PIECES = TransferConfig(multipart_threshold=_PIECE, multipart_chunksize=_PIECE, use_threads=False)
+#: S3 keeps 2 KB of metadata; so long may one value be.
+_LONGEST_VALUE = 180
+_PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 
 
 class UploadGone(Exception):
@@ -182,6 +194,42 @@ class Archive:
             (following[0], following[1]) if following else None,
         )
 
+    # -- what came over MESH
+
+    def put_message(self, workflow_id: str | None, message_id: str, body: io.RawIOBase, facts: dict[str, Any]) -> str:
+        """Store the body of a message, in a stream of whatever size; return its key.
+
+        What MESH says of it becomes the object's metadata as well, as far as S3 takes it: percent-encoded where it is
+        not printable ASCII, and cut.
+        """
+        key = _message_key(workflow_id, message_id)
+        metadata = {
+            name.replace("_", "-"): quote(str(value), safe=_PRINTABLE)[:_LONGEST_VALUE].strip()
+            for name, value in facts.items()
+            if value
+        }
+        # Buffered, because a raw stream may give less than it is asked for before its end.
+        self._s3.upload_fileobj(
+            cast("BinaryIO", io.BufferedReader(body)), self.bucket, key, {"Metadata": metadata}, Config=_IN_PIECES
+        )
+        return key
+
+    def put_message_facts(self, workflow_id: str | None, message_id: str, facts: dict[str, Any]) -> None:
+        """Store what MESH said of a message, once its body is there."""
+        self._put_json(f"{_message_key(workflow_id, message_id)}.json", facts)
+
+    def message(self, workflow_id: str | None, message_id: str) -> dict[str, Any] | None:
+        """Return what MESH said of a message that was stored whole; None where none was."""
+        try:
+            facts: dict[str, Any] = self._json(f"{_message_key(workflow_id, message_id)}.json")
+        except self._s3.exceptions.NoSuchKey:
+            return None
+        return facts
+
+    def open_message(self, key: str) -> BinaryIO:
+        """Open the body of a message for streaming."""
+        return cast("BinaryIO", self._s3.get_object(Bucket=self.bucket, Key=key)["Body"])
+
     def _put_file(self, key: str, file: Path, **options: Any) -> None:
         """Store a file in one request, in a stream: S3 takes up to 5 GB so, and no file here comes near that."""
         with file.open("rb") as body:
@@ -228,6 +276,12 @@ def _intake_key(batch_id: str) -> str:
 
 def _part_key(programme: str, number: int, part: int) -> str:
     return f"exports/{programme}/{number}/part-{part:04}.csv.gz"
+
+
+def _message_key(workflow_id: str | None, message_id: str) -> str:
+    """Return where a message is put. Both names come from outside: they make one folder and one name of it."""
+    folder, name = (quote(part or "none", safe=" ")[: _LONGEST_NAME // 3].strip() for part in (workflow_id, message_id))
+    return f"inbox/{folder.replace('..', '%2E%2E')}/{name}"
 
 
 def _manifest_key(programme: str, number: int) -> str:

@@ -209,13 +209,15 @@ class MeshClient:
         """
         return int(_field(self._json(f"{self._own}/count"), "count"))
 
-    def download(self, message_id: str, *, verify_checksum: bool = False) -> Message:
+    def download(self, message_id: str, *, verify_checksum: bool = False, decode: bool = True) -> Message:
         """Open a message of the inbox: its metadata at once, its body as it is read.
 
         Parameters
         ----------
         verify_checksum
             Compare the body with ``Mex-Content-Checksum``, where that is a SHA-256 or MD5 in hexadecimal.
+        decode
+            False leaves gzip as it came over the wire, so that a body which is none can still be kept.
 
         Raises
         ------
@@ -235,7 +237,7 @@ class MeshClient:
             where = url if chunk == 1 else f"{url}/{chunk}"
             return self._transport.request("GET", where, headers={"Accept-Encoding": "gzip"}, stream=True)
 
-        return Message(message_id, fetch(1), fetch, verify_checksum=verify_checksum)
+        return Message(message_id, fetch(1), fetch, verify_checksum=verify_checksum, decode=decode)
 
     def acknowledge(self, message_id: str) -> None:
         """Tell MESH that a message was taken; it leaves the inbox, and its sender learns of it.

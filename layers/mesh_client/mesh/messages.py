@@ -133,7 +133,7 @@ class MessageType(StrEnum):
 
 
 class Message(io.RawIOBase):
-    """A message from the inbox: its metadata, and its body as a binary stream with gzip undone.
+    """A message from the inbox: its metadata, and its body as a binary stream, with gzip undone unless told not to.
 
     Chunks follow each other by themselves. Reading raises `Corrupted` where the body is incomplete or does not match
     the checksum that was asked to be checked, and `Unavailable` where MESH stops answering. Close it, or use it as a
@@ -147,6 +147,7 @@ class Message(io.RawIOBase):
         fetch: Callable[[int], Response],
         *,
         verify_checksum: bool = False,
+        decode: bool = True,
     ) -> None:
         super().__init__()
         header = response.headers.get
@@ -160,6 +161,7 @@ class Message(io.RawIOBase):
         self.subject = header("Mex-Subject")
         self.checksum = header("Mex-Content-Checksum")
         self.content_type = header("Content-Type")
+        self.content_encoding = header("Content-Encoding")
         self.linked_message_id = header("Mex-LinkedMsgID")
         self.status_event = header("Mex-StatusEvent")
         self.status_code = header("Mex-StatusCode")
@@ -167,6 +169,7 @@ class Message(io.RawIOBase):
         self.status_timestamp = _moment(header("Mex-StatusTimestamp"))
         self.chunks = _chunks(header("Mex-Chunk-Range"))
         self._fetch = fetch
+        self._decode = decode
         self._hash = _hash_for(self.checksum) if verify_checksum else None
         self._chunk = 1
         self._wire = 0  # bytes of this chunk taken off the wire
@@ -208,7 +211,7 @@ class Message(io.RawIOBase):
 
     def _begin(self, response: Response) -> None:
         self._response = response
-        self._gzip: Any = zlib.decompressobj(wbits=31) if _gzipped(response) else None
+        self._gzip: Any = zlib.decompressobj(wbits=31) if self._decode and _gzipped(response) else None
 
     def _more(self) -> bool:
         """Make the next bytes ready, which may be none yet; tell whether there may be more."""

@@ -138,3 +138,14 @@ def test_a_body_shorter_than_was_said_is_noticed_before_mesh_could_take_it(
         client.send(short, to="X26ABC3", workflow_id="DPS", local_id="export-1-1")
     with pytest.raises(NotFound):
         direct.track_by_local_id("export-1-1")
+
+
+def test_a_body_that_is_no_gzip_can_still_be_had_as_it_came(direct: MeshClient, receiver: MeshClient) -> None:
+    body = b"\x1f\x8bthis is no gzip"
+    part = Part(lambda: io.BytesIO(body), len(body), content_encoding="gzip")
+    message_id = direct.send(part, to="X26ABC3", workflow_id="DPS")
+    with receiver.download(message_id) as message, pytest.raises(Corrupted):
+        message.read()
+    with receiver.download(message_id, decode=False) as message:
+        assert message.read() == body
+        assert message.content_encoding == "gzip"

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from dps.archive import receipt_key
+from dps.collect import Collect
 from dps.export import Export, ExportRequest
 from dps.ingest import Ingest
 from dps.track import Track
@@ -99,6 +100,9 @@ class World:
 
     def track(self) -> dict[str, Any]:
         return Track(self.ledger, self.client).run()
+
+    def collect(self) -> dict[str, Any]:
+        return Collect(self.archive, self.client, seconds_left=lambda: self.seconds_left, clock=self.clock).run()
 
     def inbox(self) -> list[tuple[str, list[dict[str, str]]]]:
         """Read DPS's mailbox: file names and rows, in the order they arrived; nothing is acknowledged."""

@@ -20,7 +20,7 @@ import pytest
 import requests
 
 from local.sample import corrected_upload, sample_upload
-from local.stack import PROJECT, RECEIVER, LocalCloud
+from local.stack import PROJECT, RECEIVER, SENDER, LocalCloud
 from local.template import Template
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ def tell(cloud: LocalCloud) -> None:
     with cloud.sandbox.client(RECEIVER) as receiver:
         for message in list(receiver.inbox()):
             receiver.acknowledge(message)
+        receiver.send_file(SENDER, "letters", b"Dear sender", filename="letter.txt")
     assert cloud.invoke("TrackFunction")["exports"]
+    assert cloud.invoke("CollectFunction")["messages"]
     upload("monday-again.csv", sample.csv)
     upload("tuesday.csv", corrected_upload(sample))
     assert cloud.invoke("ExportFunction")["exports"]
