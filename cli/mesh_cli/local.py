@@ -104,6 +104,7 @@ def invoke(
         emulator = Emulator(PROJECT, Path(directory), functions, environments, environments[name]["AWS_ENDPOINT_URL"])
         try:
             answer = emulator.invoke(name, json.loads(event.read_text()) if event else {})
+            emulator.later.wait(3600)
         except FunctionError as error:
             talk.print(f"[bold red]error:[/] {escape(str(error))}")
             raise typer.Exit(1) from None

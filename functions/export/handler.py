@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dps.export import Export, ExportRequest
 from dps.observability import observed
-from dps.settings import Settings, connect, skipped_when_off
+from dps.settings import Settings, connect, invoke_later, skipped_when_off
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -24,5 +24,6 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
         connect=lambda: connect(settings),
         holder=context.aws_request_id,
         seconds_left=lambda: context.get_remaining_time_in_millis() / 1000,
+        hand_over=lambda event: invoke_later(context.function_name, event),
     )
     return export.run(ExportRequest.from_event(event))

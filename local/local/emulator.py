@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from local import children
 from local.cloud import CREDENTIALS, STACK_NAME, CloudError
+from local.later import Later
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -102,6 +103,11 @@ class Emulator:
         Their environment variables.
     endpoint_url
         Where they find AWS.
+
+    Attributes
+    ----------
+    later
+        Where they find Lambda itself, to have a function invoked later.
     """
 
     def __init__(
@@ -117,6 +123,7 @@ class Emulator:
         self._functions = functions
         self._environments = environments
         self._endpoint_url = endpoint_url
+        self.later = Later(self.invoke)
         self._lock = threading.Lock()
         self._idle: dict[str, list[_ExecutionEnvironment]] = {name: [] for name in functions}
         self._busy: dict[str, set[_ExecutionEnvironment]] = {name: set() for name in functions}
@@ -169,6 +176,7 @@ class Emulator:
             self._closed = True
             environments = [e for group in (self._idle, self._busy) for some in group.values() for e in some]
         children.stop(*(environment.process for environment in environments))
+        self.later.close()
 
     def _take(self, function: str) -> _ExecutionEnvironment:
         with self._lock:
@@ -214,6 +222,7 @@ class Emulator:
             **CREDENTIALS,
             "AWS_ACCESS_KEY_ID": name,  # tells whose a request is, where moto records them
             "AWS_ENDPOINT_URL": self._endpoint_url,
+            "AWS_ENDPOINT_URL_LAMBDA": self.later.endpoint_url,
         }
         port, runtime_port = children.free_port(), children.free_port()
         process = children.start(

@@ -132,6 +132,8 @@ class Export:
         Names this run in leases: the request id.
     seconds_left
         Tells how many seconds the function may still run.
+    hand_over
+        Has another run begin, with an event of its own, where this one is out of time.
     clock
         Tells the time, with its offset; for tests.
     """
@@ -142,9 +144,12 @@ class Export:
     connect: Callable[[], MeshClient]
     holder: str
     seconds_left: Callable[[], float]
+    hand_over: Callable[[Mapping[str, Any]], None] = lambda _: None
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     #: What this run has got done.
     _steps: list[str] = field(default_factory=list, init=False)
+    #: The programmes that another run has to go on with.
+    _left: list[str] = field(default_factory=list, init=False)
 
     def run(self, request: ExportRequest) -> dict[str, Any]:
         """Do one run.
@@ -153,12 +158,16 @@ class Export:
         -------
         dict
             ``{"status": "ok", "exports": [{"export_id", "programme", "status", "records", "message_id"}],
-            "nothing_to_send": [programme]}``. The status is ``incomplete`` where an export is not accepted yet;
-            the export then says why. A dry run answers with what it ``would`` do with each.
+            "nothing_to_send": [programme], "handed_over": [programme]}``. The status is ``incomplete`` where an export
+            is not accepted yet; the export then says why, or its programme was handed over. A dry run answers with
+            what it ``would`` do with each.
         """
         outcomes: list[dict[str, Any]] = []
         nothing_to_send: list[str] = []
         for programme in request.programmes:
+            if self._out_of_time():
+                self._left.append(programme.key)
+                continue
             before = len(outcomes)
             try:
                 for outcome in self._programme(programme, request):
@@ -173,12 +182,31 @@ class Export:
                     logger.info(f"No vaccination records to export for programme {programme.key}")
         if request.dry_run:
             return {"status": "dry run", "exports": outcomes, "nothing_to_send": nothing_to_send}
-        complete = all(outcome["status"] == Status.ACCEPTED for outcome in outcomes)
+        complete = not self._left and all(outcome["status"] == Status.ACCEPTED for outcome in outcomes)
         return {
             "status": "ok" if complete else "incomplete",
             "exports": outcomes,
             "nothing_to_send": nothing_to_send,
+            "handed_over": self._hand_over(request),
         }
+
+    def _hand_over(self, request: ExportRequest) -> list[str]:
+        """Have a run of its own begin for each programme that is left; return those for which that worked.
+
+        It cannot go round for ever: there is something left only where this run has got something done.
+        """
+        handed_over = []
+        for programme in self._left:
+            try:
+                self.hand_over({"programme": programme, "resume_only": request.resume_only})
+            except Exception:  # noqa: BLE001 - what is under way waits for the hourly run then
+                logger.exception("programme could not be handed over", extra={"programme": programme})
+                count("HandOversFailed", programme=programme)
+            else:
+                handed_over.append(programme)
+        if handed_over:
+            logger.info("out of time; handed over", extra={"programmes": handed_over, "done": len(self._steps)})
+        return handed_over
 
     def _programme(self, programme: Programme, request: ExportRequest) -> Iterator[dict[str, Any]]:
         """Go through a programme's exports, oldest first, until one is in the way of the rest."""
@@ -312,8 +340,9 @@ class Export:
 
     def _stop(self, export: DPSExport) -> DPSExport:
         """Leave an export between two parts, to be gone on with by another run."""
+        self._left.append(export.programme)
         extra = {"export_id": export.export_id, "parts_sent": export.parts_sent, "parts": export.parts}
-        logger.info("out of time; the next run goes on", extra=extra)
+        logger.info("out of time; another run goes on", extra=extra)
         return self.ledger.release(export)
 
     def _find_out(self, export: DPSExport, client: MeshClient) -> tuple[DPSExport, bool]:

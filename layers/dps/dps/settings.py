@@ -6,6 +6,7 @@ and off without a deployment.
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from enum import StrEnum
@@ -29,7 +30,15 @@ if TYPE_CHECKING:
 
     from dps.observability import Handler
 
-__all__ = ["FilenameStyle", "SecretIncomplete", "Settings", "SettingsError", "connect", "skipped_when_off"]
+__all__ = [
+    "FilenameStyle",
+    "SecretIncomplete",
+    "Settings",
+    "SettingsError",
+    "connect",
+    "invoke_later",
+    "skipped_when_off",
+]
 
 #: What the secret's JSON document must hold.
 SECRET_FIELDS = (
@@ -150,6 +159,11 @@ def _aws(service: Any) -> Any:
         max_pool_connections=20,
     )
     return boto3.client(service, config=config)
+
+
+def invoke_later(function: str, event: Mapping[str, Any]) -> None:
+    """Have a function invoked with an event, without waiting for it."""
+    _aws("lambda").invoke(FunctionName=function, InvocationType="Event", Payload=json.dumps(event))
 
 
 def _one_of(env: Mapping[str, str], name: str, allowed: list[str]) -> str:

@@ -22,6 +22,7 @@ from tests.integration.dps.world import World, row, upload_of, uuid_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def some(programme: str = "HPV", numbers: range = range(3), **options: str) -> str:
@@ -269,6 +270,79 @@ def test_a_run_out_of_time_stops_between_parts_and_the_next_goes_on_there(
     assert world.export(resume_only=True)["exports"][0]["status"] == "accepted"
     [(_, rows)] = world.inbox()
     assert [r["UNIQUE_ID"] for r in rows] == [uuid_of(n) for n in range(200)]
+
+
+def test_each_part_is_made_once_however_many_runs_it_takes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_parts(monkeypatch, 2_000)
+    for name in ("one", "two", "three"):
+        world.upload(some(numbers=range(60), batch=f"{name}1"), name=f"{name}.csv")
+    made = []
+    put_part = world.archive.put_part
+
+    def watched(programme: str, number: int, part: int, file: Path) -> None:
+        made.append(part)
+        put_part(programme, number, part, file)
+
+    monkeypatch.setattr(world.archive, "put_part", watched)
+    while world.ledger.get("hpv", 1).status is not Status.ACCEPTED:
+        world.export_use_case(seconds_left=lambda: 1.0).run(ExportRequest())
+    parts = world.ledger.get("hpv", 1).parts
+    assert made == list(range(1, parts + 1))
+    assert parts > 5
+    [(_, rows)] = world.inbox()
+    assert [r["UNIQUE_ID"] for r in rows] == [uuid_of(n) for n in range(60)] * 3
+
+
+def test_a_batch_whose_rows_were_not_stored_is_rendered_when_it_is_needed(world: World) -> None:
+    world.upload(some())
+    world.upload(some(numbers=range(10, 12)), name="later.csv")
+    [rows, _] = [key for key in world.objects() if key.startswith("batches/") and key.endswith(".csv.gz")]
+    world.s3.delete_object(Bucket=world.settings.bucket, Key=rows)
+    world.export()
+    [(_, arrived)] = world.inbox()
+    assert [r["UNIQUE_ID"] for r in arrived] == [uuid_of(n) for n in (0, 1, 2, 10, 11)]
+
+
+def test_a_run_out_of_time_hands_over_the_programme_it_is_at_and_those_it_has_not_begun(world: World) -> None:
+    world.upload(upload_of(row(1, "HPV"), row(2, "MenACWY")))
+    handed_over: list[Any] = []
+    hurried = world.export_use_case(seconds_left=lambda: 1.0, hand_over=handed_over.append)
+    answer = hurried.run(ExportRequest())
+    assert handed_over == [
+        {"programme": programme, "resume_only": False} for programme in ("hpv", "menacwy", "mmr", "mmrv", "td_ipv")
+    ]
+    assert answer["handed_over"] == [event["programme"] for event in handed_over]
+    for event in handed_over:
+        world.export(**event)
+    assert len(world.inbox()) == 2
+
+
+def test_a_run_that_gets_nothing_done_hands_nothing_over(world: World) -> None:
+    """So that no runs follow each other for ever."""
+    handed_over: list[Any] = []
+    hurried = world.export_use_case(seconds_left=lambda: 1.0, hand_over=handed_over.append)
+    assert hurried.run(ExportRequest())["handed_over"] == []
+    world.upload(some())
+    right = world.settings
+    hurried = replace(hurried, settings=replace(right, dps_mailbox="NOSUCHBOX"))
+    while world.ledger.get("hpv", 1).status is not Status.FAILED:
+        handed_over.clear()
+        replace(hurried).run(ExportRequest())
+    assert [event["programme"] for event in handed_over] == []
+
+
+def test_where_handing_over_fails_the_hourly_run_goes_on(world: World, capfd: pytest.CaptureFixture[str]) -> None:
+    world.upload(some())
+
+    def refuse(_: object) -> None:
+        raise ConnectionError
+
+    hurried = world.export_use_case(seconds_left=lambda: 1.0, hand_over=refuse)
+    answer = hurried.run(ExportRequest(programme="hpv"))
+    assert (answer["status"], answer["handed_over"]) == ("incomplete", [])
+    assert '"HandOversFailed":[1.0]' in capfd.readouterr().out
+    assert world.export(resume_only=True)["exports"][0]["status"] == "accepted"
+    assert len(world.inbox()) == 1
 
 
 def test_two_runs_at_once_send_an_export_once(world: World) -> None:

@@ -22,6 +22,7 @@ import requests
 from local.sample import corrected_upload, sample_upload
 from local.stack import PROJECT, RECEIVER, SENDER, LocalCloud
 from local.template import Template
+from tests.hurried import hurried_project
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,15 +54,19 @@ NOT_IN_THE_STORY = {
 
 
 @pytest.fixture(scope="module")
-def used() -> dict[str, set[Right]]:
+def used(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[Right]]:
     """Run the functions through their story; what each asked AWS for."""
-    with LocalCloud() as cloud:
+    with LocalCloud(project=hurried_project(tmp_path_factory.mktemp("hurried"))) as cloud:
         requests.post(f"{cloud.endpoint_url}/moto-api/recorder/start-recording", timeout=10).raise_for_status()
         tell(cloud)
         return dict(recorded(cloud))
 
 
 def tell(cloud: LocalCloud) -> None:
+    def export() -> None:
+        assert cloud.invoke("ExportFunction")["handed_over"]
+        cloud.emulator.later.wait()
+
     sample = sample_upload(datetime.now(ZoneInfo("Europe/London")).date())
 
     def upload(name: str, body: bytes) -> None:
@@ -72,7 +77,7 @@ def tell(cloud: LocalCloud) -> None:
     upload("monday.csv", sample.csv)
     upload("nonsense.csv", b"\0\1\2")
     cloud.invoke("ValidateFunction")
-    assert cloud.invoke("ExportFunction")["exports"]
+    export()
     with cloud.sandbox.client(RECEIVER) as receiver:
         for message in list(receiver.inbox()):
             receiver.acknowledge(message)
@@ -81,7 +86,7 @@ def tell(cloud: LocalCloud) -> None:
     assert cloud.invoke("CollectFunction")["messages"]
     upload("monday-again.csv", sample.csv)
     upload("tuesday.csv", corrected_upload(sample))
-    assert cloud.invoke("ExportFunction")["exports"]
+    export()
     cloud.invoke("ExportFunction", {"resume_only": True})
     cloud.invoke("ExportFunction", {"dry_run": True})
 
@@ -91,12 +96,23 @@ def recorded(cloud: LocalCloud) -> dict[str, set[Right]]:
     names = {resource["PhysicalResourceId"]: resource["LogicalResourceId"] for resource in stack}
     names[cloud.outputs["MeshSecretArn"]] = "MeshSecret"
     used: dict[str, set[Right]] = defaultdict(set)
-    for line in (cloud.directory / "requests.jsonl").read_text().splitlines():
-        request = json.loads(line)
+    for request in documents((cloud.directory / "requests.jsonl").read_text()):
         credential = re.search(r"Credential=([^/]+)/\d+/[^/]+/([^/]+)/", request["headers"].get("Authorization", ""))
         if credential and credential[1] in ROLES:
             used[credential[1]] |= set(rights(credential[2], request, names))
+    for caller, function, _ in cloud.emulator.later.taken:
+        used[caller].add(("lambda:InvokeFunction", function))
     return used
+
+
+def documents(text: str) -> Iterator[Any]:
+    """Read JSON documents, which are not always on lines of their own: moto takes several requests at once."""
+    decoder = json.JSONDecoder()
+    text = text.strip()
+    while text:
+        document, end = decoder.raw_decode(text)
+        yield document
+        text = text[end:].lstrip()
 
 
 def rights(service: str, request: dict[str, Any], names: dict[str, str]) -> Iterator[Right]:
@@ -143,7 +159,10 @@ def rights_on_objects(request: dict[str, Any], names: dict[str, str]) -> Iterato
 def allowed(function: str) -> set[Right]:
     """Return what a function's role allows, with patterns for resources."""
     found = set()
-    for policy in TEMPLATE.resources()[ROLES[function]]["Properties"]["Policies"]:
+    role = TEMPLATE.resources()[ROLES[function]]["Properties"]
+    apart = [policy["Properties"] for policy in TEMPLATE.resources("AWS::IAM::Policy").values()]
+    own = [policy for policy in apart if {"Ref": ROLES[function]} in policy["Roles"]]
+    for policy in [*role["Policies"], *own]:
         for statement in policy["PolicyDocument"]["Statement"]:
             for action in as_list(statement["Action"]):
                 found |= {(action, logical(resource)) for resource in as_list(statement["Resource"])}
