@@ -11,9 +11,10 @@ In this order:
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,7 +24,7 @@ from dps.settings import Settings
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["NoDeployment", "find_deployment"]
+__all__ = ["NoDeployment", "find_deployment", "local_environments"]
 
 #: The file in which a running local stack says what is where, under the project's folder.
 LOCAL_ENVIRONMENT = Path(".local/environment")
@@ -70,6 +71,28 @@ def _local_environment() -> Mapping[str, str]:
         "no deployment to work on. Start one on this machine with: mesh local up\n"
         "or name a deployed one with: --stack NAME"
     )
+
+
+def local_environments(what: str) -> dict[str, Any]:
+    """Return the functions' environment variables on the stack that `mesh local up` has running, by logical id.
+
+    Parameters
+    ----------
+    what
+        What is done there, for the message.
+
+    Raises
+    ------
+    NoDeployment
+        It is not up.
+    """
+    from local.stack import PROJECT
+
+    variables = PROJECT / ".local" / "env.json"
+    if not variables.is_file():
+        raise NoDeployment(f"{what} on the stack of this machine; start it with: mesh local up")
+    environments: dict[str, Any] = json.loads(variables.read_text())
+    return environments
 
 
 #: Environment variables of the functions, and the stack's outputs that hold the same.

@@ -16,9 +16,10 @@ import typer
 from rich.markup import escape
 
 from mesh_cli.demo import Demo
-from mesh_cli.deployment import NoDeployment
+from mesh_cli.deployment import local_environments
 from mesh_cli.options import Json
 from mesh_cli.output import print_json, table, talk
+from mesh_cli.receiver import play_dps
 
 if TYPE_CHECKING:
     from local.stack import LocalCloud
@@ -29,6 +30,7 @@ local = typer.Typer(help="The whole stack on this machine.", no_args_is_help=Tru
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the app."""
+    local.command("dps")(play_dps)
     app.add_typer(local, name="local", rich_help_panel=PANEL)
     app.command("demo", rich_help_panel=PANEL)(demo)
     app.command("invoke", rich_help_panel=PANEL)(invoke)
@@ -91,11 +93,8 @@ def invoke(
     from local.stack import PROJECT
     from local.template import Template
 
-    variables = PROJECT / ".local" / "env.json"
-    if not variables.is_file():
-        raise NoDeployment("functions are invoked on the stack of this machine; start it with: mesh local up")
+    environments = local_environments("functions are invoked")
     check_build(PROJECT)
-    environments = json.loads(variables.read_text())
     name = function if function in environments else f"{function.capitalize()}Function"
     if name not in environments:
         raise typer.BadParameter(f"{function!r} is not one of: {', '.join(environments)}", param_hint="FUNCTION")

@@ -225,6 +225,11 @@ class LocalCloud:
         )
         undo.callback(variables.unlink, missing_ok=True)
 
+        # What `mesh local dps` has taken came from this stack's mailboxes.
+        held = environment.with_name("dps.json")
+        held.unlink(missing_ok=True)
+        undo.callback(held.unlink, missing_ok=True)
+
 
 def docker_bridge() -> str:
     """Return this machine's address on Docker's default network, under which containers reach it.

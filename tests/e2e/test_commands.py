@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import boto3
 import pytest
 
+from dps.programmes import URIS
 from local.certificates import Certificates
 from tests.faults.mesh.proxy import LOSE_ANSWER, Proxy
 from tests.integration.dps.world import row, upload_of, uuid_of
@@ -123,8 +124,33 @@ def test_a_day_at_the_command_line(mesh: Callable[..., Done], tmp_path: Path) ->
     assert "acknowledged" in shown.stdout
 
 
+def test_dps_is_played_and_answers_over_mesh(mesh: Callable[..., Done], tmp_path: Path) -> None:
+    def sent_and_taken_up(*rows: str, refuse: str = "") -> Any:
+        upload = tmp_path / "mmr.csv"
+        upload.write_text(upload_of(*rows))
+        assert mesh("upload", str(upload), "--organisation", "R1L").returncode == 0
+        [export] = json_of(mesh("dps-export", "-p", "mmr", "--json"))["exports"]
+        files = json_of(mesh("local", "dps", "--json", *(["--refuse", refuse] if refuse else [])))
+        return next(file for file in files if file["message_id"] == export["message_id"])
+
+    first = sent_and_taken_up(row(90, "MMR"), row(91, "MMR"), refuse=f"{uuid_of(91).upper()}=No permissions")
+    assert (first["problem"], first["taken"]) == (None, 1)
+    assert first["refused"] == [{"row": 2, "record": uuid_of(91), "outcome": "No permissions"}]
+    assert [name.split("_")[1] for name in first["answers"]] == ["InfAck", "BusAck", "BusAck"]
+    inbox = json_of(mesh("check-inbox", "--json", "--workflow", "dps export ack"))["messages"]
+    answer = json.loads(mesh("get-message", inbox[-1]).stdout)
+    assert (answer["summary"]["succeeded"], answer["summary"]["failed"]) == (1, 1)
+
+    # It remembers what it took and what it refused.
+    second = sent_and_taken_up(row(90, "MMR", batch="XY1"), row(91, "MMR", batch="XY1"))
+    assert second["taken"] == 1
+    assert f"does not exist. ID: {URIS['vaccination_record']}#{uuid_of(91)}" in second["refused"][0]["outcome"]
+    assert mesh("local", "dps").stderr == "Nothing has arrived for DPS.\n"
+    assert mesh("local", "dps", "--refuse", "no reason").returncode == 2
+
+
 def test_tables_go_to_stdout_and_talk_to_stderr(mesh: Callable[..., Done]) -> None:
-    done = mesh("check-inbox")
+    done = mesh("check-inbox", "--workflow", "nothing of the kind")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == "The inbox of X26ABC1 is empty.\n"
 

@@ -1,0 +1,89 @@
+"""DPS's part, played on this machine: the command ``mesh local dps``, and how its work is shown."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dps.settings import Settings, connect
+from mesh_cli.deployment import local_environments
+from mesh_cli.options import Json
+from mesh_cli.output import data, print_json, table, talk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from local.dps import VaccinationFile
+
+__all__ = ["because", "facts", "play_dps", "show_files"]
+
+
+def play_dps(
+    refuse: Annotated[
+        list[str] | None,
+        typer.Option("--refuse", help="Refuse this record, for that reason; may be repeated.", metavar="UUID=TEXT"),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Play DPS on the stack of this machine: take up the files that have arrived, and answer each as DPS does.
+
+    Rows are judged by DPS's rules on new, update and delete; what was taken is remembered while the stack is up. The
+    answers, InfAck and BusAck files, arrive in the sender's inbox.
+    """
+    from local.dps import Dps
+    from local.sandbox import Sandbox
+    from local.stack import PROJECT, RECEIVER
+
+    reasons = dict(_reason(text) for text in refuse or ())
+    os.environ |= local_environments("DPS plays")["ExportFunction"]
+    settings = Settings.from_environment()
+    client = connect(settings, environ={"MESH_MAILBOX": RECEIVER, "MESH_PASSWORD": Sandbox.password})
+    dps = Dps(client, refuse=because(reasons), workflow_id=settings.workflow_id)
+    held = PROJECT / ".local" / "dps.json"
+    dps.load(held)
+    files = dps.work()
+    dps.save(held)
+    if as_json:
+        print_json([facts(file) for file in files])
+    elif files:
+        show_files(files)
+    else:
+        talk.print("Nothing has arrived for DPS.")
+
+
+def _reason(text: str) -> tuple[str, str]:
+    record, _, why = text.partition("=")
+    if not (record and why):
+        raise typer.BadParameter(f"{text!r} is not of the form UUID=TEXT", param_hint="--refuse")
+    return record.lower(), why
+
+
+def because(reasons: dict[str, str]) -> Callable[[dict[str, str]], str | None]:
+    """Make what tells DPS why a row is refused, from the reasons by record."""
+    return lambda row: reasons.get(row["UNIQUE_ID"].lower())
+
+
+def facts(file: VaccinationFile) -> dict[str, Any]:
+    """Tell what became of a file."""
+    return {
+        "filename": file.name,
+        "message_id": file.message_id,
+        "problem": file.problem or None,
+        "taken": file.taken,
+        "refused": [
+            {"row": row.number, "record": row.row["UNIQUE_ID"], "outcome": row.refused} for row in file.refused
+        ],
+        "answers": [name for name, _ in file.answers()],
+    }
+
+
+def show_files(files: list[VaccinationFile]) -> None:
+    """Show what DPS took and refused."""
+    rows = [[file.name, file.taken, len(file.refused), file.problem] for file in files]
+    data.print(table("DPS has taken up", ["file", "taken", "refused", "problem"], rows))
+    refused = [[row.row["UNIQUE_ID"], row.refused] for file in files for row in file.refused]
+    if refused:
+        data.print(table("and refused", ["record", "why"], refused))
+    talk.print(f"{sum(len(list(file.answers())) for file in files)} answers sent.")
