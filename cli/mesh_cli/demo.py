@@ -20,8 +20,10 @@ from dps.settings import Settings
 from mesh_cli.exports import exports_table, list_exports, show_export_run, show_track_run
 from mesh_cli.intake import put_upload, show_receipt, wait_for_receipt
 from mesh_cli.output import data, print_json, table, talk
+from mesh_cli.receiver import because, facts, show_files
 
 if TYPE_CHECKING:
+    from local.dps import Dps
     from local.stack import LocalCloud
     from mesh import MeshClient
 
@@ -51,6 +53,7 @@ class Demo:
 
     def tell(self) -> bool:
         """Tell the whole story; say whether every step held."""
+        from local.dps import Dps
         from local.sample import corrected_upload, sample_upload
 
         settings = Settings.from_environment()
@@ -58,6 +61,7 @@ class Demo:
         programmes = sorted(sample.accepted)
         total = sum(sample.accepted.values())
         receiver = self.cloud.sandbox.client(RECEIVER)
+        dps = Dps(receiver, refuse=because(sample.to_refuse))
 
         self._upload("A team uploads the day's vaccinations", settings, "monday.csv", sample.csv)
         self._check(
@@ -71,8 +75,9 @@ class Demo:
         self._ledger("The ledger: MESH has taken every file", settings, "accepted", len(programmes))
         messages = self._inbox("DPS looks into its mailbox", receiver, len(programmes))
         self._first_rows(receiver, messages)
-        self._acknowledge(receiver, messages)
+        self._dps("DPS takes the files up, refuses two rows, and answers", dps, total - 2, sample.to_refuse)
         self._track(len(programmes))
+        self._collect(3 * len(programmes))
         self._ledger("The ledger: DPS has picked every file up", settings, "acknowledged", len(programmes))
 
         self._upload("The same file is uploaded once more", settings, "monday-again.csv", sample.csv)
@@ -89,8 +94,9 @@ class Demo:
         self._export("The next night: the correction goes out", self.receipt.get("exports", {}), 2)
         messages = self._inbox("DPS finds the correction", receiver, corrected)
         self._corrections(receiver, messages)
-        self._acknowledge(receiver, messages)
+        self._dps("DPS takes the correction up", dps, 2, {})
         self._track(corrected)
+        self._collect(3 * corrected)
         self._ledger("The ledger in the end", settings, "acknowledged", len(programmes) + corrected)
         return self._end()
 
@@ -170,13 +176,17 @@ class Demo:
         if not self.as_json:
             data.print(table("Corrections", ["file", "action", "record"], found))
 
-    def _acknowledge(self, receiver: MeshClient, messages: list[str]) -> None:
-        self._step("DPS acknowledges what it has picked up", f"MESH_MAILBOX={RECEIVER} … mesh ack-message ID")
-        for message_id in messages:
-            receiver.acknowledge(message_id)
-        left = list(receiver.inbox())
-        self._result({"acknowledged": messages, "left": left}, held=not left)
-        self._say(f"{len(messages)} messages acknowledged; the inbox of {RECEIVER} is empty")
+    def _dps(self, title: str, dps: Dps, taken: int, refused: dict[str, str]) -> None:
+        self._step(title, " ".join(["mesh local dps", *(f"--refuse {record}=…" for record in refused)]))
+        files = dps.work()
+        self._result(
+            [facts(file) for file in files],
+            held=sum(file.taken for file in files) == taken
+            and {row.row["UNIQUE_ID"]: row.refused for file in files for row in file.refused} == refused
+            and not any(file.problem for file in files),
+        )
+        if not self.as_json:
+            show_files(files)
 
     def _track(self, number: int) -> None:
         self._step("Track: did DPS pick them up?", "mesh invoke track")
@@ -187,6 +197,14 @@ class Demo:
         )
         if not self.as_json:
             show_track_run(answer)
+
+    def _collect(self, number: int) -> None:
+        self._step("Collect: what does DPS say of each record?", "mesh invoke collect")
+        answer = self.cloud.invoke("CollectFunction")
+        self._result(answer, held=answer["status"] == "ok" and len(answer["messages"]) == number)
+        if not self.as_json:
+            rows = [[message["workflow_id"], message["filename"]] for message in answer["messages"]]
+            data.print(table("Collected", ["workflow", "file"], rows))
 
     # -- telling
 

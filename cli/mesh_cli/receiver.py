@@ -81,9 +81,12 @@ def facts(file: VaccinationFile) -> dict[str, Any]:
 
 def show_files(files: list[VaccinationFile]) -> None:
     """Show what DPS took and refused."""
-    rows = [[file.name, file.taken, len(file.refused), file.problem] for file in files]
-    data.print(table("DPS has taken up", ["file", "taken", "refused", "problem"], rows))
+    rows = [[file.name, file.taken, len(file.refused)] for file in files]
+    data.print(table("DPS has taken up", ["file", "taken", "refused"], rows))
     refused = [[row.row["UNIQUE_ID"], row.refused] for file in files for row in file.refused]
     if refused:
         data.print(table("and refused", ["record", "why"], refused))
+    for file in files:
+        if file.problem:
+            talk.print(f"{file.name}: {file.problem}", markup=False)
     talk.print(f"{sum(len(list(file.answers())) for file in files)} answers sent.")

@@ -57,6 +57,12 @@ _COLUMNS = (
 )
 type _Cells = dict[str, str]
 
+#: What DPS finds wrong with rows in which nothing is wrong, in the form in which it says so.
+_REFUSALS = (
+    "Validation errors: lotNumber is not a batch of this vaccine",
+    "Validation errors: expirationDate is not that of this batch",
+)
+
 # No word of any language, nor part of one that a log might hold.
 _FORENAMES = (
     "Quorzel", "Vaxendra", "Zyphlin", "Thwenna", "Ozmirel", "Jaxquine", "Brimvolt", "Fyndrel", "Xanthropa", "Wexmora",
@@ -96,6 +102,8 @@ class SampleUpload:
         Every name, NHS number, postcode and date of birth in it, in each way it may be written.
     to_update, to_withdraw
         UUIDs of the rows that `corrected_upload` changes.
+    to_refuse
+        Rows that DPS does not like, and why, by UUID.
     """
 
     csv: bytes = field(repr=False)
@@ -106,6 +114,7 @@ class SampleUpload:
     personal_values: frozenset[str] = field(repr=False)
     to_update: str
     to_withdraw: str
+    to_refuse: dict[str, str]
 
 
 def sample_upload(today: date, *, rows_a_programme: int = ROWS_A_PROGRAMME) -> SampleUpload:
@@ -123,7 +132,8 @@ def sample_upload(today: date, *, rows_a_programme: int = ROWS_A_PROGRAMME) -> S
     with_uuid = [row for row in good if row["UUID"]]
     to_update = next(row for row in with_uuid if row["PROGRAMME"] == "HPV")
     to_withdraw = next(row for row in with_uuid if row["PROGRAMME"] == "MenACWY")
-    duplicates = [row for row in good if row not in (to_update, to_withdraw)][5:60:11]
+    to_refuse = [next(row for row in with_uuid if row["PROGRAMME"] == name) for name in ("Flu", "MMR")]
+    duplicates = [row for row in good if row not in (to_update, to_withdraw, *to_refuse)][5:60:11]
     bad = _bad_rows(people, today)
     absent = _vaccination(PROGRAMMES["flu"], 0, people, today) | {
         "UUID": "",
@@ -148,6 +158,7 @@ def sample_upload(today: date, *, rows_a_programme: int = ROWS_A_PROGRAMME) -> S
         personal_values=frozenset(people.personal_values),
         to_update=to_update["UUID"],
         to_withdraw=to_withdraw["UUID"],
+        to_refuse={row["UUID"]: why for row, why in zip(to_refuse, _REFUSALS, strict=True)},
     )
 
 

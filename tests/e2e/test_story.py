@@ -68,9 +68,20 @@ def test_each_sent_export_is_logged_as_the_guide_shows_it(told: tuple[Demo, dict
     assert "No vaccination records to export for programme flu" in logs["ExportFunction"]
 
 
+def test_dps_takes_298_of_300_records_and_says_why_it_refuses_two(told: tuple[Demo, dict[str, str]]) -> None:
+    demo, _ = told
+    files = step(demo, "DPS takes the files up")
+    assert (len(files), sum(file["taken"] for file in files)) == (6, 298)
+    assert (
+        len([row for file in files for row in file["refused"] if row["outcome"].startswith("Validation errors")]) == 2
+    )
+    collected = {message["filename"] for message in step(demo, "Collect")["messages"]}
+    assert collected == {name for file in files for name in file["answers"]}
+
+
 def test_no_personal_value_is_in_any_functions_log(told: tuple[Demo, dict[str, str]]) -> None:
     _, logs = told
-    assert set(logs) == {"ValidateFunction", "IngestFunction", "ExportFunction", "TrackFunction"}
+    assert set(logs) == {"ValidateFunction", "IngestFunction", "ExportFunction", "TrackFunction", "CollectFunction"}
     assert all("function_request_id" in text for text in logs.values())
     everything = "\n".join(logs.values()).casefold()
     personal = sample_upload(datetime.now(ZoneInfo("Europe/London")).date()).personal_values
