@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
     from local.template import Function
 
-__all__ = ["Emulator", "FunctionError", "check_build"]
+__all__ = ["BUILD", "Emulator", "FunctionError", "check_build", "python_path", "runtime"]
+
+#: Where the build is in the project's folder.
+BUILD = Path(".aws-sam", "build")
 
 #: What AWS puts beside a function: these distributions, and those that they need.
 _RUNTIME = ("awslambdaric", "boto3")
@@ -69,7 +72,7 @@ def check_build(project: Path) -> None:
     CloudError
         There is no build, or a source is newer than it.
     """
-    built = project / ".aws-sam" / "build" / "template.yaml"
+    built = project / BUILD / "template.yaml"
     if not built.exists():
         raise CloudError("the functions are not built yet; build them with: make build")
     time_built = built.stat().st_mtime
@@ -118,7 +121,7 @@ class Emulator:
         environments: Mapping[str, Mapping[str, str]],
         endpoint_url: str,
     ) -> None:
-        self._build = project / ".aws-sam" / "build"
+        self._build = project / BUILD
         self._directory = directory
         self._functions = functions
         self._environments = environments
@@ -129,7 +132,7 @@ class Emulator:
         self._busy: dict[str, set[_ExecutionEnvironment]] = {name: set() for name in functions}
         self._closed = False
         self._binary = _emulator_binary(directory)
-        self._runtime = _runtime(directory)
+        self._runtime = runtime(directory)
 
     def invoke(self, function: str, event: Any = None) -> Any:
         """Invoke a function and return its answer.
@@ -203,7 +206,6 @@ class Emulator:
     def _start(self, name: str) -> _ExecutionEnvironment:
         function = self._functions[name]
         code = self._build / name
-        layers = [self._build / layer / "python" for layer in function.layers]
         temporary = self._directory / "tmp" / name
         temporary.mkdir(parents=True, exist_ok=True)
         environment = {
@@ -211,7 +213,7 @@ class Emulator:
             "LANG": "en_US.UTF-8",
             "TZ": ":UTC",
             "TMPDIR": str(temporary),
-            "PYTHONPATH": os.pathsep.join(str(path) for path in (code, *layers, self._runtime)),
+            "PYTHONPATH": python_path(self._build, function, self._runtime),
             "PYTHONDONTWRITEBYTECODE": "1",  # the build stays as it was built
             "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
             "AWS_LAMBDA_FUNCTION_NAME": f"{STACK_NAME}-{name}",
@@ -313,10 +315,16 @@ def _emulator_binary(directory: Path) -> Path:
     return copy
 
 
-def _runtime(directory: Path) -> Path:
+def python_path(build: Path, function: Function, runtime: Path) -> str:
+    """Return what ``PYTHONPATH`` is for a built function: itself, its layers and AWS's part, nothing else."""
+    layers = [build / layer / "python" for layer in function.layers]
+    return os.pathsep.join(str(path) for path in (build / function.name, *layers, runtime))
+
+
+def runtime(directory: Path) -> Path:
     """Make a folder with nothing in it but the distributions that AWS puts beside a function, as links."""
-    runtime = directory / "runtime"
-    runtime.mkdir()
+    folder = directory / "runtime"
+    folder.mkdir()
     seen: set[str] = set()
     wanted = list(_RUNTIME)
     while wanted:
@@ -327,5 +335,5 @@ def _runtime(directory: Path) -> Path:
         # Without a marker: what an extra asks for is not needed.
         wanted += [re.split(r"[^\w.-]", need, maxsplit=1)[0] for need in distribution.requires or () if ";" not in need]
         for top in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
-            (runtime / top).symlink_to(str(distribution.locate_file(top)))
-    return runtime
+            (folder / top).symlink_to(str(distribution.locate_file(top)))
+    return folder

@@ -21,7 +21,6 @@ from dps.archive import Archive
 from dps.ledger import Ledger
 from dps.observability import count, logger
 from dps.register import Register
-from mesh import Credentials, MeshClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
     from dps.observability import Handler
+    from mesh import MeshClient
 
 __all__ = [
     "FilenameStyle",
@@ -208,6 +208,8 @@ def _client(
     ca_bundle: str,
 ) -> MeshClient:
     """Make the client once for a secret, so that its connections outlive an invocation."""
+    from mesh import Credentials, MeshClient  # ingest has these settings, too, and never speaks to MESH
+
     return MeshClient(
         base_url,
         Credentials(mailbox, password, shared_key),
