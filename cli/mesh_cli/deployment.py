@@ -108,4 +108,5 @@ OUTPUTS = {
     "MESH_DISABLE_SSL_VERIFICATION": "MeshDisableSslVerification",
     "DPS_FILENAME_STYLE": "DpsFilenameStyle",
     "DPS_ODS_CODE": "DpsOdsCode",
+    "EVENT_BUS": "EventBusName",
 }

@@ -262,6 +262,7 @@ def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
     import dps.register
     from dps.archive import Archive
     from dps.dps_csv import write_part
+    from dps.events import publisher
     from dps.export import Export, ExportRequest
     from dps.ingest import Ingest
     from dps.ledger import Ledger
@@ -275,7 +276,8 @@ def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
         return datetime.now(UTC) + ahead
 
     settings = Settings(**job["settings"])
-    ledger = Ledger(clients["dynamodb"], settings.exports_table, clock=clock)
+    changed = publisher(clients["events"], "default")
+    ledger = Ledger(clients["dynamodb"], settings.exports_table, changed=changed, clock=clock)
     archive = Archive(clients["s3"], settings.bucket)
     register = Register(clients["dynamodb"], settings.records_table)
     options = job["options"]
@@ -300,7 +302,7 @@ def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
             )
             return export.run(ExportRequest.from_event(options))
         case "track":
-            return Track(ledger, mesh).run()
+            return Track(ledger, mesh, clock=clock).run()
     raise ValueError(job["use_case"])
 
 
@@ -336,7 +338,7 @@ def _serve() -> None:
     session = boto3.Session("testing", "testing", region_name="eu-west-2")
     _watch_aws(session, points)
     _watch_mesh(points)
-    clients = {name: session.client(name, endpoint_url=setup["endpoint"]) for name in ("s3", "sqs")}
+    clients = {name: session.client(name, endpoint_url=setup["endpoint"]) for name in ("s3", "sqs", "events")}
     mesh = MeshClient(setup["mesh"].pop("base_url"), Credentials(*setup["credentials"]), **setup["mesh"])
     tables: dict[str, Any] = {}
     for line in sys.stdin:

@@ -132,6 +132,8 @@ class DPSExport:
         1 for the first; MESH knows an attempt by its local id ``{export_id}-{attempt}``.
     parts, parts_sent
         How many parts the file has (0 until rendered), how many of them MESH has taken.
+    sealed_at, pending_since
+        When the export was sealed, and when this attempt began.
     sending_at
         When this attempt was about to be sent: from then on MESH may have it.
     message_id
@@ -161,6 +163,7 @@ class DPSExport:
     parts: int = 0
     parts_sent: int = 0
     sealed_at: datetime | None = None
+    pending_since: datetime | None = None
     sending_at: datetime | None = None
     message_id: str = ""
     accepted_at: datetime | None = None
@@ -184,7 +187,7 @@ class DPSExport:
     def from_item(cls, item: Item) -> Self:
         """Read an export from a DynamoDB item."""
         plain = _plain(item)
-        for name in ("created_at", "updated_at", "sealed_at", "sending_at", "accepted_at", "sent_at"):
+        for name in ("created_at", "updated_at", "sealed_at", "pending_since", "sending_at", "accepted_at", "sent_at"):
             plain[name] = _moment(plain.get(name))
         plain["acknowledged_at"] = _moment(plain.get("acknowledged_at"))
         lease = plain.get("lease")
@@ -204,6 +207,8 @@ class Ledger:
         A boto3 client.
     table
         Name of the DpsExports table.
+    changed
+        Is told of each export that has come into another state, once that is written.
     clock
         Tells the time, with its offset; for tests.
     """
@@ -213,10 +218,12 @@ class Ledger:
         dynamodb: DynamoDBClient,
         table: str,
         *,
+        changed: Callable[[DPSExport], None] = lambda _: None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._dynamodb = dynamodb
         self._table = table
+        self._changed = changed
         self._clock = clock
 
     # -- reading
@@ -418,11 +425,13 @@ class Ledger:
         )
         for again in range(50):
             naming, filename, mesh_filename = self._name(export.programme, name)
-            names = {"filename": filename, "mesh_filename": mesh_filename}
+            names = {"filename": filename, "mesh_filename": mesh_filename, "pending_since": self._now()}
             update = self._update(export, Status.PENDING, {**changes, **names}, remove, condition, values)
             reasons = self._transact({"Update": update}, naming)
             if not reasons:
-                return self.get(export.programme, export.number)
+                started = self.get(export.programme, export.number)
+                self._changed(started)
+                return started
             if reasons[0] == "ConditionalCheckFailed":
                 break
             # An upload was just being attached, or another file of the programme named.
@@ -515,7 +524,7 @@ class Ledger:
     def _answered(self, export: DPSExport, to: Status, changes: Item) -> DPSExport:
         # The answer concerns one message; another attempt may be under way by now.
         condition, values = "message_id = :about", {":about": export.message_id}
-        return self._write(self._update(export, to, changes, (), condition, values))
+        return self._write(self._update(export, to, changes, (), condition, values), moved=True)
 
     # -- writing
 
@@ -531,7 +540,7 @@ class Ledger:
             raise LeaseLost(export.export_id)
         update = self._update(export, to, changes, remove, "lease.holder = :holder", {":holder": export.lease.holder})
         try:
-            return self._write(update)
+            return self._write(update, moved=to is not export.status)
         except LedgerConflict:
             raise LeaseLost(export.export_id) from None
 
@@ -572,12 +581,15 @@ class Ledger:
             "ExpressionAttributeValues": _values(values),
         }
 
-    def _write(self, update: Item) -> DPSExport:
+    def _write(self, update: Item, *, moved: bool = False) -> DPSExport:
         try:
             answer = self._dynamodb.update_item(**update, ReturnValues="ALL_NEW")
         except self._dynamodb.exceptions.ConditionalCheckFailedException:
             raise LedgerConflict("the export was changed by somebody else") from None
-        return DPSExport.from_item(answer["Attributes"])
+        written = DPSExport.from_item(answer["Attributes"])
+        if moved:
+            self._changed(written)
+        return written
 
     def _transact(self, *items: Any) -> list[str]:
         """Write all or nothing; return the reasons, one an item, where it was nothing."""

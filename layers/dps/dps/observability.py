@@ -38,13 +38,14 @@ def gauge(metric: str, value: float, unit: MetricUnit = MetricUnit.NoUnit, **dim
     """Record the present value of something, such as the days left on the certificate.
 
     The metric is written at once, in CloudWatch's embedded metric format, so that one counted before a function
-    dies is not lost with it. Dimensions come beside ``service``; they are few and their values are fixed words.
+    dies is not lost with it. It is there by ``service``, and where there are dimensions by these, too; they are few
+    and their values are fixed words.
     """
     written = EphemeralMetrics(
         service=logger.service, namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "MeshDps")
     )
-    for name, text in dimensions.items():
-        written.add_dimension(name=name, value=text)
+    if dimensions:
+        written.add_dimensions(service=logger.service, **dimensions)
     written.add_metric(name=metric, unit=unit, value=value)
     written.flush_metrics()
 

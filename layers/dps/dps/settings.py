@@ -18,6 +18,7 @@ from aws_lambda_powertools.utilities import parameters
 from botocore.config import Config
 
 from dps.archive import Archive
+from dps.events import publisher
 from dps.ledger import Ledger
 from dps.observability import count, logger
 from dps.register import Register
@@ -89,6 +90,8 @@ class Settings:
         False only towards a sandbox; the client refuses it for hosts of nhs.uk.
     filename_style, ods_code
         How files are named on MESH; the ODS code is part of the ``batch-v5`` name.
+    event_bus
+        Name or ARN of the EventBridge bus that exports' changes of state are published on; none where empty.
     """
 
     exports_table: str
@@ -102,6 +105,7 @@ class Settings:
     verify_ssl: bool = True
     filename_style: FilenameStyle = FilenameStyle.GUIDE
     ods_code: str = ""
+    event_bus: str = ""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -134,6 +138,7 @@ class Settings:
             verify_ssl=_one_of(env, "MESH_DISABLE_SSL_VERIFICATION", ["false", "true"]) == "false",
             filename_style=FilenameStyle(style),
             ods_code=ods_code,
+            event_bus=env.get("EVENT_BUS", ""),
         )
 
     def archive(self) -> Archive:
@@ -141,8 +146,12 @@ class Settings:
         return Archive(_aws("s3"), self.bucket)
 
     def ledger(self) -> Ledger:
-        """Open the ledger."""
-        return Ledger(_aws("dynamodb"), self.exports_table)
+        """Open the ledger; changes of state are published where there is a bus for them."""
+        if not self.event_bus:
+            return Ledger(_aws("dynamodb"), self.exports_table)
+        # An export does not wait long for those who want to hear of it.
+        events = _aws("events", attempts=2, read_timeout=5)
+        return Ledger(_aws("dynamodb"), self.exports_table, changed=publisher(events, self.event_bus))
 
     def register(self) -> Register:
         """Open the register."""
@@ -150,12 +159,12 @@ class Settings:
 
 
 @cache
-def _aws(service: Any) -> Any:
+def _aws(service: Any, *, attempts: int = 6, read_timeout: int = 60) -> Any:
     """Make a boto3 client once; it lives as long as the function's process."""
     config = Config(
-        retries={"mode": "standard", "total_max_attempts": 6},
+        retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=5,
-        read_timeout=60,
+        read_timeout=read_timeout,
         max_pool_connections=20,
     )
     return boto3.client(service, config=config)

@@ -7,27 +7,44 @@ where a message could not be delivered (mesh-protocol, "Life of a message"). Oth
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from dps.ledger import DPSExport, LedgerConflict, Status
-from dps.observability import count, logger
+from dps.observability import MetricUnit, count, gauge, logger
+from dps.programmes import PROGRAMMES
 from mesh import Expired, MeshError, NotFound, TrackingStatus, Unauthorised
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from dps.ledger import Ledger
     from mesh import MeshClient, Message
 
 __all__ = ["Track"]
 
+_NOT_ACKNOWLEDGED = [status for status in Status if status is not Status.ACKNOWLEDGED]
+#: In which metric it is told how long the oldest export has been in a state, in hours.
+_AGES = {
+    Status.OPEN: "OldestWaitingHours",
+    Status.PENDING: "OldestPendingHours",
+    Status.ACCEPTED: "OldestUnacknowledgedHours",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """The use case, over the rooms it works with."""
+    """The use case, over the rooms it works with.
+
+    Attributes
+    ----------
+    clock
+        Tells the time, with its offset; for tests.
+    """
 
     ledger: Ledger
     client: MeshClient
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def run(self) -> dict[str, Any]:
         """Do one run.
@@ -44,6 +61,12 @@ class Track:
         mesh.Unauthorised
             MESH does not let us in: nothing can be learned from it at all.
         """
+        try:
+            return self._run()
+        finally:
+            self._measure()  # whether or not MESH answers
+
+    def _run(self) -> dict[str, Any]:
         waiting = [export for export in self.ledger.by_status(Status.ACCEPTED) if export.message_id]
         complete = True
         exports = []
@@ -71,6 +94,21 @@ class Track:
         ]
         complete = complete and not unread
         return {"status": "ok" if complete else "incomplete", "exports": summary, "reports": reports}
+
+    def _measure(self) -> None:
+        """Say how much waits, and how long the oldest of it; what nobody waits for is 0."""
+        now = self.clock()
+        waiting = dict.fromkeys(PROGRAMMES, 0)
+        for status in _NOT_ACKNOWLEDGED:
+            exports = list(self.ledger.by_status(status))
+            if metric := _AGES.get(status):
+                oldest = min((_since(export) or now for export in exports), default=now)
+                gauge(metric, (now - oldest) / timedelta(hours=1))
+            if status is not Status.ACCEPTED:
+                for export in exports:
+                    waiting[export.programme] += export.records
+        for programme, records in waiting.items():
+            gauge("RecordsWaiting", records, MetricUnit.Count, programme=programme)
 
     def _track(self, export: DPSExport) -> DPSExport:
         tracking = self.client.track(export.message_id)
@@ -139,6 +177,11 @@ class Track:
             logger.error("export was not delivered", extra=extra)
             count("ExportsUndelivered", programme=export.programme)
         return export
+
+
+def _since(export: DPSExport) -> datetime | None:
+    """Return when an export came into one of the states of `_AGES`."""
+    return export.sent_at if export.status is Status.ACCEPTED else export.pending_since or export.created_at
 
 
 def _by_message_id(exports: Iterable[DPSExport], message_id: str | None) -> DPSExport | None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from dps.ledger import Status
+import pytest
+
+from dps.export import file_names
+from dps.ledger import Ledger, Status
+from dps.programmes import PROGRAMMES
+from dps.track import Track
+from mesh import Credentials, MeshClient, Unauthorised
 from tests.integration.dps.world import World, row, upload_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from local.sandbox import Sandbox
 
 
 def sent(world: World) -> None:
@@ -80,3 +89,49 @@ def test_messages_that_are_no_reports_are_left_in_the_inbox(world: World) -> Non
     assert world.track()["reports"] == 0
     assert list(world.client.inbox()) == [message_id]
     world.client.acknowledge(message_id)
+
+
+def metrics(written: str) -> dict[str, float]:
+    """Return the metrics in what was written, by name, and by programme where they have one."""
+    found = {}
+    for line in written.splitlines():
+        document = json.loads(line)
+        for directive in document.get("_aws", {}).get("CloudWatchMetrics", []):
+            for metric in directive["Metrics"]:
+                programme = f" {document['programme']}" if "programme" in document else ""
+                [found[metric["Name"] + programme]] = document[metric["Name"]]
+    return found
+
+
+def test_each_run_tells_how_much_waits_and_for_how_long(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.ledger = Ledger(world.ledger._dynamodb, world.settings.exports_table, clock=world.clock)
+    world.upload(upload_of(row(1), row(2), row(3, "MenACWY")))
+    world.clock.forward(hours=3)
+    capsys.readouterr()
+    world.track()
+    told = metrics(capsys.readouterr().out)
+    assert (told["OldestWaitingHours"], told["OldestPendingHours"], told["OldestUnacknowledgedHours"]) == (3, 0, 0)
+    assert (told["RecordsWaiting hpv"], told["RecordsWaiting menacwy"], told["RecordsWaiting flu"]) == (2, 1, 0)
+    world.export(programme="menacwy")
+    world.ledger.seal(world.ledger.get("hpv", 1), file_names(PROGRAMMES["hpv"], world.settings))
+    world.clock.forward(hours=7)
+    capsys.readouterr()
+    world.track()
+    told = metrics(capsys.readouterr().out)
+    assert (told["OldestWaitingHours"], told["OldestPendingHours"], told["OldestUnacknowledgedHours"]) == (0, 7, 7)
+    assert (told["RecordsWaiting hpv"], told["RecordsWaiting menacwy"]) == (2, 0)
+
+
+def test_how_long_things_wait_is_told_even_while_mesh_lets_nobody_in(
+    world: World, sandbox: Sandbox, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent(world)
+    world.clock.forward(hours=80)
+    names = ("certificate", "private_key", "passphrase", "ca_bundle")
+    keys = {name: getattr(sandbox.certificates, name) for name in names}
+    stranger = MeshClient(sandbox.base_url, Credentials("X26ABC1", "wrong", sandbox.shared_key), **keys)
+    with stranger:
+        capsys.readouterr()
+        with pytest.raises(Unauthorised):
+            Track(world.ledger, stranger, clock=world.clock).run()
+    assert metrics(capsys.readouterr().out)["OldestUnacknowledgedHours"] == 80

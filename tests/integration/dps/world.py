@@ -99,7 +99,7 @@ class World:
         return self.export(**event)
 
     def track(self) -> dict[str, Any]:
-        return Track(self.ledger, self.client).run()
+        return Track(self.ledger, self.client, clock=self.clock).run()
 
     def collect(self) -> dict[str, Any]:
         return Collect(self.archive, self.client, seconds_left=lambda: self.seconds_left, clock=self.clock).run()

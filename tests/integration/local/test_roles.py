@@ -122,6 +122,9 @@ def rights(service: str, request: dict[str, Any], names: dict[str, str]) -> Iter
         return
     operation = request["headers"]["X-Amz-Target"].rpartition(".")[2]
     body = json.loads(base64.b64decode(request["body"]))
+    if service == "events":
+        yield from ((f"events:{operation}", f"event-bus/{entry['EventBusName']}") for entry in body["Entries"])
+        return
     match service, operation:
         case "dynamodb", "TransactWriteItems":
             for item in body["TransactItems"]:
@@ -175,7 +178,8 @@ def logical(resource: Any) -> str:
         case {"Fn::GetAtt": [name, "Arn"]} | {"Ref": name}:
             return str(name)
         case {"Fn::Sub": text}:
-            text = re.sub(r"^arn:.*:parameter(?=\$)", "", text)
+            text = re.sub(r"^arn:.*:(parameter(?=\$)|(?=event-bus/))", "", text)
+            text = text.replace("${EventBus}", TEMPLATE.parameters["EventBus"]["Default"])
             return re.sub(r"\$\{(\w+)(\.Arn)?\}", r"\1", text)
     return str(resource)
 
