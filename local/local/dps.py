@@ -259,10 +259,19 @@ class Dps:
             picked_up.append(file)
         return picked_up
 
-    def answer(self, file: VaccinationFile) -> None:
-        """Send the answers to a file to the mailbox it came from. Doing so again repeats them."""
-        for name, body in file.answers():
-            self._client.send_file(file.sender, self._answers_workflow_id, body, filename=name)
+    def answer(self, file: VaccinationFile, formats: Container[str] = ("csv", "json")) -> list[str]:
+        """Send the answers to a file to the mailbox it came from; return their message ids. Again, it repeats them.
+
+        Parameters
+        ----------
+        formats
+            In which the BusAck comes.
+        """
+        return [
+            self._client.send_file(file.sender, self._answers_workflow_id, body, filename=name).message_id
+            for name, body in file.answers()
+            if "_InfAck_" in name or name.rpartition(".")[2] in formats
+        ]
 
     def _take(self, message_id: str) -> VaccinationFile:
         with self._client.download(message_id) as message:

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dps.settings import Settings
+    from local.dps import VaccinationFile
     from local.sandbox import Sandbox
     from tests.faults.victim import Death, Run, Victim
 
-__all__ = ["Sent", "Stage", "fresh_stage"]
+__all__ = ["DISLIKED", "Sent", "Stage", "fresh_stage"]
+
+#: A batch of vaccine of which DPS refuses to hear.
+DISLIKED = "EF9012"
 
 type Sent = tuple[str, str, str]
 """What DPS hears of a record: its identifier, the action, the vaccine's batch number."""
@@ -97,14 +101,23 @@ class Stage:
         assert not ran.error, ran.error
         return ran
 
-    def collect(self) -> None:
+    def collect(self) -> list[VaccinationFile]:
         """Pick up what has arrived, as DPS would."""
-        self.dps.pick_up(leave=self.lost)
+        return self.dps.pick_up(leave=self.lost)
 
     def held(self, record: str) -> tuple[bool, str] | None:
         """Tell what DPS holds of a record: whether it was deleted, and the vaccine's batch number."""
         held = self.dps.records.get(f"{URIS['vaccination_record']}#{record}")
         return (held.deleted, held.row["BATCH_NUMBER"]) if held else None
+
+    def collected(self) -> list[str]:
+        """Tell which of the messages to us are kept in the bucket, whole; none may be left in the mailbox."""
+        with self.sandbox.client("X26ABC1") as client:
+            assert list(client.inbox()) == []
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.settings.bucket, Prefix="inbox/")
+        keys = {item["Key"] for page in pages for item in page.get("Contents", [])}
+        assert {f"{key}.json" for key in keys if not key.endswith(".json")} == {k for k in keys if k.endswith(".json")}
+        return sorted(key.rpartition("/")[2] for key in keys if not key.endswith(".json"))
 
     def lose(self, message_id: str) -> None:
         """Let MESH report that a message was not collected."""
@@ -161,8 +174,13 @@ def fresh_stage(
             Register(dynamodb, settings.records_table),
             Ledger(dynamodb, settings.exports_table),
             sandbox,
-            Dps(receiver, clock=clock),
+            Dps(receiver, refuse=_dislike, clock=clock),
             clock,
             part_bytes=part_bytes,
         )
     sqs.delete_queue(QueueUrl=queue)
+
+
+def _dislike(row: dict[str, str]) -> str | None:
+    disliked = row["BATCH_NUMBER"] == DISLIKED and row["ACTION_FLAG"] != "delete"
+    return "Validation errors: lotNumber is not a batch of this vaccine" if disliked else None

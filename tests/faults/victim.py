@@ -120,7 +120,7 @@ class Victim:
         part_bytes: int | None = None,
         **options: Any,
     ) -> Run:
-        """Do one invocation of ``ingest``, ``export`` or ``track``.
+        """Do one invocation of ``ingest``, ``export``, ``track`` or ``collect``.
 
         Parameters
         ----------
@@ -261,6 +261,7 @@ def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
     import dps.ingest
     import dps.register
     from dps.archive import Archive
+    from dps.collect import Collect
     from dps.dps_csv import write_part
     from dps.events import publisher
     from dps.export import Export, ExportRequest
@@ -303,6 +304,8 @@ def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
             return export.run(ExportRequest.from_event(options))
         case "track":
             return Track(ledger, mesh, clock=clock).run()
+        case "collect":
+            return Collect(archive, mesh, seconds_left=lambda: 900.0, clock=clock).run()
     raise ValueError(job["use_case"])
 
 
@@ -327,6 +330,7 @@ def _serve() -> None:
 
     import boto3
 
+    import dps.collect
     import dps.export
     import dps.ingest
     import dps.track  # noqa: F401 - for the forks
