@@ -120,4 +120,4 @@ def test_an_export_goes_out_though_nobody_can_be_told(
     assert world.export()["status"] == "ok"
     assert world.ledger.get("hpv", 1).status is Status.ACCEPTED
     assert capsys.readouterr().out.count('"EventsNotPublished":[1.0]') == 2
-    assert caplog.messages.count("the export's state could not be published") == 2
+    assert "the export's state could not be published" in caplog.messages
