@@ -51,9 +51,10 @@ ROWS = st.lists(
     max_size=6,
 )
 #: Where an invocation dies, if it does.
+ANYWHERE = st.builds(Death, st.sampled_from(range(1, 31)), st.sampled_from(["before", "after"]))
 DEATHS = st.one_of(
     st.none(),
-    st.builds(Death, st.sampled_from(range(1, 31)), st.sampled_from(["before", "after"])),
+    ANYWHERE,
     st.builds(Death, st.sampled_from([1, 2, 3]), st.sampled_from(SIDES), st.just("mesh POST")),
 )
 
@@ -70,8 +71,7 @@ HAPPENINGS = st.sampled_from(
         *("export resumes", "ingest", "track", "time passes") * 2,
         *("upload under two names", "upload again", "event again", "dead letter", "export out of time"),
         *("MESH refuses", "MESH answers in vain", "MESH loses a file", "DPS collects"),
-        *("DPS answers", "collect") * 2,
-        "DPS answers again",
+        *("DPS answers", "DPS answers", "DPS answers", "DPS answers again", "collect"),
     ]
 )
 
@@ -186,6 +186,7 @@ class Interleaving(RuleBasedStateMachine):
                 self.unanswered += self.stage.collect()
                 while self.unanswered:
                     self.answers += self.stage.dps.answer(self.unanswered.pop(0), draw(ANSWERS))
+                self._run("collect", draw(ANYWHERE))
             case "DPS answers again":
                 for file in self.stage.dps.files[-2:]:
                     self.answers += self.stage.dps.answer(file)
