@@ -183,6 +183,8 @@ class Interleaving(RuleBasedStateMachine):
             case "DPS collects":
                 self.unanswered += self.stage.collect()
             case "DPS answers":
+                self._run("export", None)
+                self.the_ledger_moves_only_as_its_table_says()
                 self.unanswered += self.stage.collect()
                 while self.unanswered:
                     self.answers += self.stage.dps.answer(self.unanswered.pop(0), draw(ANSWERS))
