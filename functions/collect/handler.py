@@ -1,4 +1,4 @@
-"""Collect: every hour, bring what has come into the mailbox to safety."""
+"""Collect: every hour, bring what has come into the mailbox to safety, and hear what DPS answers."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
     settings = Settings.from_environment()
     return Collect(
         settings.archive(),
+        settings.ledger(),
+        settings.register(),
         connect(settings),
         seconds_left=lambda: context.get_remaining_time_in_millis() / 1000,
     ).run()

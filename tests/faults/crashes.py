@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dps.ledger import Status
+from tests.faults.stage import DISLIKED
 from tests.faults.victim import Death
 from tests.integration.dps.world import row, uuid_of
 
@@ -35,6 +36,10 @@ class Scenario:
     use_case: str
     expected: dict[str, list[Sent]]
     part_bytes: int | None = None
+    refused: tuple[str, ...] = ()
+    """Of which records DPS refuses a row, in the order of the rows."""
+    corrections: tuple[str, ...] = ()
+    """What is uploaded once DPS's answers have been heard."""
     overtaken: bool = False
     """Whether the message dies into the dead-letter queue and another upload comes before it is redriven."""
 
@@ -81,6 +86,15 @@ def one_picked_up_and_one_reported(stage: Stage) -> None:
     stage.collect()
 
 
+def a_file_that_is_answered(stage: Stage) -> None:
+    stage.put("monday.csv", row(1), row(2, batch=DISLIKED), row(3, batch=DISLIKED))
+    stage.run("ingest")
+    stage.run("export")
+    [file] = stage.collect()
+    stage.run("track")
+    stage.dps.answer(file, ("csv",))
+
+
 def sent(*records: tuple[int, str] | tuple[int, str, str]) -> list[Sent]:
     return [(uuid_of(n), action, *(batch or ["AB1234"])) for n, action, *batch in records]  # type: ignore[misc]
 
@@ -99,6 +113,9 @@ EVERYTHING = {
 }
 ONCE = {"hpv": EVERYTHING["hpv"][:-1], "menacwy": EVERYTHING["menacwy"][:-1]}
 TWO = {"hpv": sent((1, "new"), (2, "new"), (1, "update", "XY9999"), (3, "new")), "menacwy": sent((4, "new"))}
+CORRECTED = {
+    "hpv": sent((1, "new"), (2, "new", DISLIKED), (3, "new", DISLIKED), (2, "new", "XY9999"), (1, "update", "XY9999"))
+}
 FOUR = {"hpv": sent(*((n, "new") for n in range(4)))}
 
 
@@ -117,6 +134,10 @@ def life_goes_on(stage: Stage, scenario: Scenario) -> None:
     stage.run("export", resume_only=True)
     stage.collect()
     stage.run("track")
+    if scenario.corrections:
+        stage.run("collect")
+        stage.put("corrected.csv", *scenario.corrections)
+        stage.run("ingest")
     stage.clock.forward(days=1)
     stage.run("export")
     stage.collect()
@@ -133,7 +154,9 @@ def check(stage: Stage, scenario: Scenario) -> None:
         assert exports[message_id].records == len(rows)
         arrived[exports[message_id].programme] += rows
     assert dict(arrived) == scenario.expected
-    assert all(not file.problem and not file.refused for file in stage.dps.files), "DPS takes every row"
+    assert not any(file.problem for file in stage.dps.files)
+    refused = [judged.row["UNIQUE_ID"] for file in stage.dps.files for judged in file.refused]
+    assert refused == list(scenario.refused), "DPS takes every row but those it was to refuse"
     assert stage.register.unfinished() == []
     for upload in stage.uploads:
         receipt = stage.receipt(upload)
@@ -154,8 +177,15 @@ def deaths(points: tuple[str, ...]) -> list[Death]:
     ]
 
 
-def dies_everywhere(begin: Begin, scenario: Scenario, shard: int) -> int:
+def dies_everywhere(
+    begin: Begin, scenario: Scenario, shard: int, also: Callable[[Stage], None] = lambda _: None
+) -> int:
     """Die at each point, in this shard of them; return at how many.
+
+    Parameters
+    ----------
+    also
+        Asserts what else must hold in the end.
 
     Raises
     ------
@@ -167,6 +197,7 @@ def dies_everywhere(begin: Begin, scenario: Scenario, shard: int) -> int:
         recorded = stage.run(scenario.use_case)
         life_goes_on(stage, scenario)
         check(stage, scenario)
+        also(stage)
     mine = deaths(recorded.points)[shard::SHARDS]
     assert mine
     for death in mine:
@@ -177,6 +208,7 @@ def dies_everywhere(begin: Begin, scenario: Scenario, shard: int) -> int:
                 assert ran.killed, "it did not come to this point"
                 life_goes_on(stage, scenario)
                 check(stage, scenario)
+                also(stage)
             except AssertionError as error:
                 error.add_note(f"It died {death.side} point {death.point}: {recorded.points[death.point - 1]}")
                 raise

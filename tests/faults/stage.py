@@ -67,7 +67,8 @@ class Stage:
     def put(self, name: str, *rows: str) -> None:
         """Upload a file; its event goes into the queue."""
         key = f"incoming/R1L/{name}"
-        answer = self.s3.put_object(Bucket=self.settings.bucket, Key=key, Body=upload_of(*rows).encode())
+        body = "\n".join(rows) if name.endswith(".resend") else upload_of(*rows)
+        answer = self.s3.put_object(Bucket=self.settings.bucket, Key=key, Body=body.encode())
         self.uploads.append({"key": key, "version": answer["VersionId"]})
         self.announce(-1)
 
@@ -118,6 +119,13 @@ class Stage:
         keys = {item["Key"] for page in pages for item in page.get("Contents", [])}
         assert {f"{key}.json" for key in keys if not key.endswith(".json")} == {k for k in keys if k.endswith(".json")}
         return sorted(key.rpartition("/")[2] for key in keys if not key.endswith(".json"))
+
+    def refusals(self) -> list[str]:
+        """Return the lines of all files that tell uploaders what DPS refused."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.settings.bucket, Prefix="receipts/")
+        keys = [item["Key"] for page in pages for item in page.get("Contents", []) if "-refused-" in item["Key"]]
+        bodies = [self.s3.get_object(Bucket=self.settings.bucket, Key=key)["Body"].read().decode() for key in keys]
+        return [line for body in bodies for line in body.splitlines()[1:]]
 
     def lose(self, message_id: str) -> None:
         """Let MESH report that a message was not collected."""

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from dps.answers import Outcome
 from dps.export import file_names
 from dps.ledger import MAX_ATTEMPTS, TRANSITIONS, DPSExport, Status
 from dps.programmes import PROGRAMMES
@@ -267,6 +268,7 @@ class Interleaving(RuleBasedStateMachine):
         self._everything_is_sent()
         self._everything_is_answered()
         assert sorted(self.taken_in) == list(range(len(self.uploads)))
+        self._what_is_unknown_is_sent_again()
         self._dps_heard_what_was_told()
         self._dps_holds_what_was_last_said()
         assert stage.register.unfinished() == []
@@ -292,6 +294,20 @@ class Interleaving(RuleBasedStateMachine):
                 break
         assert {e.status for e in self.exports.values()} <= {Status.ACKNOWLEDGED}
         assert {e.message_id for e in self.exports.values()} == set(stage.files)
+
+    def _what_is_unknown_is_sent_again(self) -> None:
+        """Do what `mesh refused resend --class unknown` does."""
+        unknown = [
+            entry.record_id
+            for programme in ("hpv", "menacwy")
+            for entry in self.stage.register.refused(programme)
+            if entry.refused and entry.refused.outcome is Outcome.UNKNOWN and not entry.withdrawn
+        ]
+        if unknown:
+            self.stage.put("unknown.resend", *unknown)
+            self._run("ingest", None)
+            self._everything_is_sent()
+            self._everything_is_answered()
 
     def _everything_is_answered(self) -> None:
         while self.unanswered:
@@ -326,9 +342,14 @@ class Interleaving(RuleBasedStateMachine):
             assert not [text for text in why if "duplicated" in text]
             deleted, held = self.stage.held(uuid_of(n)) or (True, "")
             assert held != DISLIKED
-            if uuid_of(n) not in DOUBTFUL and programme_of(n).lower() not in self.lost_of:
-                assert not why
+            if programme_of(n).lower() in self.lost_of:
+                continue
+            assert uuid_of(n) in DOUBTFUL or not why
+            if batch != DISLIKED:
                 assert ("" if deleted else held) == batch
+            entry = self.stage.register.get([uuid_of(n)]).get(uuid_of(n))
+            if entry and batch:
+                assert bool(entry.refused) is (batch == DISLIKED), "what was said last is known to be refused"
 
 
 @pytest.fixture(params=["moto", "DynamoDB Local"])

@@ -305,7 +305,7 @@ def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
         case "track":
             return Track(ledger, mesh, clock=clock).run()
         case "collect":
-            return Collect(archive, mesh, seconds_left=lambda: 900.0, clock=clock).run()
+            return Collect(archive, ledger, register, mesh, seconds_left=lambda: 900.0, clock=clock).run()
     raise ValueError(job["use_case"])
 
 

@@ -75,6 +75,11 @@ class Outcome(StrEnum):
         """Tell the class of an OPERATION_OUTCOME."""
         return next((outcome for pattern, outcome in OUTCOMES if pattern.search(text)), cls.OTHER)
 
+    @property
+    def mend(self) -> str:
+        """What would be right, for those who uploaded the record."""
+        return _MENDS[self]
+
 
 #: What OPERATION_OUTCOME looks like for each class; the first that fits counts. An outcome of several faults may quote
 #: what the row holds, so those that DPS states alone are looked for from the beginning.
@@ -88,6 +93,16 @@ OUTCOMES: tuple[tuple[re.Pattern[str], Outcome], ...] = tuple(
         (r"^\W*invalid action_flag\b", Outcome.INVALID),
     )
 )
+
+
+_AS_IT_IS = "the record can be sent again as it is: ask for that where you ask about uploads"
+_MENDS = {
+    Outcome.DUPLICATE: "nothing: DPS holds the record",
+    Outcome.UNKNOWN: _AS_IT_IS,
+    Outcome.NOT_PERMITTED: f"a permission that NHS England gives; then {_AS_IT_IS}",
+    Outcome.INVALID: "correct the record and upload it again",
+    Outcome.OTHER: f"correct the record and upload it again; if nothing is wrong with it, {_AS_IT_IS}",
+}
 
 
 def holds_after(action: str, outcome: Outcome) -> bool:

@@ -7,6 +7,7 @@
 ``batches/{batch id}.json``                    where the batches of an upload came from, and its receipt to be
 ``rejected/{ODS code}/{name}/{batch id}.csv``  what was wrong with the rest, for the uploader
 ``receipts/{ODS code}/{name}/{batch id}.json`` what became of the upload, for the uploader
+``receipts/{ODS code}/{name}/{batch id}-refused-{export id}.csv``  which of its rows DPS refused, and why
 ``exports/{programme}/{number}/part-0001.csv.gz``  the bytes sent, and ``manifest.json`` about them
 ``inbox/{workflow id}/{message id}``           a message that came in, its body as it was before MESH zipped it
 ``inbox/{workflow id}/{message id}.json``      what MESH said of it; once that is there, so is the body
@@ -165,6 +166,12 @@ class Archive:
         self._put_json(key, receipt)
         return key
 
+    def put_refusals(self, upload_key: str, batch_id: str, export_id: str, file: Path) -> str:
+        """Store which rows of an upload DPS refused, in the form of a rejects file; return its key."""
+        key = f"{receipts_prefix(upload_key)}{batch_id}-refused-{export_id}.csv"
+        self._put_file(key, file, ContentType="text/csv; charset=utf-8")
+        return key
+
     # -- what goes out
 
     def put_part(self, programme: str, number: int, part: int, file: Path) -> None:
@@ -225,6 +232,10 @@ class Archive:
         except self._s3.exceptions.NoSuchKey:
             return None
         return facts
+
+    def message_filename(self, key: str) -> str:
+        """Return the file name that a stored message bore."""
+        return str(self._json(f"{key}.json")["filename"])
 
     def open_message(self, key: str) -> BinaryIO:
         """Open the body of a message for streaming."""

@@ -52,6 +52,7 @@ __all__ = [
     "PartFacts",
     "RowsWriter",
     "batch_line",
+    "local_id_of",
     "read_batch",
     "read_members",
     "render_row",
@@ -193,6 +194,11 @@ def render_row(line: bytes | dict[str, Any]) -> str:
         f'|"{record["recorded_on"].replace("-", "")}"|{vaccination}'
         f"|{_PLACE_UNKNOWN if school in _NO_SCHOOL else f'"{school}"|{_SCHOOL_URI}'}\n"
     )
+
+
+def local_id_of(record_id: str) -> str:
+    """Return how DPS's answers name a record, ``{UNIQUE_ID}^{UNIQUE_ID_URI}`` (dps-acks, LOCAL_ID)."""
+    return f"{record_id}^{URIS['vaccination_record']}"
 
 
 def uk_time(moment: datetime) -> datetime:

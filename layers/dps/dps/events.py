@@ -47,7 +47,10 @@ def publisher(events: EventBridgeClient, bus: str) -> Callable[[DPSExport], None
             "records": export.records,
             "filename": export.filename,
             "message_id": export.message_id,
-            "changed_at": export.updated_at.isoformat(),
+            "processing": export.processing and str(export.processing),
+            "taken": export.taken,
+            "refused": export.refused,
+            "changed_at": max(filter(None, (export.updated_at, export.received_at, export.processed_at))).isoformat(),
         }
         entry = {"EventBusName": bus, "Source": SOURCE, "DetailType": DETAIL_TYPE, "Detail": json.dumps(detail)}
         try:

@@ -21,7 +21,7 @@ import sqlite3
 import tempfile
 from collections import Counter, defaultdict
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from itertools import batched
@@ -41,6 +41,7 @@ from dps.records import Problem, Row, UnreadableUpload
 from dps.register import WITHDRAWN, Entry
 from dps.upload_csv import read_csv
 from dps.upload_jsonl import read_jsonl
+from dps.upload_resend import read_resend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -178,7 +179,7 @@ class Ingest:
             if programme in attached:
                 continue
             lines = self.archive.batch_lines(programme, batch_id)
-            for chunk in batched((_entry(line, batch_id) for line in lines), _ROWS_AT_ONCE):
+            for chunk in batched((Entry.of_line(line, batch_id) for line in lines), _ROWS_AT_ONCE):
                 self.register.put(chunk)
             attaching = partial(self.register.attaching, batch_id, programme)
             number = self.ledger.attach(programme, batch_id, rows, attaching)
@@ -215,6 +216,8 @@ class _Columns:
 
 _CSV = _Columns("TIME_OF_VACCINATION", "PROGRAMME", "VACCINATED", "VACCINATED = No")
 _JSONL = _Columns("vaccinated_at", "programme", "deleted", '"deleted": true')
+#: A record to be sent again is named and nothing else.
+_RESEND = _Columns("", "", "", "")
 
 
 def _reader(key: str) -> tuple[str, Callable[..., Iterator[Row]], _Columns]:
@@ -223,7 +226,7 @@ def _reader(key: str) -> tuple[str, Callable[..., Iterator[Row]], _Columns]:
     Raises
     ------
     UnreadableUpload
-        The key is not ``incoming/{ODS code}/{name}``, or the name ends in neither ``.csv`` nor ``.jsonl``.
+        The key is not ``incoming/{ODS code}/{name}``, or the name does not end as one of the kinds does.
     """
     organisation_code, _, name = key.removeprefix(INCOMING).partition("/")
     if not name or not _ODS_CODE.fullmatch(organisation_code):
@@ -235,20 +238,10 @@ def _reader(key: str) -> tuple[str, Callable[..., Iterator[Row]], _Columns]:
         return organisation_code.upper(), read_csv, _CSV
     if name.lower().endswith((".jsonl", ".jsonl.gz")):
         return organisation_code.upper(), read_jsonl, _JSONL
+    if name.lower().endswith(".resend"):
+        return organisation_code.upper(), read_resend, _RESEND
     raise UnreadableUpload(
         "the name does not tell what kind of file this is", "give it a name ending in .csv or .jsonl"
-    )
-
-
-def _entry(line: bytes, batch_id: str) -> Entry:
-    record = orjson.loads(line)
-    return Entry(
-        record_id=record["uuid"],
-        programme=record["programme"],
-        digest=record["digest"],
-        action=record["action"],
-        batch_id=batch_id,
-        line=record["line"],
     )
 
 
@@ -302,7 +295,7 @@ class _Reading:
         self._open.close()
 
     def look_back(self, rows: Iterable[Row], known: Mapping[str, Entry]) -> None:
-        """Find the records behind rows that withdraw one: each batch is read once, however many it holds.
+        """Find the records behind rows that only name one: each batch is read once, however many it holds.
 
         Raises
         ------
@@ -313,7 +306,7 @@ class _Reading:
         wanted: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(dict)
         for row in rows:
             entry = known.get(row.record_id or "")
-            if entry and row.record is None and not (row.problems or entry.withdrawn):
+            if entry and row.record is None and not (row.problems or (row.withdrawn and entry.withdrawn)):
                 wanted[entry.programme, entry.batch_id][entry.record_id] = entry.line
         for (programme, batch_id), places in wanted.items():
             with suppress(BatchGone), self._batch(programme, batch_id) as lines:
@@ -333,10 +326,11 @@ class _Reading:
         ============================  ==============================================
         unknown                       ``new``
         same digest as known          unchanged: not sent again
-        another digest                ``update``
+        another digest                ``update``; ``new`` where DPS refused to hold it
         withdrawn, known              ``delete``, with the columns as last known
         withdrawn, not known          skipped: DPS never had it
         known under another programme rejected
+        to be sent again              `_resend`
         ============================  ==============================================
         """
         self.rows += 1
@@ -344,6 +338,8 @@ class _Reading:
         problems = row.problems or self._conflicts(row, entry)
         if problems or row.record_id is None:
             self._reject(row, problems)
+        elif row.record is None and not row.withdrawn:
+            self._resend(row, entry, known)
         elif row.record is None:
             if entry is None:
                 self.skipped += 1
@@ -356,7 +352,7 @@ class _Reading:
             if entry and entry.digest == digest:
                 self.unchanged += 1
                 return
-            action = "update" if entry else "new"
+            action = "update" if entry and entry.held else "new"
             line = batch_line(
                 row.record,
                 action=action,
@@ -375,9 +371,36 @@ class _Reading:
                 row, [Problem(self.columns.withdrawn, what, "upload the vaccination once more, then withdraw it")]
             )
             return
-        record = orjson.loads(line) | {"action": "delete", "line": row.line, "digest": WITHDRAWN}
-        gone = replace(entry, digest=WITHDRAWN, action="delete", batch_id=self.batch_id, line=row.line)
-        self._add(gone, orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE), known)
+        # DPS is told even where it is not known to hold the record: that does no harm.
+        self._repeat(line, known, action="delete", line=row.line, digest=WITHDRAWN, held=entry.held)
+
+    def _resend(self, row: Row, entry: Entry | None, known: dict[str, Entry]) -> None:
+        """Send a record that DPS refused as it was last known: as what DPS would take."""
+        if entry and entry.batch_id == self.batch_id:
+            self.unchanged += 1  # it is named twice
+            return
+        line = self._last_known.get(row.record_id or "")
+        if entry is None:
+            problem = Problem("", "is of no record that was taken in", "the identifier of a record that DPS refused")
+        elif entry.refused is None:
+            problem = Problem("", "DPS has not refused this record as it was sent last", "leave it out")
+        elif entry.withdrawn and not entry.held:
+            problem = Problem("", "this record was withdrawn, and DPS does not hold it", "leave it out")
+        elif line is None:
+            problem = Problem("", "what was sent is no longer kept", "upload the vaccination once more")
+        else:
+            action = "delete" if entry.withdrawn else "update" if entry.held else "new"
+            self._repeat(line, known, action=action, line=row.line, held=True)
+            return
+        self._reject(row, [problem])
+
+    def _repeat(self, last_known: bytes, known: dict[str, Entry], **changes: Any) -> None:
+        """Take a record in as it was last known, but for what is given."""
+        record = orjson.loads(last_known) | changes
+        if record["held"]:
+            del record["held"]  # as most are
+        line = orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+        self._add(Entry.of_line(line, self.batch_id), line, known)
 
     def _conflicts(self, row: Row, entry: Entry | None) -> tuple[Problem, ...]:
         """Find what only the register and the clock can tell is wrong with a row."""
@@ -480,7 +503,8 @@ class _Seen:
         self._db.execute("PRAGMA journal_mode = OFF")
         self._db.execute("PRAGMA synchronous = OFF")
         self._db.execute(
-            "CREATE TABLE seen (record_id TEXT PRIMARY KEY, programme, digest, action, batch_id, line) WITHOUT ROWID"
+            "CREATE TABLE seen "
+            "(record_id TEXT PRIMARY KEY, programme, digest, action, batch_id, line, held) WITHOUT ROWID"
         )
 
     def __enter__(self) -> Self:
@@ -491,12 +515,16 @@ class _Seen:
 
     def get(self, record_ids: Iterable[str]) -> dict[str, Entry]:
         query = "SELECT seen.* FROM json_each(?) JOIN seen ON record_id = value"
-        return {row[0]: Entry(*row) for row in self._db.execute(query, (orjson.dumps([*record_ids]).decode(),))}
+        rows = self._db.execute(query, (orjson.dumps([*record_ids]).decode(),))
+        return {
+            record_id: Entry(record_id, programme, digest, action, batch_id, line, bool(held))
+            for record_id, programme, digest, action, batch_id, line, held in rows
+        }
 
     def put(self, entries: Iterable[Entry]) -> None:
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?)",
-            ((e.record_id, e.programme, e.digest, e.action, e.batch_id, e.line) for e in entries),
+            "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?)",
+            ((e.record_id, e.programme, e.digest, e.action, e.batch_id, e.line, e.held) for e in entries),
         )
         self._db.execute("COMMIT")

@@ -13,8 +13,12 @@ happen.
             failed      undelivered ◀─ accepted
               └─────▶ pending ◀──┘        (next nightly run, attempt + 1)
 
+That is MESH's delivery. What DPS makes of the file is a fact of its own beside it, `Processing`, with transitions of
+its own, `PROCESSING`; both belong to the attempt, and are kept with it in ``earlier`` once there is another.
+
 Key: programme (S) and number (N), counted from 1. Item ``number = 0`` is the programme's cursor: which export is
-open and which file names of the day are used up. Only the holder of an export's lease may send it.
+open and which file names of the day are used up. An item ``file#{name}`` tells which attempt at which export bore a
+file name, so that what DPS answers is found with one read. Only the holder of an export's lease may send it.
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ from zoneinfo import ZoneInfo
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
+from dps.answers import stem_of
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_ATTEMPTS",
+    "PROCESSING",
     "TRANSITIONS",
     "DPSExport",
     "ImpossibleTransition",
@@ -46,6 +53,7 @@ __all__ = [
     "LeaseLost",
     "Ledger",
     "LedgerConflict",
+    "Processing",
     "Status",
 ]
 
@@ -53,6 +61,17 @@ _LONDON = ZoneInfo("Europe/London")
 
 #: An export is tried at most this many times by itself; after that a person decides.
 MAX_ATTEMPTS = 5
+#: MESH takes no longer file names.
+_LONGEST_NAME = 300
+_MOMENTS = (
+    *("created_at", "updated_at", "sealed_at", "pending_since", "sending_at", "accepted_at", "sent_at"),
+    *("acknowledged_at", "received_at", "processed_at"),
+)
+#: What is known of one attempt, and of the next not yet.
+_OF_AN_ATTEMPT = (
+    *("message_id", "sending_at", "sent_at", "acknowledged_at"),
+    *("processing", "received_at", "processed_at", "taken", "refused", "refusal"),
+)
 #: An export takes in at most this many batches, so that its item stays far below DynamoDB's 400 KB.
 MAX_BATCHES = 2_000
 
@@ -88,8 +107,38 @@ TRANSITIONS: frozenset[tuple[Status, Status]] = frozenset(
         (Status.UNCLEAR, Status.PENDING),  # only by a person: mesh export resend
         (Status.ACCEPTED, Status.ACKNOWLEDGED),
         (Status.ACCEPTED, Status.UNDELIVERED),
+        # Only where DPS has refused the file as a whole, and only by a person: mesh export resend
+        (Status.ACCEPTED, Status.PENDING),
+        (Status.ACKNOWLEDGED, Status.PENDING),
     }
 )
+
+
+class Processing(StrEnum):
+    """What DPS has made of an attempt's file; nothing where it has not answered."""
+
+    RECEIVED = "received"
+    """It has taken the file, and not yet said anything of its rows."""
+    REFUSED = "refused"
+    """It has refused the file as a whole."""
+    PROCESSED = "processed"
+    """It has said which rows it did not take."""
+
+
+#: Every transition of `Processing` there is. Answers come in any order and more than once; one that would lead
+#: anywhere else says again what is known, or contradicts it, and changes nothing.
+PROCESSING: frozenset[tuple[Processing | None, Processing]] = frozenset(
+    {
+        (None, Processing.RECEIVED),
+        (None, Processing.REFUSED),
+        (None, Processing.PROCESSED),
+        (Processing.RECEIVED, Processing.PROCESSED),
+    }
+)
+
+
+#: MESH has brought it to DPS, or will.
+_DELIVERED = {Status.ACCEPTED, Status.ACKNOWLEDGED}
 
 
 class LedgerConflict(Exception):
@@ -144,8 +193,18 @@ class DPSExport:
         When this attempt was accepted, and acknowledged.
     error
         What was last wrong: ``{"code", "description"}``, both MESH's own where MESH said it.
+    processing
+        What DPS has made of this attempt's file; None where it has not answered.
+    received_at, processed_at
+        When it was heard that DPS had received the file, or refused it, and that it had processed it.
+    taken, refused
+        How many rows DPS took, and how many it refused; None until it has processed the file. A row that was refused
+        because DPS holds the record already counts as taken.
+    refusal
+        DPS's codes where it refused the file as a whole.
     earlier
-        Earlier attempts: ``{"attempt", "filename", "message_id", "error"}`` each.
+        Earlier attempts: ``{"attempt", "filename", "message_id", "error"}`` each, and ``processing`` where DPS
+        answered it.
     lease
         Who may send it now.
     """
@@ -170,6 +229,12 @@ class DPSExport:
     sent_at: datetime | None = None
     acknowledged_at: datetime | None = None
     error: Mapping[str, str] | None = None
+    processing: Processing | None = None
+    received_at: datetime | None = None
+    processed_at: datetime | None = None
+    taken: int | None = None
+    refused: int | None = None
+    refusal: str = ""
     earlier: tuple[Mapping[str, Any], ...] = ()
     lease: Lease | None = field(default=None, repr=False)
 
@@ -187,9 +252,9 @@ class DPSExport:
     def from_item(cls, item: Item) -> Self:
         """Read an export from a DynamoDB item."""
         plain = _plain(item)
-        for name in ("created_at", "updated_at", "sealed_at", "pending_since", "sending_at", "accepted_at", "sent_at"):
+        for name in _MOMENTS:
             plain[name] = _moment(plain.get(name))
-        plain["acknowledged_at"] = _moment(plain.get("acknowledged_at"))
+        plain["processing"] = Processing(plain["processing"]) if plain.get("processing") else None
         lease = plain.get("lease")
         plain["lease"] = Lease(lease["holder"], datetime.fromisoformat(lease["until"])) if lease else None
         plain["status"] = Status(plain["status"])
@@ -208,7 +273,7 @@ class Ledger:
     table
         Name of the DpsExports table.
     changed
-        Is told of each export that has come into another state, once that is written.
+        Is told of each export that has come into another state, or that DPS has answered, once that is written.
     clock
         Tells the time, with its offset; for tests.
     """
@@ -249,13 +314,38 @@ class Ledger:
             ExpressionAttributeValues=_values({":programme": programme, ":cursor": 0}),
         )
 
-    def by_status(self, status: Status) -> Iterator[DPSExport]:
-        """Iterate over every programme's exports in a state, longest in it first (from the index: not the latest)."""
+    def by_status(self, status: Status, since: datetime | None = None) -> Iterator[DPSExport]:
+        """Iterate over every programme's exports in a state, longest in it first (from the index: not the latest).
+
+        Parameters
+        ----------
+        since
+            Only those that have come into it, or were changed in it, since then.
+        """
         yield from self._query(
             IndexName="by-status",
-            KeyConditionExpression="#status = :status",
-            ExpressionAttributeValues=_values({":status": status}),
+            KeyConditionExpression="#status = :status AND #updated_at >= :since",
+            ExpressionAttributeValues=_values({":status": status, ":since": _stamp(since) if since else "0"}),
         )
+
+    def find(self, stem: str) -> tuple[DPSExport, int] | None:
+        """Find the export and the attempt that bore a file name on MESH; None where there is none.
+
+        Parameters
+        ----------
+        stem
+            The name without its extension, in any case.
+        """
+        if len(stem) > _LONGEST_NAME:
+            return None
+        answer = self._dynamodb.get_item(TableName=self._table, Key=_file_key(stem), ConsistentRead=True)
+        if "Item" not in answer:
+            return None
+        file = _plain(answer["Item"])
+        try:
+            return self.get(file["of"], file["export"]), file["attempt"]
+        except KeyError:  # it was forgotten: mesh export reset
+            return None
 
     def _query(self, **query: Any) -> Iterator[DPSExport]:
         wanted = [f.name for f in fields(DPSExport) if f.name != "batches"]
@@ -393,22 +483,26 @@ class Ledger:
         return self._start_attempt(export, name, {"attempt": 1, "sealed_at": self._now()})
 
     def retry(self, export: DPSExport, name: Callable[[datetime, int], tuple[str, str]]) -> DPSExport:
-        """Begin the next attempt of an export that failed, was not delivered or is unclear: to pending, renamed."""
-        fresh = {
-            "attempt": export.attempt + 1,
-            "parts_sent": 0,
-            "earlier": [
-                *export.earlier,
-                {
-                    "attempt": export.attempt,
-                    "filename": export.filename,
-                    "mesh_filename": export.mesh_filename,
-                    "message_id": export.message_id,
-                    "error": dict(export.error or {}),
-                },
-            ],
+        """Begin the next attempt of an export that did not come to DPS, or that is unclear: to pending, renamed.
+
+        Raises
+        ------
+        ImpossibleTransition
+            It is not in such a state. One that MESH has delivered is sent again only where DPS refused the file.
+        """
+        if export.status in _DELIVERED and export.processing is not Processing.REFUSED:
+            raise ImpossibleTransition(f"{export.export_id}: {export.status}, and DPS did not refuse it")
+        before: Item = {
+            "attempt": export.attempt,
+            "filename": export.filename,
+            "mesh_filename": export.mesh_filename,
+            "message_id": export.message_id,
+            "error": dict(export.error or {}),
         }
-        return self._start_attempt(export, name, fresh, remove=("message_id", "sending_at", "sent_at"))
+        if export.processing:
+            before |= {"processing": str(export.processing), "refusal": export.refusal}
+        fresh = {"attempt": export.attempt + 1, "parts_sent": 0, "earlier": [*export.earlier, before]}
+        return self._start_attempt(export, name, fresh, remove=_OF_AN_ATTEMPT)
 
     def _start_attempt(
         self,
@@ -418,36 +512,53 @@ class Ledger:
         remove: tuple[str, ...] = (),
     ) -> DPSExport:
         """Move to pending and use up a file name, in one transaction, so that no two attempts bear the same."""
-        condition, values = (
-            ("records > :zero", {":zero": 0})
-            if export.status is Status.OPEN
-            else ("attempt = :before", {":before": export.attempt})
-        )
+        condition = "records > :zero" if export.status is Status.OPEN else "attempt = :before"
+        values: Item = {":zero": 0} if export.status is Status.OPEN else {":before": export.attempt}
+        if export.status in _DELIVERED:
+            condition += " AND processing = :refused"
+            values |= {":refused": Processing.REFUSED}
+        taken = 0
         for again in range(50):
-            naming, filename, mesh_filename = self._name(export.programme, name)
+            naming, filename, mesh_filename = self._name(export.programme, name, taken)
             names = {"filename": filename, "mesh_filename": mesh_filename, "pending_since": self._now()}
             update = self._update(export, Status.PENDING, {**changes, **names}, remove, condition, values)
-            reasons = self._transact({"Update": update}, naming)
+            file = {
+                "programme": f"file#{stem_of(mesh_filename)}",
+                "number": 0,
+                "of": export.programme,
+                "export": export.number,
+                "attempt": changes["attempt"],
+            }
+            put = {
+                "TableName": self._table,
+                "Item": _values(file),
+                "ConditionExpression": "attribute_not_exists(programme)",
+            }
+            reasons = self._transact({"Update": update}, naming, {"Put": put})
             if not reasons:
                 started = self.get(export.programme, export.number)
                 self._changed(started)
                 return started
             if reasons[0] == "ConditionalCheckFailed":
                 break
-            # An upload was just being attached, or another file of the programme named.
+            # An upload was just being attached, or another file of the programme named; or a file of long ago bore
+            # the name, which the cursor has forgotten.
+            taken += reasons[2] == "ConditionalCheckFailed"
             _pause(again)
         raise LedgerConflict(export.export_id)
 
-    def _name(self, programme: str, name: Callable[[datetime, int], tuple[str, str]]) -> tuple[Item, str, str]:
-        """Make the next file name of a programme, and the transaction's item that uses it up."""
+    def _name(
+        self, programme: str, name: Callable[[datetime, int], tuple[str, str]], taken: int
+    ) -> tuple[Item, str, str]:
+        """Make the next file name of a programme but so many, and the transaction's item that uses it up."""
         cursor = self._cursor(programme)
-        moment = self._clock()
+        moment = self._clock() + timedelta(seconds=taken)
         used = cursor.get("named_at")
         if used:
             # File names may hold the time to the second: no two of a programme in the same one.
             moment = max(moment, datetime.fromisoformat(used) + timedelta(seconds=1))
         day = moment.astimezone(_LONDON).date().isoformat()
-        sequence = int(cursor.get("named", 0)) + 1 if cursor.get("named_on") == day else 1
+        sequence = (int(cursor.get("named", 0)) + 1 if cursor.get("named_on") == day else 1) + taken
         values = {":day": day, ":sequence": sequence, ":moment": moment.isoformat()}
         naming = {
             "Update": {
@@ -525,6 +636,49 @@ class Ledger:
         # The answer concerns one message; another attempt may be under way by now.
         condition, values = "message_id = :about", {":about": export.message_id}
         return self._write(self._update(export, to, changes, (), condition, values), moved=True)
+
+    # -- what DPS answers
+
+    def receive(self, export: DPSExport) -> DPSExport:
+        """Note that DPS has taken this attempt's file as a whole."""
+        return self._processed(export, Processing.RECEIVED, {"received_at": self._now()})
+
+    def refuse(self, export: DPSExport, code: str) -> DPSExport:
+        """Note that DPS has refused this attempt's file as a whole."""
+        return self._processed(export, Processing.REFUSED, {"received_at": self._now(), "refusal": code})
+
+    def process(self, export: DPSExport, *, taken: int, refused: int) -> DPSExport:
+        """Note that DPS has processed this attempt's file, and how many of its rows it took."""
+        changes = {"processed_at": self._now(), "taken": taken, "refused": refused}
+        return self._processed(export, Processing.PROCESSED, changes)
+
+    def _processed(self, export: DPSExport, to: Processing, changes: Item) -> DPSExport:
+        if (export.processing, to) not in PROCESSING:
+            raise ImpossibleTransition(f"{export.export_id}: {export.processing or 'not answered'} to {to}")
+        condition, values = _unchanged("processing", export.processing)
+        return self._write(self._note(export, changes | {"processing": to}, condition, values), moved=True)
+
+    def answered_earlier(self, export: DPSExport, attempt: int, to: Processing) -> None:
+        """Note what DPS has answered to an earlier attempt, where that is possible and not known yet."""
+        for index, earlier in enumerate(export.earlier):
+            before = Processing(earlier["processing"]) if earlier.get("processing") else None
+            if earlier["attempt"] == attempt and (before, to) in PROCESSING:
+                path = f"earlier[{index}].processing"
+                condition, values = _unchanged(path, before)
+                update = self._note(export, {}, condition, values | {":to": to})
+                self._write(update | {"UpdateExpression": f"SET {path} = :to"})
+
+    def _note(self, export: DPSExport, changes: Item, condition: str, values: Item) -> Item:
+        """Make an UpdateItem that notes facts of this attempt beside its state, which stays as it is."""
+        return {
+            "TableName": self._table,
+            "Key": _key(export.programme, export.number),
+            "UpdateExpression": f"SET {', '.join(f'{name} = :{name}' for name in changes)}",
+            "ConditionExpression": f"attempt = :attempt AND {condition}",
+            "ExpressionAttributeValues": _values(
+                {f":{name}": value for name, value in changes.items()} | values | {":attempt": export.attempt}
+            ),
+        }
 
     # -- writing
 
@@ -618,6 +772,15 @@ def _stamp(moment: datetime) -> str:
 
 def _moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(text) if text else None
+
+
+def _unchanged(path: str, before: StrEnum | None) -> tuple[str, Item]:
+    """Make the condition that an attribute is still what it was when it was read."""
+    return (f"{path} = :before", {":before": before}) if before else (f"attribute_not_exists({path})", {})
+
+
+def _file_key(stem: str) -> Item:
+    return _key(f"file#{stem.lower()}", 0)
 
 
 def _key(programme: str, number: int) -> Item:

@@ -89,7 +89,7 @@ class Row:
     withdrawn
         The row says that nobody was vaccinated, or that the record is to be deleted.
     record
-        None where the row is withdrawn or has problems.
+        None where the row is withdrawn or has problems, or names a record that is to be sent again as it is.
     problems
         Everything that is wrong with it.
     """

@@ -3,7 +3,8 @@
 Nothing personal is in it: identifiers, digests and counts only. Three kinds of items share the table:
 
 - a **record**, keyed by its UUID: the digest of what was last stated about it, the batch and line that holds it,
-  and the action it has there (`Entry`);
+  the action it has there (`Entry`), and what DPS made of it where it refused it (`Refused`). The index by-refusal
+  (programme, refused_at) holds the ids of those it refused;
 - an **intake**, ``batch#{batch id}``: written once every batch object of an upload is in S3, and before the first
   record is registered. From then on the upload's batch objects are a write-ahead log: whoever finds an intake that
   is not finished finishes it (`Intake`);
@@ -15,11 +16,14 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import batched
+from typing import TYPE_CHECKING, Any, Self
 
+import orjson
 from boto3.dynamodb.types import TypeDeserializer
 
 from dps.ahead import ahead
+from dps.answers import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,16 +32,41 @@ if TYPE_CHECKING:
 
     type Item = dict[str, Any]
 
-__all__ = ["WITHDRAWN", "Entry", "Intake", "Register"]
+__all__ = ["WITHDRAWN", "Entry", "Intake", "Refused", "Register"]
 
 #: Stands for the digest of a record that was withdrawn.
 WITHDRAWN = "withdrawn"
 
 #: BatchGetItem's and BatchWriteItem's own limits.
 _READ, _WRITE = 100, 25
+#: TransactWriteItems' own limit.
+_TRANSACTED = 100
 #: So many of these are under way at once.
 _AT_ONCE = 8
 _UNFINISHED = {"record_id": {"S": "unfinished"}}
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What DPS made of a version of a record that it did not take. Why in words is in the answer only.
+
+    Attributes
+    ----------
+    outcome
+        The class of the reason.
+    at
+        When its answer was collected (ISO 8601, UTC).
+    export_id, row
+        The export, and the row of its file.
+    answer
+        Key of the answer in the bucket.
+    """
+
+    outcome: Outcome
+    at: str
+    export_id: str
+    row: int
+    answer: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +85,11 @@ class Entry:
         ``new``, ``update`` or ``delete``: how it went, or will go, to DPS last.
     batch_id, line
         The batch that holds this version, and the upload's line it came from.
+    held
+        Whether DPS holds the record, in whichever version, as far as is known: it is taken to hold what was sent,
+        until it says otherwise.
+    refused
+        What DPS made of this version where it did not take it.
     """
 
     record_id: str
@@ -64,6 +98,27 @@ class Entry:
     action: str
     batch_id: str
     line: int
+    held: bool = True
+    refused: Refused | None = None
+
+    @classmethod
+    def of_line(cls, line: bytes, batch_id: str) -> Self:
+        """Make the entry of the version that a line of a batch holds."""
+        record = orjson.loads(line)
+        return cls(
+            record_id=record["uuid"],
+            programme=record["programme"],
+            digest=record["digest"],
+            action=record["action"],
+            batch_id=batch_id,
+            line=record["line"],
+            held=record.get("held", True),
+        )
+
+    @property
+    def version(self) -> tuple[str, int]:
+        """What tells this version from others of the record."""
+        return self.batch_id, self.line
 
     @property
     def withdrawn(self) -> bool:
@@ -114,6 +169,79 @@ class Register:
         latest = {entry.record_id: entry for entry in entries}
         for _ in ahead(self._write, _chunks(list(latest.values()), _WRITE), depth=_AT_ONCE):
             pass
+
+    def refuse(self, entries: Iterable[Entry]) -> None:
+        """Note what DPS made of versions that it did not take: ``held`` and ``refused`` of each entry.
+
+        Only where the record still is at that version; one that was corrected since is left alone. What is noted
+        already costs no write, so that a run which is begun again soon is where the last one stopped.
+        """
+        for _ in ahead(self._refuse, batched(entries, _TRANSACTED), depth=_AT_ONCE):
+            pass
+
+    def _refuse(self, entries: Sequence[Entry]) -> None:
+        known = {entry.record_id: entry for entry in self._read(sorted({entry.record_id for entry in entries}))}
+        updates = [
+            self._refusing(entry, entry.refused)
+            for entry in entries
+            if entry.refused
+            and entry.record_id in known
+            and known[entry.record_id].version == entry.version
+            and known[entry.record_id].refused is None
+        ]
+        for again in _until_done():
+            if not updates:
+                break
+            # A hundred at once cost a tenth of the time that single ones do. Where one record has moved on meanwhile
+            # it is left out.
+            try:
+                self._dynamodb.transact_write_items(TransactItems=updates)
+                break
+            except self._dynamodb.exceptions.TransactionCanceledException as error:
+                reasons = [reason.get("Code") for reason in error.response["CancellationReasons"]]
+            updates = [
+                update for update, reason in zip(updates, reasons, strict=True) if reason != "ConditionalCheckFailed"
+            ]
+            _pause(again)
+
+    def _refusing(self, entry: Entry, refused: Refused) -> Any:
+        values = {
+            ":refused": {"M": _refused_item(refused)},
+            ":at": {"S": refused.at},
+            ":held": {"BOOL": entry.held},
+            ":batch_id": {"S": entry.batch_id},
+            ":line": {"N": str(entry.line)},
+        }
+        return {
+            "Update": {
+                "TableName": self._table,
+                "Key": {"record_id": {"S": entry.record_id}},
+                "UpdateExpression": "SET refused = :refused, refused_at = :at, held = :held",
+                "ConditionExpression": "batch_id = :batch_id AND line = :line",
+                "ExpressionAttributeValues": values,
+            }
+        }
+
+    def refused(self, programme: str, since: str = "") -> Iterator[Entry]:
+        """Iterate over a programme's records whose last version DPS did not take, longest ago first.
+
+        They are found in an index, which may be a moment behind.
+
+        Parameters
+        ----------
+        since
+            Only those whose answer was collected then or later (ISO 8601, UTC, or the beginning of it).
+        """
+        pages = self._dynamodb.get_paginator("query").paginate(
+            TableName=self._table,
+            IndexName="by-refusal",
+            KeyConditionExpression="programme = :programme AND refused_at >= :since",
+            ExpressionAttributeValues={":programme": {"S": programme}, ":since": {"S": since or "0"}},
+        )
+        for page in pages:
+            ids = [item["record_id"]["S"] for item in page["Items"]]
+            known = self.get(ids)
+            yield from (known[i] for i in ids if i in known and known[i].refused)
 
     def _read(self, record_ids: Sequence[str]) -> list[Entry]:
         entries: list[Entry] = []
@@ -235,11 +363,28 @@ def _entry(item: Mapping[str, Any]) -> Entry:
         action=item["action"]["S"],
         batch_id=item["batch_id"]["S"],
         line=int(item["line"]["N"]),
+        held=item["held"]["BOOL"] if "held" in item else True,
+        refused=_refused(_deserialise(item["refused"])) if "refused" in item else None,
     )
 
 
-def _item(entry: Entry) -> Item:
+def _refused(found: Mapping[str, Any]) -> Refused:
+    return Refused(Outcome(found["outcome"]), found["at"], found["export_id"], int(found["row"]), found["answer"])
+
+
+def _refused_item(refused: Refused) -> Item:
     return {
+        "outcome": {"S": refused.outcome},
+        "at": {"S": refused.at},
+        "export_id": {"S": refused.export_id},
+        "row": {"N": str(refused.row)},
+        "answer": {"S": refused.answer},
+    }
+
+
+def _item(entry: Entry) -> Item:
+    # Most are held, and take no room for saying so.
+    return ({} if entry.held else {"held": {"BOOL": False}}) | {
         "record_id": {"S": entry.record_id},
         "programme": {"S": entry.programme},
         "digest": {"S": entry.digest},

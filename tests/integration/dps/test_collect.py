@@ -37,7 +37,15 @@ def test_a_message_is_kept_with_what_mesh_said_of_it_and_leaves_the_mailbox(worl
     key = f"inbox/letters/{sent.message_id}"
     assert answer == {
         "status": "ok",
-        "messages": [{"message_id": sent.message_id, "workflow_id": "letters", "filename": "letter.txt", "key": key}],
+        "messages": [
+            {
+                "message_id": sent.message_id,
+                "workflow_id": "letters",
+                "filename": "letter.txt",
+                "key": key,
+                "answer": None,
+            }
+        ],
         "left": 0,
     }
     assert world.object(key) == b"Dear sender"

@@ -71,6 +71,9 @@ def test_each_state_that_an_export_comes_into_is_published(world: World, heard: 
         "records": 2,
         "filename": export.filename,
         "message_id": export.message_id,
+        "processing": None,
+        "taken": None,
+        "refused": None,
         "changed_at": export.updated_at.isoformat(),
     }
     world.track()
@@ -78,6 +81,13 @@ def test_each_state_that_an_export_comes_into_is_published(world: World, heard: 
     world.acknowledge()
     world.track()
     assert [(e["export_id"], e["status"]) for e in heard()] == [("hpv-1", "acknowledged")]
+    world.clock.forward(hours=1)
+    answered = world.ledger.process(world.ledger.get("hpv", 1), taken=1, refused=1)
+    [processed] = heard()
+    facts = tuple(processed[name] for name in ("status", "processing", "taken", "refused"))
+    assert facts == ("acknowledged", "processed", 1, 1)
+    assert answered.processed_at
+    assert processed["changed_at"] == answered.processed_at.isoformat()
 
 
 def test_an_attempt_that_fails_and_the_next_one_are_published(

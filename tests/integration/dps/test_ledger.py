@@ -8,12 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dps.ledger import TRANSITIONS, DPSExport, ImpossibleTransition, LeaseLost, Ledger, LedgerConflict, Status
+from dps.ledger import (
+    PROCESSING,
+    TRANSITIONS,
+    DPSExport,
+    ImpossibleTransition,
+    LeaseLost,
+    Ledger,
+    LedgerConflict,
+    Processing,
+    Status,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dps.register import Register
+    from dps.settings import Settings
 
 NOW = datetime(2026, 11, 23, 19, 0, tzinfo=UTC)
 
@@ -45,7 +56,7 @@ def ledger(make_ledger: Callable[..., Ledger], clock: Clock) -> Ledger:
 
 
 def name(moment: datetime, sequence: int) -> tuple[str, str]:
-    return f"file-{moment:%Y-%m-%d}-{sequence}.csv", f"mesh-{moment:%H%M%S}.csv"
+    return f"file-{moment:%Y-%m-%d}-{sequence}.csv", f"mesh-{moment:%Y%m%d%H%M%S}.csv"
 
 
 def attach(ledger: Ledger, register: Register, batch_id: str, programme: str = "hpv", records: int = 3) -> int | None:
@@ -66,8 +77,8 @@ def leased(ledger: Ledger, register: Register, clock: Clock, batch_id: str = "a"
     return export
 
 
-def accepted(ledger: Ledger, register: Register, clock: Clock) -> DPSExport:
-    return ledger.accept(ledger.begin_sending(leased(ledger, register, clock), 1), "MESSAGE1")
+def accepted(ledger: Ledger, register: Register, clock: Clock, batch_id: str = "a") -> DPSExport:
+    return ledger.accept(ledger.begin_sending(leased(ledger, register, clock, batch_id), 1), "MESSAGE1")
 
 
 def test_batches_gather_in_one_open_export_in_the_order_they_came(ledger: Ledger, register: Register) -> None:
@@ -217,3 +228,107 @@ def test_a_transition_that_is_not_in_the_table_is_impossible(
 def test_an_unknown_export_is_a_key_error(ledger: Ledger) -> None:
     with pytest.raises(KeyError, match="hpv-7"):
         ledger.get("hpv", 7)
+
+
+# --- what DPS answers
+
+
+def test_an_answer_finds_the_attempt_that_bore_the_name_in_any_case(
+    ledger: Ledger, register: Register, clock: Clock
+) -> None:
+    first = leased(ledger, register, clock)
+    second = ledger.retry(ledger.fail(first, {"code": "12"}), name)
+    attach(ledger, register, "b", "flu")
+    for export, attempt in ((first, 1), (second, 2)):
+        found = ledger.find(export.mesh_filename.removesuffix(".csv").upper())
+        assert found
+        assert (found[0].export_id, found[0].attempt, found[1]) == ("hpv-1", 2, attempt)
+    assert ledger.find("Vaccinations-of-somebody-else") is None
+    assert ledger.find("x" * 5_000) is None
+
+
+def test_a_name_that_was_used_before_the_cursor_was_lost_is_passed_over(
+    ledger: Ledger, register: Register, dynamodb: Any, settings: Settings
+) -> None:
+    first = sealed(ledger, register, "a")
+    dynamodb.update_item(
+        TableName=settings.exports_table,
+        Key={"programme": {"S": "hpv"}, "number": {"N": "0"}},
+        UpdateExpression="REMOVE named_on, named, named_at",
+    )
+    second = sealed(ledger, register, "b")
+    assert second.mesh_filename != first.mesh_filename
+    for export in (first, second):
+        found = ledger.find(export.mesh_filename.removesuffix(".csv"))
+        assert found
+        assert found[0].export_id == export.export_id
+
+
+HEAR = {
+    Processing.RECEIVED: lambda ledger, export: ledger.receive(export),
+    Processing.REFUSED: lambda ledger, export: ledger.refuse(export, "10001/10002"),
+    Processing.PROCESSED: lambda ledger, export: ledger.process(export, taken=2, refused=1),
+}
+WAYS: dict[Processing | None, tuple[Processing, ...]] = {
+    None: (),
+    Processing.RECEIVED: (Processing.RECEIVED,),
+    Processing.REFUSED: (Processing.REFUSED,),
+    Processing.PROCESSED: (Processing.PROCESSED,),
+}
+
+
+def test_what_dps_makes_of_a_file_moves_along_its_table_and_leaves_the_delivery_alone(
+    ledger: Ledger, register: Register, clock: Clock
+) -> None:
+    for number, (before, way) in enumerate(WAYS.items()):
+        for to in Processing:
+            export = accepted(ledger, register, clock, f"{number}-{to}")
+            for step in way:
+                export = HEAR[step](ledger, export)
+            if (before, to) in PROCESSING:
+                clock.forward(minutes=1)
+                moved = HEAR[to](ledger, export)
+                assert (moved.processing, moved.status, moved.updated_at) == (to, Status.ACCEPTED, export.updated_at)
+            else:
+                with pytest.raises(ImpossibleTransition):
+                    HEAR[to](ledger, export)
+            assert ledger.get("hpv", export.number).processing is (to if (before, to) in PROCESSING else before)
+
+
+def test_only_the_first_of_two_runs_notes_an_answer(ledger: Ledger, register: Register, clock: Clock) -> None:
+    export = accepted(ledger, register, clock)
+    ledger.process(export, taken=3, refused=0)
+    for hear in HEAR.values():
+        with pytest.raises(LedgerConflict):
+            hear(ledger, export)
+    assert ledger.get("hpv", 1).refused == 0
+
+
+def test_a_delivered_file_is_sent_again_only_where_dps_refused_it_and_the_next_attempt_begins_unanswered(
+    ledger: Ledger, register: Register, clock: Clock
+) -> None:
+    export = ledger.acknowledge(accepted(ledger, register, clock))
+    with pytest.raises(ImpossibleTransition):
+        ledger.retry(export, name)
+    received = ledger.receive(export)
+    with pytest.raises(ImpossibleTransition):
+        ledger.retry(received, name)
+    other = ledger.acknowledge(accepted(ledger, register, clock, "b"))
+    refused = ledger.refuse(other, "10001/10002")
+    again = ledger.retry(refused, name)
+    assert (again.status, again.attempt) == (Status.PENDING, 2)
+    facts = (again.processing, again.received_at, again.refusal, again.acknowledged_at, again.message_id)
+    assert facts == (None, None, "", None, "")
+    [before] = again.earlier
+    assert (before["processing"], before["refusal"]) == ("refused", "10001/10002")
+
+
+def test_an_answer_to_an_earlier_attempt_is_noted_with_it(ledger: Ledger, register: Register, clock: Clock) -> None:
+    export = ledger.retry(ledger.undeliver(accepted(ledger, register, clock), {"code": "14"}), name)
+    ledger.answered_earlier(export, 1, Processing.RECEIVED)
+    ledger.answered_earlier(ledger.get("hpv", 1), 1, Processing.PROCESSED)
+    ledger.answered_earlier(ledger.get("hpv", 1), 1, Processing.REFUSED)
+    ledger.answered_earlier(ledger.get("hpv", 1), 7, Processing.REFUSED)
+    found = ledger.get("hpv", 1)
+    assert [earlier["processing"] for earlier in found.earlier] == ["processed"]
+    assert found.processing is None

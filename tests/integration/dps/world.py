@@ -102,7 +102,8 @@ class World:
         return Track(self.ledger, self.client, clock=self.clock).run()
 
     def collect(self) -> dict[str, Any]:
-        return Collect(self.archive, self.client, seconds_left=lambda: self.seconds_left, clock=self.clock).run()
+        rooms = (self.archive, self.ledger, self.register, self.client)
+        return Collect(*rooms, seconds_left=lambda: self.seconds_left, clock=self.clock).run()
 
     def inbox(self) -> list[tuple[str, list[dict[str, str]]]]:
         """Read DPS's mailbox: file names and rows, in the order they arrived; nothing is acknowledged."""

@@ -25,7 +25,7 @@ HEAVY = {
     "requests": set(FUNCTIONS) - {"IngestFunction"},
     "cryptography": set(),  # loaded when a connection to MESH is made
     "aws_xray_sdk": set(),  # loaded when X-Ray samples an invocation
-    "csv": {"IngestFunction"},
+    "csv": {"IngestFunction", "CollectFunction"},  # they write files for uploaders
 }
 
 

@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import requests
 
+from local.dps import Dps
 from local.sample import corrected_upload, sample_upload
 from local.stack import PROJECT, RECEIVER, SENDER, LocalCloud
 from local.template import Template
@@ -79,8 +80,7 @@ def tell(cloud: LocalCloud) -> None:
     cloud.invoke("ValidateFunction")
     export()
     with cloud.sandbox.client(RECEIVER) as receiver:
-        for message in list(receiver.inbox()):
-            receiver.acknowledge(message)
+        assert Dps(receiver, refuse=lambda _: "Validation errors: lotNumber").work()
         receiver.send_file(SENDER, "letters", b"Dear sender", filename="letter.txt")
     assert cloud.invoke("TrackFunction")["exports"]
     assert cloud.invoke("CollectFunction")["messages"]
