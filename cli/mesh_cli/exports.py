@@ -17,7 +17,7 @@ from uuid import UUID
 import typer
 
 from dps.export import Export, ExportRequest, file_names
-from dps.ledger import ImpossibleTransition
+from dps.ledger import ImpossibleTransition, Processing
 from dps.programmes import PROGRAMMES
 from dps.settings import Settings, connect
 from dps.track import Track
@@ -54,7 +54,8 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(record, name="record", rich_help_panel=PANEL)
 
 
-def _known(programme: str | None) -> str | None:
+def known_programme(programme: str | None) -> str | None:
+    """Check the key of a programme that was given, if one was."""
     if programme is not None and programme not in PROGRAMMES:
         raise typer.BadParameter(f"{programme!r} is not one of: {', '.join(PROGRAMMES)}", param_hint="--programme")
     return programme
@@ -69,7 +70,7 @@ def dps_export(
     as_json: Json = False,
 ) -> None:
     """Seal the open exports and send everything that is unsent to DPS, as the nightly run does."""
-    _run(deployment(), ExportRequest(programme=_known(programme), dry_run=dry_run), as_json=as_json)
+    _run(deployment(), ExportRequest(programme=known_programme(programme), dry_run=dry_run), as_json=as_json)
 
 
 def _run(settings: Settings, request: ExportRequest, *, as_json: bool) -> None:
@@ -143,7 +144,7 @@ def show_track_run(answer: dict[str, Any]) -> None:
 
 def exports(programme: Programme = None, as_json: Json = False) -> None:
     """List the exports and the states they are in, newest first."""
-    found = list_exports(deployment(), _known(programme))
+    found = list_exports(deployment(), known_programme(programme))
     if as_json:
         print_json([_document(export) for export in found])
     elif found:
@@ -169,6 +170,8 @@ def exports_table(found: list[DPSExport]) -> Any:
         "file": lambda export: export.filename,
         "changed": lambda export: age(export.updated_at),
     }
+    if any(export.processing for export in found):
+        columns["DPS"] = processing_of
     if data.width >= WIDE:
         columns["message id"] = lambda export: export.message_id
     if any(export.attempt > 1 for export in found):
@@ -176,6 +179,16 @@ def exports_table(found: list[DPSExport]) -> Any:
     if any(export.error for export in found):
         columns["error"] = lambda export: " ".join((export.error or {}).values())
     return table("DPS exports", list(columns), [[tell(export) for tell in columns.values()] for export in found])
+
+
+def processing_of(export: DPSExport) -> str:
+    """Tell what DPS has made of an export's file: ``processed 298/300`` are the rows that it took of all."""
+    match export.processing:
+        case Processing.PROCESSED:
+            return f"processed {export.taken}/{export.records}"
+        case Processing.REFUSED:
+            return f"refused {export.refusal}"
+    return str(export.processing or "")
 
 
 def find_export(settings: Settings, export_id: str) -> DPSExport:
@@ -200,9 +213,13 @@ def show(export_id: ExportId, as_json: Json = False) -> None:
         parts = [asdict(part) for part in manifest.parts] if manifest else []
         print_json(_document(found) | {"parts_sent_of": parts, "tracking": tracking})
         return
-    times = ("created_at", "sealed_at", "sending_at", "accepted_at", "sent_at", "acknowledged_at", "updated_at")
+    times = (
+        *("created_at", "sealed_at", "sending_at", "accepted_at", "sent_at", "acknowledged_at"),
+        *("received_at", "processed_at", "updated_at"),
+    )
     facts = [
         ["status", str(found.status)],
+        ["DPS", processing_of(found)],
         ["programme", PROGRAMMES[found.programme].name],
         ["records", str(found.records)],
         ["batches", str(len(found.batches))],
@@ -213,7 +230,10 @@ def show(export_id: ExportId, as_json: Json = False) -> None:
         ["parts", f"{found.parts_sent} of {found.parts} sent" if found.parts else ""],
         *([name.removesuffix("_at"), _when(getattr(found, name))] for name in times),
         ["error", " ".join((found.error or {}).values())],
-        *(["attempt before", f"{e['attempt']}: {e['filename']} {e['message_id']}"] for e in found.earlier),
+        *(
+            ["attempt before", f"{e['attempt']}: {e['filename']} {e['message_id']} {e.get('processing', '')}".strip()]
+            for e in found.earlier
+        ),
         *(["MESH says", f"{name}: {value}"] for name, value in tracking.items()),
     ]
     data.print(table(found.export_id, ["what", "value"], [fact for fact in facts if fact[1]]))
@@ -240,13 +260,15 @@ def _tracking(settings: Settings, found: DPSExport) -> dict[str, str]:
 
 @export.command("resend")
 def resend(export_id: ExportId, as_json: Json = False) -> None:
-    """Send an export again that failed, was not delivered or is unclear, as another attempt under another name."""
+    """Send an export again that did not come to DPS or that DPS refused whole, as another attempt and another name."""
     settings = deployment()
     found = find_export(settings, export_id)
     try:
         settings.ledger().retry(found, file_names(PROGRAMMES[found.programme], settings))
     except ImpossibleTransition:
-        talk.print(f"{export_id} is {found.status}: only what failed, was not delivered or is unclear is sent again.")
+        state = " ".join(filter(None, [str(found.status), processing_of(found)]))
+        talk.print(f"{export_id} is {state}: sent again is only what failed, was not delivered, is unclear, ")
+        talk.print("or what DPS refused as a whole file. Records that it refused: mesh refused")
         raise typer.Exit(1) from None
     _run(settings, ExportRequest(programme=found.programme, resume_only=True), as_json=as_json)
 
@@ -292,7 +314,7 @@ def reset(
 ) -> None:
     """Forget a programme's exports, so that all its records are unsent again. For tests; refused in production."""
     settings = deployment()
-    key = _known(programme)
+    key = known_programme(programme)
     if urlsplit(settings.mesh_base_url).hostname == PRODUCTION_HOST:
         talk.print("This stack speaks to MESH's production: its exports are not forgotten. Nothing was changed.")
         raise typer.Exit(1)
@@ -316,29 +338,48 @@ def reset(
 def find(
     record_id: Annotated[UUID, typer.Argument(metavar="UUID", help="The record's identifier.")], as_json: Json = False
 ) -> None:
-    """Tell in which upload a record came in, in which export it is and with what action."""
+    """Tell a record's story: in which upload it came in, in which export it went and how, what DPS made of it."""
     settings = deployment()
     register = settings.register()
     entry = register.get([str(record_id)]).get(str(record_id))
     if entry is None:
         talk.print(f"{record_id} was never taken in.")
         raise typer.Exit(1)
+    document = settings.archive().intake(entry.batch_id)
     answer: dict[str, Any] = {
         "record": entry.record_id,
         "programme": entry.programme,
         "action": entry.action,
-        "upload": settings.archive().intake(entry.batch_id)["upload"],
+        "upload": document["upload"],
         "line": entry.line,
+        "uploaded": document["receipt"]["uploaded_at"],
         "batch": entry.batch_id,
     }
     intake = register.intake(entry.batch_id)
     if intake and (number := intake.attached.get(entry.programme)):
         found = settings.ledger().get(entry.programme, number)
-        answer |= {"export": found.export_id, "status": str(found.status), "file": found.filename}
+        answer |= {
+            "export": found.export_id,
+            "status": str(found.status),
+            "file": found.filename,
+            "message": found.message_id,
+            "sent": found.sent_at and found.sent_at.isoformat(),
+            "picked up": found.acknowledged_at and found.acknowledged_at.isoformat(),
+            "DPS": "taken"
+            if found.processing is Processing.PROCESSED
+            else f"file {found.processing or 'not answered'}",
+        }
+    if entry.refused:
+        answer |= {
+            "DPS": f"refused: {entry.refused.outcome}",
+            "heard": entry.refused.at,
+            "row": entry.refused.row,
+            "DPS holds it": "yes, as it was before" if entry.held else "no",
+        }
     if as_json:
         print_json(answer)
     else:
-        data.print(table("Record", ["what", "value"], [[name, str(value)] for name, value in answer.items()]))
+        data.print(table("Record", ["what", "value"], [[name, str(value)] for name, value in answer.items() if value]))
 
 
 def _document(export: DPSExport) -> dict[str, Any]:

@@ -94,16 +94,21 @@ def receipt(
     settings = deployment()
     s3 = boto3.client("s3")
     pages = s3.get_paginator("list_objects_v2").paginate(Bucket=settings.bucket, Prefix=receipts_prefix(upload_key))
-    found = [item for page in pages for item in page.get("Contents", [])]
+    items = [item for page in pages for item in page.get("Contents", [])]
+    keys = [item["Key"] for item in items]
+    found = [item for item in items if item["Key"].endswith(".json")]
     if not found:
         talk.print(f"There is no receipt of {upload_key} yet; uploads are taken in one after the other.")
         raise typer.Exit(1)
-    latest = max(found, key=lambda item: item["LastModified"])
-    document = json.loads(s3.get_object(Bucket=settings.bucket, Key=latest["Key"])["Body"].read())
+    latest = max(found, key=lambda item: item["LastModified"])["Key"]
+    document = json.loads(s3.get_object(Bucket=settings.bucket, Key=latest)["Body"].read())
+    refusals = sorted(key for key in keys if key.startswith(f"{latest.removesuffix('.json')}-refused-"))
     if as_json:
-        print_json(document)
+        print_json(document | {"refused_by_dps": refusals})
     else:
         show_receipt(document, settings)
+        for key in refusals:
+            data.print(f"DPS refused rows of it: s3://{settings.bucket}/{key}", soft_wrap=True)
     if document["status"] == "rejected":
         raise typer.Exit(1)
 

@@ -120,9 +120,10 @@ def ack_message(message_id: MessageId, as_json: Json = False) -> None:
 
 
 def collect(as_json: Json = False) -> None:
-    """Bring every message that waits into the bucket, and acknowledge it, as the hourly run does."""
+    """Bring every message that waits into the bucket, and apply what DPS answers, as the hourly run does."""
     settings = deployment()
-    answer = Collect(settings.archive(), connect(settings), seconds_left=lambda: SECONDS).run()
+    rooms = (settings.archive(), settings.ledger(), settings.register(), connect(settings))
+    answer = Collect(*rooms, seconds_left=lambda: SECONDS).run()
     if as_json:
         print_json(answer)
     else:
@@ -136,6 +137,11 @@ def show_collect_run(answer: dict[str, Any]) -> None:
     if answer["messages"]:
         rows = [[m["workflow_id"], m["filename"], m["key"]] for m in answer["messages"]]
         data.print(table("Collected", ["workflow", "file", "kept as"], rows))
+        for answered in filter(None, (m["answer"] for m in answer["messages"])):
+            counts = f": {answered['taken']} taken, {answered['refused']} refused" if "taken" in answered else ""
+            talk.print(
+                f"{answered['kind']} about {answered['export_id'] or 'no export'}: {answered['outcome']}{counts}"
+            )
     else:
         talk.print("No message waits.")
     if answer["left"]:

@@ -25,7 +25,7 @@ from mesh import (
     Unauthorised,
     __version__,
 )
-from mesh_cli import exports, intake, local, mailbox, setup
+from mesh_cli import exports, intake, local, mailbox, refused, setup
 from mesh_cli.deployment import NoDeployment
 from mesh_cli.options import FAILED, REFUSED, UNKNOWN, WRONG_USE
 from mesh_cli.output import data, talk
@@ -65,7 +65,7 @@ def options(
         os.environ["MESH_STACK"] = stack
 
 
-for module in (mailbox, exports, intake, setup, local):
+for module in (mailbox, exports, refused, intake, setup, local):
     module.add_to(app)
 
 
