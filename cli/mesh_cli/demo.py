@@ -17,10 +17,11 @@ from rich.panel import Panel
 
 from dps.programmes import PROGRAMMES
 from dps.settings import Settings
-from mesh_cli.exports import exports_table, list_exports, show_export_run, show_track_run
+from mesh_cli.exports import exports_table, list_exports, processing_of, show_export_run, show_track_run
 from mesh_cli.intake import put_upload, show_receipt, wait_for_receipt
 from mesh_cli.output import data, print_json, table, talk
 from mesh_cli.receiver import because, facts, show_files
+from mesh_cli.refused import find_refused, show_refused, tell_refused
 
 if TYPE_CHECKING:
     from local.dps import Dps
@@ -61,7 +62,8 @@ class Demo:
         programmes = sorted(sample.accepted)
         total = sum(sample.accepted.values())
         receiver = self.cloud.sandbox.client(RECEIVER)
-        dps = Dps(receiver, refuse=because(sample.to_refuse))
+        disliked = dict(sample.to_refuse)
+        dps = Dps(receiver, refuse=because(disliked))
 
         self._upload("A team uploads the day's vaccinations", settings, "monday.csv", sample.csv)
         self._check(
@@ -77,8 +79,9 @@ class Demo:
         self._first_rows(receiver, messages)
         self._dps("DPS takes the files up, refuses two rows, and answers", dps, total - 2, sample.to_refuse)
         self._track(len(programmes))
-        self._collect(3 * len(programmes))
-        self._ledger("The ledger: DPS has picked every file up", settings, "acknowledged", len(programmes))
+        self._collect(3 * len(programmes), total - 2, 2)
+        self._ledger("The ledger: DPS has processed every file", settings, "acknowledged", len(programmes))
+        self._refused("What DPS refused, and why", settings, disliked)
 
         self._upload("The same file is uploaded once more", settings, "monday-again.csv", sample.csv)
         self._check(self.receipt.get("accepted") == {} and self.receipt["unchanged"] == total + sample.duplicates)
@@ -86,18 +89,23 @@ class Demo:
         self._check(list(receiver.inbox()) == [])
 
         self._upload(
-            "A corrected file: one row changed, one withdrawn", settings, "tuesday.csv", corrected_upload(sample)
+            "A corrected file: those two, one more row, and one withdrawn",
+            settings,
+            "tuesday.csv",
+            corrected_upload(sample),
         )
         actions = list(self.receipt.get("accepted", {}).values())
-        self._check(sorted(name for counts in actions for name in counts) == ["delete", "update"])
+        self._check(sorted(name for counts in actions for name in counts) == ["delete", "new", "new", "update"])
+        disliked.clear()
         corrected = len(actions)
-        self._export("The next night: the correction goes out", self.receipt.get("exports", {}), 2)
+        self._export("The next night: the correction goes out", self.receipt.get("exports", {}), 4)
         messages = self._inbox("DPS finds the correction", receiver, corrected)
         self._corrections(receiver, messages)
-        self._dps("DPS takes the correction up", dps, 2, {})
+        self._dps("DPS takes the correction up", dps, 4, {})
         self._track(corrected)
-        self._collect(3 * corrected)
+        self._collect(3 * corrected, 4, 0)
         self._ledger("The ledger in the end", settings, "acknowledged", len(programmes) + corrected)
+        self._refused("Nothing is refused any more", settings, {})
         return self._end()
 
     # -- the steps
@@ -134,7 +142,13 @@ class Demo:
         self._step(title, "mesh exports")
         found = list_exports(settings)
         rows = [
-            {"export_id": e.export_id, "status": str(e.status), "records": e.records, "filename": e.filename}
+            {
+                "export_id": e.export_id,
+                "status": str(e.status),
+                "records": e.records,
+                "filename": e.filename,
+                "processing": processing_of(e),
+            }
             for e in found
         ]
         self._result(rows, held=[row["status"] for row in rows] == [status] * number)
@@ -172,7 +186,7 @@ class Demo:
                 found += [
                     [message.filename or "", row["ACTION_FLAG"], row["UNIQUE_ID"]] for row in _rows(message.read())
                 ]
-        self._result(found, held=sorted(row[1] for row in found) == ["delete", "update"])
+        self._result(found, held=sorted(row[1] for row in found) == ["delete", "new", "new", "update"])
         if not self.as_json:
             data.print(table("Corrections", ["file", "action", "record"], found))
 
@@ -198,13 +212,33 @@ class Demo:
         if not self.as_json:
             show_track_run(answer)
 
-    def _collect(self, number: int) -> None:
+    def _collect(self, number: int, taken: int, refused: int) -> None:
         self._step("Collect: what does DPS say of each record?", "mesh invoke collect")
         answer = self.cloud.invoke("CollectFunction")
-        self._result(answer, held=answer["status"] == "ok" and len(answer["messages"]) == number)
+        heard = [message["answer"] or {} for message in answer["messages"]]
+        self._result(
+            answer,
+            held=answer["status"] == "ok"
+            and len(heard) == number
+            and sum(told.get("taken", 0) for told in heard) == taken
+            and sum(told.get("refused", 0) for told in heard) == refused,
+        )
         if not self.as_json:
-            rows = [[message["workflow_id"], message["filename"]] for message in answer["messages"]]
-            data.print(table("Collected", ["workflow", "file"], rows))
+            rows = [
+                [message["filename"], told["outcome"], told.get("taken"), told.get("refused")]
+                for message, told in zip(answer["messages"], heard, strict=True)
+            ]
+            data.print(table("Collected", ["file", "outcome", "taken", "refused"], rows))
+            data.print(f"Of {taken + refused} records DPS took {taken} and refused {refused}.")
+
+    def _refused(self, title: str, settings: Settings, refused: dict[str, str]) -> None:
+        self._step(title, "mesh refused --text")
+        rows = tell_refused(settings, list(find_refused(settings)), text=True)
+        self._result(rows, held={row["record"]: row["text"] for row in rows} == refused)
+        if rows and not self.as_json:
+            show_refused(rows)
+        if not rows:
+            self._say("DPS has refused no record as it was sent last.")
 
     # -- telling
 

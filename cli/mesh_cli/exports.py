@@ -167,11 +167,13 @@ def exports_table(found: list[DPSExport]) -> Any:
         "export": lambda export: export.export_id,
         "status": lambda export: str(export.status),
         "records": lambda export: export.records,
-        "file": lambda export: export.filename,
-        "changed": lambda export: age(export.updated_at),
     }
-    if any(export.processing for export in found):
+    answered = any(export.processing for export in found)
+    if answered:
         columns["DPS"] = processing_of
+    if data.width >= WIDE or not answered:
+        columns["file"] = lambda export: export.filename
+    columns["changed"] = lambda export: age(export.updated_at)
     if data.width >= WIDE:
         columns["message id"] = lambda export: export.message_id
     if any(export.attempt > 1 for export in found):

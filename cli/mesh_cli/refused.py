@@ -15,7 +15,7 @@ import typer
 from dps.answers import Outcome, read_bus_ack
 from dps.archive import INCOMING
 from dps.programmes import PROGRAMMES
-from mesh_cli.exports import PANEL, Programme, known_programme, record
+from mesh_cli.exports import PANEL, WIDE, Programme, known_programme, record
 from mesh_cli.intake import put_upload, show_receipt, wait_for_receipt
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk
@@ -60,16 +60,11 @@ def list_refused(
         return
     settings = deployment()
     with talk.status("Reading the register"):
-        found = [*_refused(settings, known_programme(programme), outcome, since)]
-        rows = [*_told(settings, found)]
-        if text:
-            said = _texts(settings, found)
-            rows = [row | {"text": said.get((row["answer"], row["row"]), "")} for row in rows]
+        rows = tell_refused(settings, [*find_refused(settings, known_programme(programme), outcome, since)], text=text)
     if as_json:
         print_json(rows)
     elif rows:
-        columns = ["record", "upload", "line", "class", "export", "row", "heard", *(["text"] if text else [])]
-        data.print(table("Refused by DPS", columns, [[row[column] for column in columns] for row in rows]))
+        show_refused(rows)
         talk.print(f"{len(rows)} records. Those of class unknown are put right with: mesh refused resend -c unknown")
     else:
         talk.print("DPS has refused no record as it was sent last.")
@@ -91,7 +86,7 @@ def resend_refused(
     """
     settings = deployment()
     with talk.status("Reading the register"):
-        found = [*_refused(settings, known_programme(programme), outcome, since)]
+        found = [*find_refused(settings, known_programme(programme), outcome, since)]
     if not found:
         talk.print(f"DPS has refused no record of class {outcome}.")
         if as_json:
@@ -118,9 +113,10 @@ def resend_record(
     _resend(settings, [entry], wait, as_json=as_json)
 
 
-def _refused(
-    settings: Settings, programme: str | None, outcome: Outcome | None, since: datetime | None
+def find_refused(
+    settings: Settings, programme: str | None = None, outcome: Outcome | None = None, since: datetime | None = None
 ) -> Iterator[Entry]:
+    """Find the records whose last version DPS refused."""
     register = settings.register()
     after = since.replace(tzinfo=UTC).isoformat(timespec="seconds") if since else ""
     for key in [programme] if programme else PROGRAMMES:
@@ -129,24 +125,41 @@ def _refused(
                 yield entry
 
 
-def _told(settings: Settings, found: Iterable[Entry]) -> Iterator[dict[str, Any]]:
-    """Tell of each refused record what its uploader needs."""
+def tell_refused(settings: Settings, found: Iterable[Entry], *, text: bool) -> list[dict[str, Any]]:
+    """Tell of each refused record what its uploader needs, with what DPS said only where that is wanted."""
     upload = _uploads(settings)
-    for entry in found:
-        if why := entry.refused:
-            yield {
-                "record": entry.record_id,
-                "programme": entry.programme,
-                "action": entry.action,
-                "upload": upload(entry.batch_id),
-                "line": entry.line,
-                "class": str(why.outcome),
-                "export": why.export_id,
-                "row": why.row,
-                "heard": why.at,
-                "answer": why.answer,
-                "held": entry.held,
-            }
+    rows = [
+        {
+            "record": entry.record_id,
+            "programme": entry.programme,
+            "action": entry.action,
+            "upload": upload(entry.batch_id),
+            "line": entry.line,
+            "class": str(why.outcome),
+            "export": why.export_id,
+            "row": why.row,
+            "heard": why.at,
+            "answer": why.answer,
+            "held": entry.held,
+        }
+        for entry in found
+        if (why := entry.refused)
+    ]
+    if not text:
+        return rows
+    said = _texts(settings, rows)
+    return [row | {"text": said.get((str(row["answer"]), row["row"]), "")} for row in rows]
+
+
+def show_refused(rows: list[dict[str, Any]]) -> None:
+    """Show refused records as a table."""
+    columns = ["record", "upload", "line", "class", "export", "row"]
+    if data.width >= WIDE:
+        columns.append("heard")
+    if "text" in rows[0]:
+        columns.append("text")
+    cells = [[str(row[column]).removeprefix(INCOMING) for column in columns] for row in rows]
+    data.print(table("Refused by DPS", columns, cells))
 
 
 def _uploads(settings: Settings) -> Any:
@@ -155,19 +168,18 @@ def _uploads(settings: Settings) -> Any:
     return cache(lambda batch_id: str(archive.intake(batch_id)["upload"]))
 
 
-def _texts(settings: Settings, found: Iterable[Entry]) -> dict[tuple[str, int], str]:
+def _texts(settings: Settings, rows: Iterable[dict[str, Any]]) -> dict[tuple[str, int], str]:
     """Read what DPS said of rows, each answer once; by answer and row."""
     archive = settings.archive()
     wanted: defaultdict[str, set[int]] = defaultdict(set)
-    for entry in found:
-        if entry.refused:
-            wanted[entry.refused.answer].add(entry.refused.row)
+    for row in rows:
+        wanted[row["answer"]].add(row["row"])
     texts = {}
-    for answer, rows in wanted.items():
+    for answer, of_answer in wanted.items():
         is_json = archive.message_filename(answer).lower().endswith(".json")
         with closing(archive.open_message(answer)) as body:
             for refusal in read_bus_ack(body, is_json=is_json):
-                if refusal.row in rows:
+                if refusal.row in of_answer:
                     texts[answer, refusal.row] = refusal.text
     return texts
 

@@ -101,9 +101,9 @@ class SampleUpload:
     personal_values
         Every name, NHS number, postcode and date of birth in it, in each way it may be written.
     to_update, to_withdraw
-        UUIDs of the rows that `corrected_upload` changes.
+        UUIDs of rows that `corrected_upload` changes.
     to_refuse
-        Rows that DPS does not like, and why, by UUID.
+        Rows that DPS does not like, and why, by UUID; `corrected_upload` changes them, too.
     """
 
     csv: bytes = field(repr=False)
@@ -163,12 +163,12 @@ def sample_upload(today: date, *, rows_a_programme: int = ROWS_A_PROGRAMME) -> S
 
 
 def corrected_upload(sample: SampleUpload) -> bytes:
-    """Return the sample with one row corrected (an update) and one now saying not vaccinated (a delete)."""
+    """Return the sample with rows corrected: one that was to be, those that DPS refuses, and one now withdrawn."""
     reader = csv.DictReader(io.StringIO(sample.csv.decode("utf-8-sig"), newline=""))
     next(reader)  # the instructions
     rows = list(reader)
     for row in rows:
-        if row["UUID"] == sample.to_update:
+        if row["UUID"] == sample.to_update or row["UUID"] in sample.to_refuse:
             row["BATCH_NUMBER"] += "X"
         elif row["UUID"] == sample.to_withdraw:
             row["VACCINATED"] = "No"
