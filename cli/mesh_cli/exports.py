@@ -269,8 +269,10 @@ def resend(export_id: ExportId, as_json: Json = False) -> None:
         settings.ledger().retry(found, file_names(PROGRAMMES[found.programme], settings))
     except ImpossibleTransition:
         state = " ".join(filter(None, [str(found.status), processing_of(found)]))
-        talk.print(f"{export_id} is {state}: sent again is only what failed, was not delivered, is unclear, ")
-        talk.print("or what DPS refused as a whole file. Records that it refused: mesh refused")
+        talk.print(
+            f"{export_id} is {state}: only what failed, was not delivered, is unclear or was refused as a whole "
+        )
+        talk.print("is sent again. For records that DPS refused: mesh refused")
         raise typer.Exit(1) from None
     _run(settings, ExportRequest(programme=found.programme, resume_only=True), as_json=as_json)
 

@@ -148,6 +148,40 @@ def test_dps_is_played_and_answers_over_mesh(mesh: Callable[..., Done], tmp_path
     assert mesh("local", "dps").stderr == "Nothing has arrived for DPS.\n"
     assert mesh("local", "dps", "--refuse", "no reason").returncode == 2
 
+    # What it says is heard, listed and put right.
+    outcomes = [told["answer"]["outcome"] for told in json_of(mesh("collect", "--json"))["messages"]]
+    assert (outcomes.count("received"), outcomes.count("processed")) == (2, 2)
+    listed = {e["export_id"]: e for e in json_of(mesh("exports", "-p", "mmr", "--json"))}
+    of_files = [(e["processing"], e["taken"], e["refused"], e["status"]) for e in listed.values()]
+    assert of_files == [("processed", 1, 1, "accepted")] * 2
+    assert "processed 1/2" in mesh("exports", "-p", "mmr").stdout
+    assert "processed 1/2" in mesh("export", "show", "mmr-1").stdout
+    [refused] = json_of(mesh("refused", "--programme", "mmr", "--json"))
+    facts = (refused["record"], refused["class"], refused["upload"], refused["line"], refused["export"], refused["row"])
+    assert facts == (uuid_of(91), "unknown", "incoming/R1L/mmr.csv", 3, "mmr-2", 2)
+    assert "text" not in refused
+    [explained] = json_of(mesh("refused", "-p", "mmr", "--text", "--json"))
+    assert explained["text"] == second["refused"][0]["outcome"]
+    assert json_of(mesh("refused", "--since", "2199-01-01", "--json")) == []
+    assert uuid_of(91) in mesh("refused", COLUMNS="200").stdout
+    story = json_of(mesh("record", "find", uuid_of(91), "--json"))
+    assert (story["export"], story["DPS"], story["DPS holds it"]) == ("mmr-2", "refused: unknown", "no")
+    assert json_of(mesh("record", "find", uuid_of(90), "--json"))["DPS"] == "taken"
+    told = json_of(mesh("receipt", "R1L/mmr.csv", "--json"))
+    assert [key.rpartition("-refused-")[2] for key in told["refused_by_dps"]] == ["mmr-2.csv"]
+
+    assert mesh("record", "resend", uuid_of(90)).returncode == 1
+    assert json_of(mesh("refused", "resend", "--class", "invalid", "--yes", "--json")) == []
+    asked = mesh("refused", "resend", "--class", "unknown")
+    assert (asked.returncode, "Send 1 records" in asked.stderr) == (1, True)
+    [receipt] = json_of(mesh("refused", "resend", "--class", "unknown", "-p", "mmr", "--yes", "--json"))
+    assert receipt["accepted"] == {"mmr": {"new": 1}}
+    assert mesh("record", "resend", uuid_of(91)).returncode == 1  # it is on its way
+    assert mesh("dps-export", "-p", "mmr").returncode == 0
+    assert [file["taken"] for file in json_of(mesh("local", "dps", "--json"))] == [1]
+    assert "BusAck about mmr-3: processed: 1 taken, 0 refused" in mesh("collect").stderr
+    assert mesh("refused").stderr == "DPS has refused no record as it was sent last.\n"
+
 
 def test_tables_go_to_stdout_and_talk_to_stderr(mesh: Callable[..., Done]) -> None:
     done = mesh("check-inbox", "--workflow", "nothing of the kind")
