@@ -44,6 +44,14 @@ test: $(INSTALLED) $(BUILT) ## Run the tests, on two cores
 .PHONY: dynamodb-local
 dynamodb-local: $(DYNAMODB_LOCAL)/.fetched ## Fetch DynamoDB Local, on which the ledger is tested too (with Maven)
 
+.PHONY: bench
+bench: $(INSTALLED) $(BUILT) ## Measure what a night costs, side by side with other ways; writes bench/results.md
+	@if command -v java mvn > /dev/null; then \
+	    $(MAKE) --no-print-directory dynamodb-local || echo "DynamoDB Local could not be fetched; moto stands in." >&2; \
+	fi
+	@$(UV) sync --frozen --quiet --group bench
+	@$(BIN)/python -m bench
+
 .PHONY: check
 check: $(INSTALLED) $(SAM_SETTINGS) ## Check formatting, lint, types, the layers' requirements and the template
 	@echo "Checking the formatting (ruff format) ..."

@@ -28,9 +28,16 @@ def missing() -> str:
 
 
 class DynamoDBLocal:
-    """It is up between ``with`` and its end, holding everything in memory."""
+    """It is up between ``with`` and its end, holding everything in memory.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    heap
+        How much memory Java may take: what a query reads has to fit.
+    """
+
+    def __init__(self, heap: str = "256m") -> None:
+        self._heap = heap
         self._stack = ExitStack()
         self.endpoint = ""
 
@@ -41,7 +48,7 @@ class DynamoDBLocal:
         process = children.start(
             [
                 str(shutil.which("java")),
-                *("-Xmx256m", f"-Djava.library.path={_JARS}", "-DDDB_LOCAL_TELEMETRY=0", "-cp", f"{_JARS}/*"),
+                *(f"-Xmx{self._heap}", f"-Djava.library.path={_JARS}", "-DDDB_LOCAL_TELEMETRY=0", "-cp", f"{_JARS}/*"),
                 "software.amazon.dynamodb.services.local.main.ServerRunner",
                 *("-inMemory", "-disableTelemetry", "-port", str(port)),
             ],

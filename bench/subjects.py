@@ -1,0 +1,282 @@
+"""What is measured, each in a process of its own: ``python -m bench.subjects NAME`` with its job as JSON on stdin.
+
+A subject makes its clients, says the time, works, and prints what that took as JSON.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import sys
+import time
+import uuid
+from contextlib import redirect_stdout
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+type Job = dict[str, Any]
+
+#: What a DPS file's rows are written with, where it is not done here.
+WRITER: dict[str, Any] = {"delimiter": "|", "quoting": csv.QUOTE_ALL, "lineterminator": "\n"}
+
+
+def main() -> None:
+    """Run the subject that the command line names."""
+    job = json.loads(sys.stdin.read())
+    if job["core"] is not None:
+        os.sched_setaffinity(0, {job["core"]})
+    with redirect_stdout(sys.stderr):  # metrics are written there
+        ready = SUBJECTS[sys.argv[1]](job)
+        began, used = time.monotonic(), time.process_time()
+        told = ready()
+        wall, cpu = time.monotonic() - began, time.process_time() - used
+    own = wall - told.get("waited", 0.0)
+    print(json.dumps({"wall": wall, "cpu": cpu, "peak": _peak(), "own": own, **told}))
+
+
+# -- exports
+
+
+def ours(job: Job) -> Callable[[], dict[str, Any]]:
+    """Export as the function does: records at rest in S3, until MESH has taken the file."""
+    from dps.archive import Archive
+    from dps.export import Export, ExportRequest
+    from dps.ledger import Ledger
+    from dps.settings import Settings
+    from mesh import Credentials, MeshClient
+
+    settings = Settings(**job["settings"])
+    calls, dynamodb = _counted(job, "dynamodb")
+    s3 = _client(job, "s3")
+    mesh = job["mesh"]
+    client = MeshClient(
+        mesh["base_url"],
+        Credentials(mesh["mailbox"], mesh["password"], mesh["shared_key"]),
+        **{name: mesh[name] for name in ("certificate", "private_key", "passphrase", "ca_bundle")},
+    )
+    client.handshake()
+    archive = Archive(s3, settings.bucket)
+    export = Export(
+        settings,
+        Ledger(dynamodb, settings.exports_table),
+        archive,
+        connect=lambda: client,
+        holder=str(uuid.uuid4()),
+        seconds_left=lambda: 900.0,
+    )
+
+    def run() -> dict[str, Any]:
+        answer = export.run(ExportRequest(programme="hpv"))
+        (outcome,) = answer["exports"]
+        if outcome["status"] != "accepted":
+            raise RuntimeError(f"the export was not accepted: {outcome}")
+        asked = list(calls)
+        number = int(outcome["export_id"].rpartition("-")[2])
+        manifest = archive.manifest("hpv", number)
+        sizes = [part.size for part in manifest.parts] if manifest else []
+        return {"records": outcome["records"], "wire": sum(sizes), "parts": len(sizes), "calls": asked}
+
+    return run
+
+
+def otherwise(job: Job) -> Callable[[], dict[str, Any]]:
+    """Export as one would write it at first: query the records, write them with csv.writer, send that."""
+    import boto3
+    from boto3.dynamodb.conditions import Key
+
+    from dps.dps_csv import COLUMNS
+
+    client = _their_client(job)
+    client.handshake()
+    resource_ = boto3.Session("local", "local", region_name="eu-west-2").resource(
+        "dynamodb", endpoint_url=job["endpoints"]["dynamodb"]
+    )
+    calls = _count(resource_.meta.client)
+    table = resource_.Table(job["table"])
+
+    def run() -> dict[str, Any]:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", **WRITER)
+        writer.writeheader()
+        records, waited = 0, 0.0
+        query: dict[str, Any] = {"KeyConditionExpression": Key("programme").eq(job["programme"])}
+        while True:
+            asked, used = time.monotonic(), time.process_time()
+            page = table.query(**query)
+            waited += (time.monotonic() - asked) - (time.process_time() - used)
+            writer.writerows(page["Items"])
+            records += len(page["Items"])
+            if "LastEvaluatedKey" not in page:
+                break
+            query["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+        wire = _send(client, job, text.getvalue().encode(), compress=True)
+        return {"records": records, "wire": wire, "calls": list(calls), "waited": waited}
+
+    return run
+
+
+# -- sending alone
+
+
+def our_sending(job: Job) -> Callable[[], dict[str, Any]]:
+    """Send a ready file with this project's client."""
+    from mesh import Credentials, MeshClient
+
+    mesh = job["mesh"]
+    client = MeshClient(
+        mesh["base_url"],
+        Credentials(mesh["mailbox"], mesh["password"], mesh["shared_key"]),
+        **{name: mesh[name] for name in ("certificate", "private_key", "passphrase", "ca_bundle")},
+    )
+    client.handshake()
+    wire = 0
+
+    def note(_: int, total: int) -> None:
+        nonlocal wire
+        wire = total
+
+    def run() -> dict[str, Any]:
+        with Path(job["file"]).open("rb") as body:
+            client.send_file(
+                job["to"], job["workflow_id"], body, compress=job["compress"], filename="bench.csv", on_progress=note
+            )
+        return {"bytes": Path(job["file"]).stat().st_size, "wire": wire}
+
+    return run
+
+
+def their_sending(job: Job) -> Callable[[], dict[str, Any]]:
+    """Send a ready file with NHS England's client."""
+    client = _their_client(job)
+    client.handshake()
+
+    def run() -> dict[str, Any]:
+        with Path(job["file"]).open("rb") as body:
+            wire = _send(client, job, body, compress=job["compress"])
+        return {"bytes": Path(job["file"]).stat().st_size, "wire": wire}
+
+    return run
+
+
+# -- taking in
+
+
+def checking(job: Job) -> Callable[[], dict[str, Any]]:
+    """Do the work of taking an upload in that needs nobody else: parse, validate, digest, write line and row."""
+    from dps.dps_csv import RowsWriter, batch_line, render_row
+    from dps.upload_csv import read_csv
+
+    today = date.fromisoformat(job["today"])
+
+    def run() -> dict[str, Any]:
+        records = 0
+        with Path(job["file"]).open("rb") as upload, Path(os.devnull).open("wb") as nowhere:
+            rows = RowsWriter(nowhere)
+            for row in read_csv(upload, organisation_code="R1L", today=today):
+                if row.record is None:
+                    continue
+                digest = row.record.stated_digest()
+                line = batch_line(row.record, action="new", line=row.line, recorded_on=today, digest=digest)
+                records += 1
+                if job["rows"]:
+                    rows.write(render_row(line))
+            rows.finish()
+        return {"records": records}
+
+    return run
+
+
+def taking_in(job: Job) -> Callable[[], dict[str, Any]]:
+    """Take an upload in as the function does."""
+    from dps.archive import Archive
+    from dps.ingest import Ingest
+    from dps.ledger import Ledger
+    from dps.register import Register
+    from dps.settings import Settings
+
+    settings = Settings(**job["settings"])
+    calls, dynamodb = _counted(job, "dynamodb")
+    ingest = Ingest(
+        Archive(_client(job, "s3"), settings.bucket),
+        Register(dynamodb, settings.records_table),
+        Ledger(dynamodb, settings.exports_table),
+    )
+
+    def run() -> dict[str, Any]:
+        receipt = ingest.take_in(job["key"], "")
+        return {"records": sum(sum(a.values()) for a in receipt["accepted"].values()), "calls": list(calls)}
+
+    return run
+
+
+# -- what they share
+
+
+def _peak() -> int:
+    """Return the most memory that was resident here; getrusage would count what its parent had before the start."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(found[1]) * 1024 if found else 0
+
+
+def _client(job: Job, service: Any) -> Any:
+    import boto3
+
+    session = boto3.Session("local", "local", region_name="eu-west-2")
+    return session.client(service, endpoint_url=job["endpoints"][service])
+
+
+def _counted(job: Job, service: str) -> tuple[list[str], Any]:
+    client = _client(job, service)
+    return _count(client), client
+
+
+def _count(client: Any) -> list[str]:
+    """Return a list to which each call's name is added."""
+    calls: list[str] = []
+    client.meta.events.register("before-call.dynamodb", lambda model, **_: calls.append(model.name))
+    return calls
+
+
+def _their_client(job: Job) -> Any:
+    import mesh_client
+
+    mesh = job["mesh"]
+    folder = Path(job["folder"])
+    for name in ("certificate", "private_key", "ca_bundle"):
+        (folder / name).write_text(mesh[name])
+    return mesh_client.MeshClient(
+        mesh["base_url"],
+        mesh["mailbox"],
+        mesh["password"],
+        shared_key=mesh["shared_key"].encode(),
+        cert=(str(folder / "certificate"), str(folder / "private_key"), mesh["passphrase"]),
+        verify=str(folder / "ca_bundle"),
+    )
+
+
+def _send(client: Any, job: Job, body: Any, *, compress: bool) -> int:
+    """Send with NHS England's client; return how many bytes went over the wire, as the sandbox has them."""
+    message_id = client.send_message(
+        job["to"], body, compress=compress, workflow_id=job["workflow_id"], filename="bench.csv"
+    )
+    return sum(file.stat().st_size for file in Path(job["mailboxes"], job["to"], "in", message_id).iterdir())
+
+
+SUBJECTS: dict[str, Callable[[Job], Callable[[], dict[str, Any]]]] = {
+    "ours": ours,
+    "otherwise": otherwise,
+    "our_sending": our_sending,
+    "their_sending": their_sending,
+    "checking": checking,
+    "taking_in": taking_in,
+}
+
+if __name__ == "__main__":
+    main()
