@@ -31,6 +31,7 @@ KEYS = {
     ]["KMSMasterKeyID"],
     "AWS::SQS::Queue": lambda p: p["KmsMasterKeyId"],
     "AWS::SecretsManager::Secret": lambda p: p["KmsKeyId"],
+    "AWS::SNS::Topic": lambda p: p["KmsMasterKeyId"],
 }
 
 
@@ -125,7 +126,7 @@ def tls_only(document: Any) -> set[str]:
         for statement in statements(document)
         if statement["Effect"] == "Deny"
         and statement["Principal"] == "*"
-        and statement["Action"] in {"s3:*", "sqs:*"}
+        and statement["Action"] in {"s3:*", "sqs:*", "sns:Publish"}
         and statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
         for resource in as_list(statement["Resource"])
     }
@@ -165,7 +166,7 @@ def test_a_bucket_can_not_be_made_public(name: str, bucket: Any) -> None:
 
 
 def test_no_policy_of_a_resource_allows_everybody() -> None:
-    for type_ in ("AWS::S3::BucketPolicy", "AWS::SQS::QueuePolicy"):
+    for type_ in ("AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy", "AWS::SQS::QueuePolicy"):
         for name, policy in TEMPLATE.resources(type_).items():
             for statement in statements(policy["Properties"]["PolicyDocument"]):
                 assert statement["Effect"] == "Deny" or "*" not in json.dumps(statement["Principal"]), name
@@ -354,6 +355,86 @@ def test_a_run_that_failed_is_not_repeated_at_once(function: str) -> None:
     assert config["MaximumRetryAttempts"] == 0
 
 
+# --- Alarms ----------------------------------------------------------------------------------------------------------
+
+RUNBOOK = (PROJECT / "docs" / "operations.md").read_text()
+
+
+@pytest.mark.parametrize(("name", "alarm"), resources("AWS::CloudWatch::Alarm"))
+def test_an_alarm_says_what_it_means_and_leads_to_its_section_of_the_runbook(name: str, alarm: Any) -> None:
+    section = alarm["Properties"]["AlarmName"]["Fn::Sub"].removeprefix("${AWS::StackName}-")
+    meaning, _, link = alarm["Properties"]["AlarmDescription"]["Fn::Sub"].rpartition(" ")
+    assert len(meaning) > 80
+    assert link == f"${{RunbookUrl}}#{section}"
+    assert len(meaning) < 800, "CloudWatch takes 1,024 characters, the link among them"
+    text = RUNBOOK.partition(f"\n### {section}\n")[2].partition("\n### ")[0]
+    assert "**What happened.**" in text
+    assert "**Do.**" in text
+
+
+def test_the_runbook_is_about_alarms_that_there_are() -> None:
+    sections = re.findall(r"^### (.+)$", RUNBOOK.partition("\n## Runbook\n")[2], re.MULTILINE)
+    alarms = TEMPLATE.resources("AWS::CloudWatch::Alarm").values()
+    assert sorted(f"${{AWS::StackName}}-{s}" for s in sections) == sorted(
+        alarm["Properties"]["AlarmName"]["Fn::Sub"] for alarm in alarms
+    )
+
+
+@pytest.mark.parametrize(("name", "alarm"), resources("AWS::CloudWatch::Alarm"))
+def test_an_alarm_rings_where_somebody_listens(name: str, alarm: Any) -> None:
+    assert alarm["Properties"]["AlarmActions"] == [{"Ref": "AlarmsTopic"}]
+    subscription = TEMPLATE.resources()["AlarmsByEmail"]
+    assert subscription["Condition"] == "TellsByEmail"
+    assert subscription["Properties"]["Endpoint"] == {"Ref": "AlarmEmail"}
+
+
+def test_alarms_may_publish_to_the_encrypted_topic_and_nobody_else_may() -> None:
+    # Without a right to the key, CloudWatch drops what it should tell, and says so nowhere but in the alarm's history.
+    [topic] = [s for s in statements(properties("AlarmsTopicPolicy")["PolicyDocument"]) if s["Effect"] == "Allow"]
+    [key] = [s for s in statements(properties("Key")["KeyPolicy"]) if s["Sid"] == "LetAlarmsUseTheTopic"]
+    assert topic["Principal"] == key["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
+    assert topic["Condition"] == key["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    assert key["Action"] == ["kms:Decrypt", "kms:GenerateDataKey*"]
+    assert tls_only(properties("AlarmsTopicPolicy")["PolicyDocument"]) == {json.dumps({"Ref": "AlarmsTopic"})}
+
+
+@pytest.mark.parametrize(("name", "alarm"), resources("AWS::CloudWatch::Alarm"))
+def test_an_alarm_looks_back_no_further_than_cloudwatch_allows(name: str, alarm: Any) -> None:
+    alarm = alarm["Properties"]
+    period = alarm.get("Period") or {m["MetricStat"]["Period"] for m in alarm["Metrics"] if "MetricStat" in m}.pop()
+    longest = 7 * 86_400 if period >= 3_600 else 86_400
+    assert period * alarm["EvaluationPeriods"] <= longest
+    assert alarm["TreatMissingData"] in {"breaching", "notBreaching", "ignore"}
+
+
+def test_silence_is_an_alarm_of_its_own() -> None:
+    breaching = {
+        name
+        for name, alarm in TEMPLATE.resources("AWS::CloudWatch::Alarm").items()
+        if alarm["Properties"]["TreatMissingData"] == "breaching"
+    }
+    assert breaching == {"MailboxNotValidatedAlarm", "TrackSilentAlarm"}
+
+
+@pytest.mark.parametrize("metric", ["Errors", "Throttles"])
+def test_every_function_is_watched(metric: str) -> None:
+    watched = {
+        m["MetricStat"]["Metric"]["Dimensions"][0]["Value"]["Ref"]
+        for alarm in TEMPLATE.resources("AWS::CloudWatch::Alarm").values()
+        for m in alarm["Properties"].get("Metrics", ())
+        if m.get("MetricStat", {}).get("Metric", {}).get("MetricName") == metric
+    }
+    assert watched == set(TEMPLATE.functions())
+
+
+def test_jobs_that_are_off_are_an_alarm_in_production_only() -> None:
+    assert TEMPLATE.resources()["JobsOffAlarm"]["Condition"] == "IsProduction"
+    production = dict(o.split("=", 1) for o in SAMCONFIG["production"]["deploy"]["parameters"]["parameter_overrides"])
+    assert TEMPLATE.document["Conditions"]["IsProduction"] == {
+        "Fn::Equals": [{"Ref": "MeshBaseUrl"}, production["MeshBaseUrl"]]
+    }
+
+
 # --- Functions and layers --------------------------------------------------------------------------------------------
 
 
@@ -426,6 +507,8 @@ def test_a_parameter_says_what_it_is_for_and_refuses_nonsense(name: str) -> None
         ("MeshWorkflowId", " dps export"),
         ("MeshWorkflowId", ""),
         ("ExportSchedule", "0 19 * * ? *"),
+        ("AlarmEmail", "on-call"),
+        ("RunbookUrl", "https://example.org/operations.md#top"),
     ],
 )
 def test_a_mistyped_parameter_is_refused_before_anything_is_deployed(name: str, value: str) -> None:

@@ -130,7 +130,13 @@ def row(
     n: int, programme: str = "HPV", vaccinated: str = "Y", batch: str = "AB1234", forename: str = "Quintessa"
 ) -> str:
     """One line of an upload, with an identifier that follows from ``n``."""
-    vaccines = {"HPV": "Gardasil9", "Flu": "AstraZeneca Fluenz", "MenACWY": "MenQuadfi", "MMR": "Priorix"}
+    vaccines = {
+        "HPV": "Gardasil9",
+        "Flu": "AstraZeneca Fluenz",
+        "MenACWY": "MenQuadfi",
+        "MMR": "Priorix",
+        "Td/IPV": "Revaxis",
+    }
     site = "nasal" if programme == "Flu" else "left upper arm"
     return (
         f"{uuid_of(n)},,{forename},Zephyrson,2012-08-18,female,SW1A 1AA,{vaccinated},2026-10-01,{programme},"
