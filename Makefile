@@ -16,6 +16,7 @@ SOURCES := template.yaml samconfig.toml $(shell find functions layers -type f -n
 INSTALLED := .venv/.installed
 BUILT := .aws-sam/build/template.yaml
 DYNAMODB_LOCAL := .cache/dynamodb-local
+CHROMIUM := .cache/chromium
 
 # The layers' requirements are the lock's, with hashes. botocore comes with the Lambda runtime; nhs-mesh has its own layer.
 EXPORT = $(UV) export --quiet --frozen --no-dev --no-emit-workspace --no-header --no-annotate
@@ -38,6 +39,9 @@ test: $(INSTALLED) $(BUILT) ## Run the tests, on two cores
 	@if command -v java mvn > /dev/null; then \
 	    $(MAKE) --no-print-directory dynamodb-local || echo "DynamoDB Local could not be fetched; the tests on it are skipped." >&2; \
 	fi
+	@if command -v node npm > /dev/null; then \
+	    $(MAKE) --no-print-directory chromium || echo "Chromium could not be fetched; the tests in it are skipped." >&2; \
+	fi
 	@echo "Running the tests ..."
 	@$(BIN)/pytest -n 2 --dist loadfile
 
@@ -51,6 +55,13 @@ bench: $(INSTALLED) $(BUILT) ## Measure what a night costs, side by side with ot
 	fi
 	@$(UV) sync --frozen --quiet --group bench
 	@$(BIN)/python -m bench
+
+.PHONY: chromium
+chromium: $(CHROMIUM)/.fetched ## Fetch Chromium, in which the dashboard's table is tested (with npm)
+
+.PHONY: screenshot
+screenshot: $(INSTALLED) $(BUILT) $(CHROMIUM)/.fetched ## Take the picture of the dashboard's table anew, into docs/
+	@SCREENSHOT=docs/recent-exports.png REQUIRE_CHROMIUM=1 $(BIN)/pytest -q tests/e2e/test_recent_exports.py
 
 .PHONY: check
 check: $(INSTALLED) $(SAM_SETTINGS) ## Check formatting, lint, types, the layers' requirements and the template
@@ -108,6 +119,12 @@ $(DYNAMODB_LOCAL)/.fetched: tests/dynamodb-local.xml
 	@echo "Fetching DynamoDB Local into $(@D) (mvn dependency:copy-dependencies) ..."
 	@rm -rf $(@D)
 	@mvn --quiet --batch-mode --file $< dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/$(@D)
+	@touch $@
+
+$(CHROMIUM)/.fetched: tests/chromium/package.json tests/chromium/package-lock.json tests/chromium/page.mjs
+	@echo "Fetching Chromium into $(@D) (npm ci) ..."
+	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
+	@npm ci --prefix $(@D) --no-audit --no-fund --ignore-scripts --silent
 	@touch $@
 
 $(SAM_SETTINGS):

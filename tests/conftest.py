@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from local.sandbox import Sandbox
+from tests import chromium as browser
 from tests import dynamodb_local as engine
 
 if TYPE_CHECKING:
@@ -46,6 +47,13 @@ def dynamodb_local() -> Iterator[Any]:
     with engine.DynamoDBLocal() as running:
         session = boto3.Session("testing", "testing", region_name="eu-west-2")
         yield session.client("dynamodb", endpoint_url=running.endpoint)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> None:
+    """Make sure that there is a Chromium; skip where it cannot be had, unless it must be."""
+    if why := browser.missing():
+        (pytest.fail if os.environ.get("REQUIRE_CHROMIUM") == "1" else pytest.skip)(why)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -95,7 +96,8 @@ def invoke(
 
     environments = local_environments("functions are invoked")
     check_build(PROJECT)
-    name = function if function in environments else f"{function.capitalize()}Function"
+    camel = "".join(word.capitalize() for word in re.split("[_-]", function))
+    name = function if function in environments else f"{camel}Function"
     if name not in environments:
         raise typer.BadParameter(f"{function!r} is not one of: {', '.join(environments)}", param_hint="FUNCTION")
     with TemporaryDirectory() as directory:

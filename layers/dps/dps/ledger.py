@@ -29,6 +29,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
 from zoneinfo import ZoneInfo
 
@@ -313,6 +314,16 @@ class Ledger:
             KeyConditionExpression="programme = :programme AND #number > :cursor",
             ExpressionAttributeValues=_values({":programme": programme, ":cursor": 0}),
         )
+
+    def latest(self, programme: str, limit: int) -> Iterator[DPSExport]:
+        """Iterate over a programme's last so many exports, newest first, without their batches."""
+        exports = self._query(
+            ScanIndexForward=False,
+            KeyConditionExpression="programme = :programme AND #number > :cursor",
+            ExpressionAttributeValues=_values({":programme": programme, ":cursor": 0}),
+            PaginationConfig={"MaxItems": limit, "PageSize": limit},
+        )
+        return islice(exports, limit)
 
     def by_status(self, status: Status, since: datetime | None = None) -> Iterator[DPSExport]:
         """Iterate over every programme's exports in a state, longest in it first (from the index: not the latest).

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    type Handler = Callable[[dict[str, Any], LambdaContext], dict[str, Any]]
+    type Handler = Callable[[dict[str, Any], LambdaContext], Any]
 
 __all__ = ["MetricUnit", "count", "gauge", "logger", "observed"]
 
@@ -54,7 +54,7 @@ def observed(handler: Handler) -> Handler:
     """Give a Lambda handler structured logs that bear its request id, and a trace where X-Ray wants one."""
 
     @wraps(handler)
-    def sampled(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    def sampled(event: dict[str, Any], context: LambdaContext) -> Any:
         # Lambda puts X-Ray's decision here before each invocation.
         traced = "Sampled=1" in os.environ.get("_X_AMZN_TRACE_ID", "")
         return (_traced(handler) if traced else handler)(event, context)

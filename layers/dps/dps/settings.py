@@ -260,7 +260,7 @@ def skipped_when_off(job: str) -> Callable[[Handler], Handler]:
 
     def decorate(handler: Handler) -> Handler:
         @wraps(handler)
-        def guarded(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+        def guarded(event: dict[str, Any], context: LambdaContext) -> Any:
             if jobs_enabled(Settings.from_environment()):
                 return handler(event, context)
             logger.info("skipped: mesh_jobs is off", extra={"job": job})

@@ -22,7 +22,7 @@ FUNCTIONS = Template.read(PROJECT / "template.yaml").functions()
 #: What takes long to load, and which functions need it when they start.
 HEAVY = {
     "pydantic": {"IngestFunction"},
-    "requests": set(FUNCTIONS) - {"IngestFunction"},
+    "requests": set(FUNCTIONS) - {"IngestFunction", "RecentExportsFunction"},
     "cryptography": set(),  # loaded when a connection to MESH is made
     "aws_xray_sdk": set(),  # loaded when X-Ray samples an invocation
     "csv": {"IngestFunction", "CollectFunction"},  # they write files for uploaders

@@ -89,6 +89,7 @@ def tell(cloud: LocalCloud) -> None:
     export()
     cloud.invoke("ExportFunction", {"resume_only": True})
     cloud.invoke("ExportFunction", {"dry_run": True})
+    assert "hpv-2" in cloud.invoke("RecentExportsFunction")
 
 
 def recorded(cloud: LocalCloud) -> dict[str, set[Right]]:

@@ -1,0 +1,119 @@
+"""The dashboard's table of recent exports, from the built function, as a person sees it in a real browser."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from dps.ledger import Ledger
+from dps.recent import RecentExports
+from local.dps import Dps
+from local.stack import RECEIVER, LocalCloud
+from tests.chromium import see
+from tests.integration.dps.world import row, upload_of, uuid_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: What somebody might try to have shown.
+HOSTILE = "<script>alert('owned')</script><img src='http://127.0.0.1:9/x.png' onerror=\"alert('owned')\">"
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[LocalCloud]:
+    with LocalCloud() as running:
+        tell(running)
+        yield running
+
+
+def tell(cloud: LocalCloud) -> None:
+    """Bring exports into the states that there are."""
+
+    def upload(name: str, *rows: str) -> None:
+        key = f"incoming/R1L/{name}"
+        cloud.client("s3").put_object(Bucket=cloud.outputs["BucketName"], Key=key, Body=upload_of(*rows).encode())
+        cloud.drain()
+
+    upload("monday.csv", row(1), row(2), row(3), row(4, "Flu"), row(5, "MenACWY"), row(6, "MMR"))
+    cloud.invoke("ExportFunction")
+    with cloud.sandbox.client(RECEIVER) as receiver:
+        left = Ledger(cloud.client("dynamodb"), cloud.outputs["DpsExportsTableName"]).get("menacwy", 1).message_id
+        dps = Dps(
+            receiver, refuse=lambda found: "Validation errors: lotNumber" if found["UNIQUE_ID"] == uuid_of(3) else None
+        )
+        for file in dps.pick_up(leave={left}):
+            dps.answer(file)
+    cloud.invoke("TrackFunction")
+    cloud.invoke("CollectFunction")
+    upload("tuesday.csv", row(7), row(8))
+    several = "MESH knows several messages by the local id mmr-1-1"
+    change(cloud, "mmr", 1, status="unclear", error={"M": {"description": {"S": several}}})
+    long_ago = (datetime.now(UTC) - timedelta(days=4)).isoformat(timespec="milliseconds")
+    change(cloud, "menacwy", 1, sent_at=long_ago)
+
+
+def change(cloud: LocalCloud, programme: str, number: int, **changes: Any) -> None:
+    """Change an export's item by hand."""
+    cloud.client("dynamodb").update_item(
+        TableName=cloud.outputs["DpsExportsTableName"],
+        Key={"programme": {"S": programme}, "number": {"N": str(number)}},
+        UpdateExpression=f"SET {', '.join(f'#{name} = :{name}' for name in changes)}",
+        ExpressionAttributeNames={f"#{name}": name for name in changes},
+        ExpressionAttributeValues={
+            f":{name}": value if isinstance(value, dict) else {"S": value} for name, value in changes.items()
+        },
+    )
+
+
+def test_a_person_sees_what_became_of_the_exports_and_which_need_a_person(
+    cloud: LocalCloud, chromium: None, tmp_path: Path
+) -> None:
+    screenshot = Path(os.environ.get("SCREENSHOT") or tmp_path / "recent-exports.png").resolve()
+    seen = see(cloud.invoke("RecentExportsFunction", {"widgetContext": {"theme": "light"}}), screenshot)
+    rows = {cells[0]: dict(zip(seen["header"], cells, strict=True)) for cells in seen["rows"]}
+    assert next(iter(rows)) == "hpv-2"
+    assert sorted(rows) == ["flu-1", "hpv-1", "hpv-2", "menacwy-1", "mmr-1"]
+    assert (rows["hpv-2"]["delivery"], rows["hpv-2"]["sent"], rows["hpv-2"]["message id"]) == ("open", "", "")
+    hpv = rows["hpv-1"]
+    assert (hpv["programme"], hpv["records"], hpv["delivery"], hpv["attempt"]) == ("HPV", "3", "acknowledged", "1")
+    assert hpv["DPS"] == "took 2 of 3"
+    assert re.fullmatch(r"[A-Z][a-z]{2} \d\d [A-Z][a-z]{2} \d\d:\d\d", hpv["picked up"])
+    assert re.fullmatch("[0-9A-F]{32}", hpv["message id"])
+    assert sorted(seen["bold"]) == ["menacwy-1", "mmr-1"]
+    assert rows["menacwy-1"]["delivery"] == "accepted \u2014 ask DPS why nobody picks it up"
+    assert rows["mmr-1"]["delivery"].endswith("ask MESH whether it arrived, then mesh export resend mmr-1")
+    assert screenshot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_came_from_outside_is_shown_as_text_and_nothing_of_it_runs(
+    cloud: LocalCloud, chromium: None, tmp_path: Path
+) -> None:
+    change(cloud, "mmr", 1, error={"M": {"description": {"S": HOSTILE}}})
+    seen = see(cloud.invoke("RecentExportsFunction"), tmp_path / "shot.png")
+    assert HOSTILE in seen["text"]
+    assert seen["said"] == []
+    assert [url for url in seen["asked"] if not url.startswith("about:")] == []
+
+
+def test_the_widget_says_what_it_is_and_which_parameter_is_wrong(cloud: LocalCloud) -> None:
+    assert cloud.invoke("RecentExportsFunction", {"describe": True}).startswith("## Recent exports")
+    shown = cloud.invoke("RecentExportsFunction", {"limit": 2})
+    assert shown.count("<tr") == 3
+    assert cloud.invoke("RecentExportsFunction", {"programme": "<b>"}) == (
+        "<p>Unknown parameter: programme. There is one: limit.</p>"
+    )
+    for wrong in (0, 101, "20", True, None):
+        assert "whole number from 1 to 100" in cloud.invoke("RecentExportsFunction", {"limit": wrong})
+
+
+def test_without_exports_it_says_so(cloud: LocalCloud) -> None:
+    class Empty(Ledger):
+        def latest(self, programme: str, limit: int) -> Iterator[Any]:  # noqa: ARG002
+            return iter(())
+
+    assert RecentExports(Empty(cloud.client("dynamodb"), "none")).show({}) == "<p>There are no exports yet.</p>"
