@@ -563,7 +563,7 @@ def test_the_stack_tells_the_commands_where_everything_is() -> None:
 def test_an_example_event_belongs_to_a_function(path: Any) -> None:
     event = json.loads(path.read_text())
     assert isinstance(event, dict)
-    assert f"{path.stem.partition('-')[0].title()}Function" in TEMPLATE.functions()
+    assert f"{path.stem.partition('-')[0].title().replace('_', '')}Function" in TEMPLATE.functions()
 
 
 def test_the_example_upload_is_one_that_the_rule_lets_through() -> None:
