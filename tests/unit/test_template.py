@@ -13,6 +13,7 @@ from dps.export import ExportRequest
 from dps.programmes import PROGRAMMES
 from local.stack import PROJECT
 from local.template import Template
+from tests import watching
 
 TEMPLATE = Template.read(PROJECT / "template.yaml")
 SAMCONFIG = tomllib.loads((PROJECT / "samconfig.toml").read_text())
@@ -433,6 +434,90 @@ def test_jobs_that_are_off_are_an_alarm_in_production_only() -> None:
     assert TEMPLATE.document["Conditions"]["IsProduction"] == {
         "Fn::Equals": [{"Ref": "MeshBaseUrl"}, production["MeshBaseUrl"]]
     }
+
+
+# --- Dashboard and saved queries -------------------------------------------------------------------------------------
+
+DASHBOARD = watching.dashboard(TEMPLATE, production=True)
+WIDGETS = DASHBOARD["widgets"]
+
+
+def on_dashboard(namespace: str, name: str) -> set[str]:
+    """Return what the dashboard shows a metric of, by the value of its only dimension."""
+    found = (metric for widget in WIDGETS for metric in watching.metrics(widget))
+    return {value for space, metric, _, value, *_ in found if (space, metric) == (namespace, name)}
+
+
+def test_widgets_fit_the_grid_and_leave_each_other_room() -> None:
+    taken = [
+        (x, y)
+        for widget in WIDGETS
+        for x in range(widget["x"], widget["x"] + widget["width"])
+        for y in range(widget["y"], widget["y"] + widget["height"])
+    ]
+    assert len(taken) == len(set(taken))
+    assert max(x for x, _ in taken) < 24
+
+
+def test_the_dashboard_is_in_characters_that_cloudformation_keeps() -> None:
+    assert json.dumps(DASHBOARD, ensure_ascii=False).isascii()
+    assert properties("Dashboard")["DashboardName"] == {"Ref": "AWS::StackName"}
+
+
+def test_the_dashboard_shows_the_state_of_every_alarm_that_there_is() -> None:
+    def shown(*, production: bool) -> list[str]:
+        [widget] = [w for w in watching.dashboard(TEMPLATE, production=production)["widgets"] if w["type"] == "alarm"]
+        return sorted(widget["properties"]["alarms"])
+
+    alarms = sorted(f"${{{name}.Arn}}" for name in TEMPLATE.resources("AWS::CloudWatch::Alarm"))
+    assert shown(production=True) == alarms
+    assert shown(production=False) == [alarm for alarm in alarms if alarm != "${JobsOffAlarm.Arn}"]
+
+
+@pytest.mark.parametrize("metric", ["Invocations", "Errors", "Throttles", "Duration"])
+def test_every_function_is_on_the_dashboard(metric: str) -> None:
+    assert on_dashboard("AWS/Lambda", metric) == {f"${{{name}}}" for name in TEMPLATE.functions()}
+
+
+def test_the_dashboard_tells_the_memory_of_every_function() -> None:
+    [widget] = [widget for widget in WIDGETS if widget["type"] == "log"]
+    groups = set(re.findall(r"SOURCE '\$\{(\w+)\}'", widget["properties"]["query"]))
+    assert groups == set(TEMPLATE.resources("AWS::Logs::LogGroup"))
+    assert "max(@maxMemoryUsed" in widget["properties"]["query"]
+
+
+@pytest.mark.parametrize("queue", ["UploadsQueue", "UploadsDeadLetterQueue"])
+def test_every_queue_is_on_the_dashboard(queue: str) -> None:
+    assert f"${{{queue}.QueueName}}" in on_dashboard("AWS/SQS", "ApproximateNumberOfMessagesVisible")
+
+
+@pytest.mark.parametrize("programme", PROGRAMMES.values(), ids=lambda programme: programme.key)
+def test_every_programme_has_its_row_on_the_dashboard(programme: Any) -> None:
+    [row] = [widget for widget in WIDGETS if widget["properties"].get("title") == programme.name]
+    assert {metric[-1] for metric in watching.metrics(row)} == {programme.key}
+    [waiting] = [w for w in WIDGETS if any(metric[1] == "RecordsWaiting" for metric in watching.metrics(w))]
+    assert programme.key in {metric[-1] for metric in watching.metrics(waiting)}
+
+
+def test_the_dashboard_leads_to_sections_of_the_runbook_that_there_are() -> None:
+    [text] = [widget["properties"]["markdown"] for widget in WIDGETS if widget["type"] == "text"]
+    anchors = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", RUNBOOK, re.MULTILINE)}
+    sections = re.findall(r"\(\$\{RunbookUrl\}#([^)]+)\)", text)
+    assert len(sections) == 3
+    assert set(sections) <= anchors
+
+
+def test_saved_queries_are_in_a_folder_of_the_stack_and_errors_are_looked_for_everywhere() -> None:
+    assert {name.partition("/")[0] for name in watching.queries(TEMPLATE)} == {"local"}
+    assert {group["Ref"] for group in properties("ErrorsQuery")["LogGroupNames"]} == set(
+        TEMPLATE.resources("AWS::Logs::LogGroup")
+    )
+
+
+def test_the_runbook_lists_the_saved_queries_and_names_no_others() -> None:
+    queries = {name.removeprefix("local/") for name in watching.queries(TEMPLATE)}
+    assert set(re.findall(r"^\| \*(\w+)\* \|", RUNBOOK, re.MULTILINE)) == queries
+    assert set(re.findall(r"saved query \*(\w+)\*", RUNBOOK)) <= queries
 
 
 # --- Functions and layers --------------------------------------------------------------------------------------------

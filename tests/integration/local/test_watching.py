@@ -1,7 +1,7 @@
-"""What alarms look at is what the functions really say: the metrics' names, dimensions and namespace.
+"""What alarms, dashboard and saved queries look at is what the functions really say.
 
-The built functions are run through everything that alarms are about, and what they write in CloudWatch's embedded
-metric format is compared with the template.
+The built functions are run through everything that those are about, and what they write is compared with the template:
+metrics in CloudWatch's embedded metric format by name, dimensions and namespace, other lines by their keys.
 """
 
 from __future__ import annotations
@@ -12,27 +12,39 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from dps.programmes import PROGRAMMES
 from local.dps import Dps, JudgedRow
 from local.emulator import Emulator
 from local.stack import PROJECT, RECEIVER, SENDER, LocalCloud
 from local.template import Template
+from tests import watching
 from tests.integration.dps.world import row, upload_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-#: A metric as CloudWatch tells it from others: its name and its dimensions.
-type Metric = tuple[str, frozenset[tuple[str, str]]]
+    from tests.watching import Metric
 
 TEMPLATE = Template.read(PROJECT / "template.yaml")
 NAMESPACE = {"Fn::Sub": "MeshDps/${AWS::StackName}"}
 
 
 @pytest.fixture(scope="module")
-def emitted(tmp_path_factory: pytest.TempPathFactory) -> set[Metric]:
+def log(tmp_path_factory: pytest.TempPathFactory) -> str:
     with LocalCloud() as cloud:
-        return set(metrics(tell(cloud, tmp_path_factory.mktemp("broken"))))
+        return tell(cloud, tmp_path_factory.mktemp("broken"))
+
+
+@pytest.fixture(scope="module")
+def emitted(log: str) -> set[Metric]:
+    return set(metrics(log))
+
+
+@pytest.fixture(scope="module")
+def lines(log: str) -> list[dict[str, Any]]:
+    """Return what the logger wrote."""
+    return [json.loads(line) for line in log.splitlines() if line.startswith('{"level"')]
 
 
 def tell(cloud: LocalCloud, folder: Path) -> str:
@@ -50,6 +62,7 @@ def tell(cloud: LocalCloud, folder: Path) -> str:
     cloud.invoke("ValidateFunction")
     bad = row(9).replace("SW1A 1AA", "nonsense")
     upload("monday.csv", upload_of(row(1), row(2, "MenACWY"), row(3, "Flu"), row(4, "MMR"), row(5, "Td/IPV"), bad))
+    upload("monday.xlsx", "not a kind of file that is taken in")
 
     # MESH refuses flu's file, and EventBridge cannot be reached.
     broken = {"DPS_MAILBOX": "X26NOBODY", "AWS_ENDPOINT_URL_EVENTBRIDGE": "http://127.0.0.1:9"}
@@ -78,10 +91,12 @@ def tell(cloud: LocalCloud, folder: Path) -> str:
     assert export("mmr") == "accepted"
     with cloud.sandbox.client(SENDER) as sender:
         lost = sender.track_by_local_id("mmr-1-1").message_id
-    about = {"code": "14", "description": "Message not collected", "subject": "NDR", "linked_message_id": lost}
+    about = {"code": "14", "description": "Message not collected", "subject": "NDR"}
     names = {"mailbox_id": SENDER, "workflow_id": "dps export", "local_id": "", "file_name": ""}
-    cloud.sandbox.admin("POST", "/messageexchange/admin/report", {**about, **names})
-    assert emulator.invoke("TrackFunction")["reports"] == 1
+    for linked in (lost, "20240823200000000000_UNKNOWN"):
+        report = {**about, **names, "linked_message_id": linked}
+        cloud.sandbox.admin("POST", "/messageexchange/admin/report", report)
+    assert emulator.invoke("TrackFunction")["reports"] == 2
 
     # DPS refuses Td/IPV's file, and flu's row; it answers a row and a file that there never were, and nonsense.
     assert export("flu") == export("td_ipv") == "accepted"
@@ -135,3 +150,50 @@ def missing(wanted: Iterable[Metric], emitted: set[Metric]) -> set[str]:
 def test_every_metric_that_an_alarm_looks_at_is_one_that_the_functions_emit(emitted: set[Metric]) -> None:
     assert len(list(of_alarms())) > 15
     assert not missing(of_alarms(), emitted)
+
+
+def test_every_metric_on_the_dashboard_is_one_that_the_functions_emit(emitted: set[Metric]) -> None:
+    shown = set(of_dashboard())
+    assert len(shown) > 60
+    # Of each programme the same is shown, though not everything happens to each in one story.
+    any_programme = {(name, without_programme(dimensions)) for name, dimensions in emitted if of_programme(dimensions)}
+    for name, dimensions in shown:
+        if programme := of_programme(dimensions):
+            assert programme in PROGRAMMES
+            assert (name, without_programme(dimensions)) in any_programme, name
+        else:
+            assert (name, dimensions) in emitted, name
+
+
+def of_dashboard() -> Iterator[Metric]:
+    """Return the metrics of ours that the dashboard shows."""
+    for widget in watching.dashboard(TEMPLATE, production=True)["widgets"]:
+        for namespace, name, *dimensions in watching.metrics(widget):
+            if namespace not in {"AWS/Lambda", "AWS/SQS"}:
+                assert namespace == "MeshDps/local"
+                yield name, frozenset(zip(dimensions[::2], dimensions[1::2], strict=True))
+
+
+def of_programme(dimensions: frozenset[tuple[str, str]]) -> str | None:
+    return dict(dimensions).get("programme")
+
+
+def without_programme(dimensions: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+    return frozenset((name, value) for name, value in dimensions if name != "programme")
+
+
+def test_every_metric_that_the_functions_emit_by_programme_is_on_the_dashboard(emitted: set[Metric]) -> None:
+    elsewhere = {"ExportErrors", "ExportsUnclear"}  # shown for all programmes together
+    elsewhere |= {"ExportsReceived"}  # said of each file before ExportsProcessed
+    by_programme = {name for name, dimensions in emitted if of_programme(dimensions)}
+    assert {name for name, dimensions in of_dashboard() if of_programme(dimensions)} == by_programme - elsewhere
+
+
+@pytest.mark.parametrize(("name", "query"), watching.queries(TEMPLATE).items())
+def test_a_saved_query_asks_for_keys_and_texts_that_log_lines_have(
+    name: str, query: str, lines: list[dict[str, Any]]
+) -> None:
+    services = {"uploads": {"ingest"}, "night": {"export"}, "answers": {"collect"}}.get(name.removeprefix("local/"))
+    asked = [line for line in lines if services is None or line["service"] in services]
+    assert watching.fields(query) <= {key for line in asked for key in line}
+    assert watching.texts(query) <= {v for line in asked for v in line.values() if isinstance(v, str)} | {"CRITICAL"}

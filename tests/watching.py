@@ -1,0 +1,72 @@
+"""The template's dashboard and saved queries, read as CloudWatch reads them."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from local.template import Template
+
+#: A metric as CloudWatch tells it from others: its name and its dimensions.
+type Metric = tuple[str, frozenset[tuple[str, str]]]
+
+_PSEUDO_PARAMETERS = {"AWS::StackName": "local", "AWS::Region": "eu-west-2"}
+
+
+def dashboard(template: Template, *, production: bool) -> Any:
+    """Return the dashboard's body; references to resources stay as they are in the template, ``${ExportFunction}``."""
+    body = template.resources()["Dashboard"]["Properties"]["DashboardBody"]
+    return json.loads(_resolve(body, {"IsProduction": production}))
+
+
+def _resolve(value: Any, conditions: Mapping[str, bool]) -> str:
+    match value:
+        case {"Fn::If": [condition, yes, no]}:
+            return _resolve(yes if conditions[condition] else no, conditions)
+        case {"Fn::Sub": [text, variables]}:
+            return _substitute(text, {name: _resolve(v, conditions) for name, v in variables.items()})
+        case {"Fn::Sub": text}:
+            return _substitute(text, {})
+    assert isinstance(value, str)
+    return value
+
+
+def _substitute(text: str, variables: Mapping[str, str]) -> str:
+    values = _PSEUDO_PARAMETERS | dict(variables)
+    return re.sub(r"\$\{([^}!]+)\}", lambda found: values.get(found[1], found[0]), text)
+
+
+def metrics(widget: Any) -> Iterator[list[str]]:
+    """Return a widget's metrics as [namespace, name, dimension, value, ...], with what is abbreviated put in."""
+    above: list[str] = []
+    for metric in widget["properties"].get("metrics", ()):
+        words = [word for word in metric if isinstance(word, str)]
+        if words[0] == "...":
+            words = above[: len(above) - len(words) + 1] + words[1:]
+        above = [above[place] if word == "." else word for place, word in enumerate(words)]
+        yield above
+
+
+def queries(template: Template) -> Mapping[str, str]:
+    """Return the saved queries' texts, by name."""
+    found = {}
+    for query in template.resources("AWS::Logs::QueryDefinition").values():
+        found[_resolve(query["Properties"]["Name"], {})] = query["Properties"]["QueryString"]
+    return found
+
+
+def fields(query: str) -> set[str]:
+    """Return the keys of log lines that a query names: neither CloudWatch's own (``@message``) nor its language."""
+    query = re.sub(r"^ *#.*$", "", query, flags=re.MULTILINE)
+    query = re.sub(r'"[^"]*"|/[^/]+/|\bas \w+|@\w+', " ", query)
+    language = {"fields", "filter", "sort", "limit", "asc", "desc", "and", "or", "in", "like", "coalesce", "ispresent"}
+    return set(re.findall(r"\b[a-z]\w*", query)) - language
+
+
+def texts(query: str) -> set[str]:
+    """Return the texts that a query compares with."""
+    return set(re.findall(r'"([^"]*)"', query))
