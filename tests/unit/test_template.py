@@ -499,6 +499,13 @@ def test_every_programme_has_its_row_on_the_dashboard(programme: Any) -> None:
     assert programme.key in {metric[-1] for metric in watching.metrics(waiting)}
 
 
+def test_the_table_of_recent_exports_is_at_the_dashboards_end() -> None:
+    last = max(WIDGETS, key=lambda widget: widget["y"])
+    assert last["type"] == "custom"
+    assert last["properties"]["endpoint"] == "${RecentExportsFunction.Arn}"
+    assert last["properties"]["updateOn"]["refresh"]
+
+
 def test_the_dashboard_leads_to_sections_of_the_runbook_that_there_are() -> None:
     [text] = [widget["properties"]["markdown"] for widget in WIDGETS if widget["type"] == "text"]
     anchors = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", RUNBOOK, re.MULTILINE)}
