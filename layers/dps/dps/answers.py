@@ -29,17 +29,16 @@ __all__ = [
     "holds_after",
     "read_bus_ack",
     "read_inf_ack",
-    "stem_of",
 ]
 
 #: No line of an answer, and nothing in a JSON answer, is longer than this.
 _MOST_CHARACTERS = 1 << 20
 _BLOCK = 1 << 16
-_NAME = re.compile(r"(?P<stem>.+)_(?P<kind>infack|busack)_[0-9t]+\.(?P<format>csv|json)", re.IGNORECASE)
+_NAME = r"(?P<stem>.+)_(?P<kind>infack|busack)_[0-9t]+\.(?P<format>csv|json)"
 _INF_ACK_HEADER = "MESSAGE_HEADER_ID|HEADER_RESPONSE_CODE|"
 _INF_ACK_COLUMNS = 12
 _BUS_ACK_COLUMNS = 14
-_ROW = re.compile(r"(?:.*\^)?([0-9]{1,9})")
+_ROW = r"(?:.*\^)?([0-9]{1,9})"
 #: RESPONSE_CODE of a row that was taken, should one ever be listed.
 _ROW_TAKEN = "30001"
 
@@ -73,7 +72,7 @@ class Outcome(StrEnum):
     @classmethod
     def of(cls, text: str) -> Outcome:
         """Tell the class of an OPERATION_OUTCOME."""
-        return next((outcome for pattern, outcome in OUTCOMES if pattern.search(text)), cls.OTHER)
+        return next((outcome for pattern, outcome in OUTCOMES if re.match(pattern, text, re.IGNORECASE)), cls.OTHER)
 
     @property
     def mend(self) -> str:
@@ -83,17 +82,13 @@ class Outcome(StrEnum):
 
 #: What OPERATION_OUTCOME looks like for each class; the first that fits counts. An outcome of several faults may quote
 #: what the row holds, so those that DPS states alone are looked for from the beginning.
-OUTCOMES: tuple[tuple[re.Pattern[str], Outcome], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), outcome)
-    for pattern, outcome in (
-        (r"^\W*the provided identifier: .* is duplicated", Outcome.DUPLICATE),
-        (r"^\W*immunization resource does not exist", Outcome.UNKNOWN),
-        (r"^\W*no permissions? for requested operation", Outcome.NOT_PERMITTED),
-        (r"^\W*validation errors?\b", Outcome.INVALID),
-        (r"^\W*invalid action_flag\b", Outcome.INVALID),
-    )
+OUTCOMES: tuple[tuple[str, Outcome], ...] = (
+    (r"\W*the provided identifier: .* is duplicated", Outcome.DUPLICATE),
+    (r"\W*immunization resource does not exist", Outcome.UNKNOWN),
+    (r"\W*no permissions? for requested operation", Outcome.NOT_PERMITTED),
+    (r"\W*validation errors?\b", Outcome.INVALID),
+    (r"\W*invalid action_flag\b", Outcome.INVALID),
 )
-
 
 _AS_IT_IS = "the record can be sent again as it is: ask for that where you ask about uploads"
 _MENDS = {
@@ -132,15 +127,10 @@ class AnswerName:
     @classmethod
     def of(cls, filename: str | None) -> AnswerName | None:
         """Read a file name; None where it is not that of an answer."""
-        if not (match := _NAME.fullmatch(filename or "")):
+        if not (match := re.fullmatch(_NAME, filename or "", re.IGNORECASE)):
             return None
         kind = Kind.INF_ACK if match["kind"].lower() == "infack" else Kind.BUS_ACK
         return cls(match["stem"].lower(), kind, is_json=match["format"].lower() == "json")
-
-
-def stem_of(filename: str) -> str:
-    """Return what the names of the answers to a file begin with, in lower case."""
-    return (filename.rpartition(".")[0] or filename).lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +270,7 @@ def _refusal(failure: Any, number: int) -> Refusal | None:
 
 def _row(header_id: str, where: str) -> int:
     """Read a row's number, as such or as ``{DPS's id of the file}^{row number}``."""
-    if not (match := _ROW.fullmatch(header_id)):
+    if not (match := re.fullmatch(_ROW, header_id)):
         raise UnreadableAnswer(f"{where} does not say which row it is about")
     return int(match[1])
 

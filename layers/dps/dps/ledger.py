@@ -35,8 +35,6 @@ from zoneinfo import ZoneInfo
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
-from dps.answers import stem_of
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
@@ -534,7 +532,7 @@ class Ledger:
             names = {"filename": filename, "mesh_filename": mesh_filename, "pending_since": self._now()}
             update = self._update(export, Status.PENDING, {**changes, **names}, remove, condition, values)
             file = {
-                "programme": f"file#{stem_of(mesh_filename)}",
+                "programme": f"file#{_stem(mesh_filename)}",
                 "number": 0,
                 "of": export.programme,
                 "export": export.number,
@@ -788,6 +786,11 @@ def _moment(text: str | None) -> datetime | None:
 def _unchanged(path: str, before: StrEnum | None) -> tuple[str, Item]:
     """Make the condition that an attribute is still what it was when it was read."""
     return (f"{path} = :before", {":before": before}) if before else (f"attribute_not_exists({path})", {})
+
+
+def _stem(filename: str) -> str:
+    """Return what the names of the answers to a file begin with, in lower case: DPS compares names so."""
+    return (filename.rpartition(".")[0] or filename).lower()
 
 
 def _file_key(stem: str) -> Item:

@@ -23,12 +23,13 @@ import orjson
 from boto3.dynamodb.types import TypeDeserializer
 
 from dps.ahead import ahead
-from dps.answers import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mypy_boto3_dynamodb import DynamoDBClient
+
+    from dps.answers import Outcome
 
     type Item = dict[str, Any]
 
@@ -369,6 +370,8 @@ def _entry(item: Mapping[str, Any]) -> Entry:
 
 
 def _refused(found: Mapping[str, Any]) -> Refused:
+    from dps.answers import Outcome  # few records are refused, and most functions never see one
+
     return Refused(Outcome(found["outcome"]), found["at"], found["export_id"], int(found["row"]), found["answer"])
 
 

@@ -17,18 +17,18 @@ import boto3
 from aws_lambda_powertools.utilities import parameters
 from botocore.config import Config
 
-from dps.archive import Archive
-from dps.events import publisher
-from dps.ledger import Ledger
 from dps.observability import count, logger
-from dps.register import Register
 
+# The rooms that a function does not open, it does not load.
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from dps.archive import Archive
+    from dps.ledger import Ledger
     from dps.observability import Handler
+    from dps.register import Register
     from mesh import MeshClient
 
 __all__ = [
@@ -143,10 +143,15 @@ class Settings:
 
     def archive(self) -> Archive:
         """Open the bucket."""
+        from dps.archive import Archive
+
         return Archive(_aws("s3"), self.bucket)
 
     def ledger(self) -> Ledger:
         """Open the ledger; changes of state are published where there is a bus for them."""
+        from dps.events import publisher
+        from dps.ledger import Ledger
+
         if not self.event_bus:
             return Ledger(_aws("dynamodb"), self.exports_table)
         # An export does not wait long for those who want to hear of it.
@@ -155,6 +160,8 @@ class Settings:
 
     def register(self) -> Register:
         """Open the register."""
+        from dps.register import Register
+
         return Register(_aws("dynamodb"), self.records_table)
 
 

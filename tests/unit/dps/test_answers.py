@@ -20,7 +20,6 @@ from dps.answers import (
     holds_after,
     read_bus_ack,
     read_inf_ack,
-    stem_of,
 )
 
 STEM = "Vaccinations-Td-IPV-2026-05-03-2"
@@ -87,11 +86,6 @@ def test_an_answers_name_tells_what_it_answers_in_either_style_and_any_case(
 @pytest.mark.parametrize("filename", [None, "", "letter.txt", f"{STEM}.csv", f"{STEM}_BusAck.csv", "_InfAck_1.csv"])
 def test_any_other_name_is_no_answers(filename: str | None) -> None:
     assert AnswerName.of(filename) is None
-
-
-def test_a_files_stem_is_its_name_without_extension_in_lower_case() -> None:
-    assert stem_of("Vaccinations-HPV-2026-05-03.csv") == "vaccinations-hpv-2026-05-03"
-    assert stem_of("NONE") == "none"
 
 
 # --- InfAck
