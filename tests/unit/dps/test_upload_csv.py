@@ -592,13 +592,15 @@ def test_the_sample_upload_is_what_it_says_it_is() -> None:
     assert (bad, skipped) == (sample.bad_lines, sample.skipped)
 
 
-def test_the_corrected_sample_differs_in_two_rows() -> None:
+def test_the_corrected_sample_differs_in_what_is_put_right_and_what_is_withdrawn() -> None:
     sample = sample_upload(TODAY)
     before = {row.line: row for row in read(sample.csv)}
     after = {row.line: row for row in read(corrected_upload(sample))}
     assert list(before) == list(after)
     changed = [line for line in before if before[line] != after[line]]
-    assert sorted(str(after[line].record_id) for line in changed) == sorted([sample.to_update, sample.to_withdraw])
+    assert sorted(str(after[line].record_id) for line in changed) == sorted(
+        [sample.to_update, sample.to_withdraw, *sample.to_refuse]
+    )
     assert [after[line].withdrawn for line in changed].count(True) == 1
 
 
