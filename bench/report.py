@@ -160,7 +160,7 @@ A ready file of {results.file_bytes / 1e6:.0f} MB of a DPS file's rows.
 
 Ours compresses with zlib's level 6, mesh-client with level 9, which makes the file
 {100 - 100 * theirs["wire"] / mine["wire"]:.0f}% smaller in {theirs["cpu"] / mine["cpu"]:.1f} times the CPU time. As it
-is, mesh-client is the faster one: it reads a whole chunk into memory and sends it from there, where ours copies each
+is, mesh-client takes less CPU time: it reads a whole chunk into memory and sends it from there, where ours copies each
 part to a temporary file and digests it first, so that it can be sent again and nothing is held whole.
 
 ## Taking in
@@ -174,7 +174,7 @@ How long that takes on the clock says how fast {results.engine} is.
 
 ## Starts
 
-CPU seconds to import a built function's handler, as Lambda does when it starts one; the least of eight, without
+CPU seconds to import a built function's handler, as Lambda does when it starts one; the least of fifteen, without
 compiling.
 
 {_starts(results).markdown()}
