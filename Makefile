@@ -21,7 +21,7 @@ CHROMIUM := .cache/chromium
 # The layers' requirements are the lock's, with hashes. botocore comes with the Lambda runtime; nhs-mesh has its own layer.
 EXPORT = $(UV) export --quiet --frozen --no-dev --no-emit-workspace --no-header --no-annotate
 EXPORT_MESH = $(EXPORT) --package nhs-mesh
-EXPORT_DPS = $(EXPORT) --package nhs-dps --prune nhs-mesh --prune botocore
+EXPORT_VACCINATIONS = $(EXPORT) --package vaccinations --prune nhs-mesh --prune botocore
 
 .PHONY: help
 help: ## List the targets
@@ -73,7 +73,7 @@ check: $(INSTALLED) $(SAM_SETTINGS) ## Check formatting, lint, types, the layers
 	@$(BIN)/mypy
 	@for handler in functions/*/handler.py; do $(BIN)/mypy --no-error-summary "$$handler"; done
 	@echo "Checking that the layers' requirements are what uv.lock says ..."
-	@diff <($(EXPORT_MESH)) layers/mesh_client/requirements.txt && diff <($(EXPORT_DPS)) layers/dps/requirements.txt \
+	@diff <($(EXPORT_MESH)) layers/mesh_client/requirements.txt && diff <($(EXPORT_VACCINATIONS)) layers/vaccinations/requirements.txt \
 	    || { echo "They are not. Put them in step with: make requirements" >&2; exit 1; }
 	@echo "Auditing what is packaged for known vulnerabilities (pip-audit), as far as the registry can answer ..."
 	@$(BIN)/pip-audit --disable-pip --require-hashes --progress-spinner off $(addprefix --requirement ,$(wildcard layers/*/requirements.txt)) \
@@ -94,7 +94,7 @@ lock: $(UV) ## Take in the newest versions of all dependencies: uv.lock and the 
 requirements: $(UV) ## Export the layers' requirements from uv.lock
 	@echo "Exporting the layers' requirements from uv.lock ..."
 	@$(EXPORT_MESH) > layers/mesh_client/requirements.txt
-	@$(EXPORT_DPS) > layers/dps/requirements.txt
+	@$(EXPORT_VACCINATIONS) > layers/vaccinations/requirements.txt
 
 .PHONY: clean
 clean: ## Remove everything that was made here: environment, build, caches

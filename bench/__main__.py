@@ -25,11 +25,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bench.report import Results, write_report
-from dps.archive import Archive
-from dps.dps_csv import COLUMNS, HEADER, RowsWriter, render_row
-from dps.ledger import Ledger
-from dps.register import Register
-from dps.settings import Settings
 from local import children
 from local.cloud import Aws, session
 from local.emulator import BUILD, check_build, python_path, runtime
@@ -38,6 +33,11 @@ from local.sandbox import Sandbox
 from local.stack import LOOPBACK, PROJECT
 from local.template import Template
 from tests import dynamodb_local
+from vaccinations.aws.bucket import Archive
+from vaccinations.aws.ledger import Ledger
+from vaccinations.aws.register import Register
+from vaccinations.formats.dps_columns import COLUMNS, HEADER, RowsWriter, render_row
+from vaccinations.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

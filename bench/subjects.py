@@ -46,11 +46,11 @@ def main() -> None:
 
 def ours(job: Job) -> Callable[[], dict[str, Any]]:
     """Export as the function does: records at rest in S3, until MESH has taken the file."""
-    from dps.archive import Archive
-    from dps.export import Export, ExportRequest
-    from dps.ledger import Ledger
-    from dps.settings import Settings
-    from mesh import Credentials, MeshClient
+    from nhs_mesh import Credentials, MeshClient
+    from vaccinations.aws.bucket import Archive
+    from vaccinations.aws.ledger import Ledger
+    from vaccinations.jobs.export import Export, ExportRequest
+    from vaccinations.settings import Settings
 
     settings = Settings(**job["settings"])
     calls, dynamodb = _counted(job, "dynamodb")
@@ -91,7 +91,7 @@ def otherwise(job: Job) -> Callable[[], dict[str, Any]]:
     import boto3
     from boto3.dynamodb.conditions import Key
 
-    from dps.dps_csv import COLUMNS
+    from vaccinations.formats.dps_columns import COLUMNS
 
     client = _their_client(job)
     client.handshake()
@@ -127,7 +127,7 @@ def otherwise(job: Job) -> Callable[[], dict[str, Any]]:
 
 def our_sending(job: Job) -> Callable[[], dict[str, Any]]:
     """Send a ready file with this project's client."""
-    from mesh import Credentials, MeshClient
+    from nhs_mesh import Credentials, MeshClient
 
     mesh = job["mesh"]
     client = MeshClient(
@@ -170,8 +170,8 @@ def their_sending(job: Job) -> Callable[[], dict[str, Any]]:
 
 def checking(job: Job) -> Callable[[], dict[str, Any]]:
     """Do the work of taking an upload in that needs nobody else: parse, validate, digest, write line and row."""
-    from dps.dps_csv import RowsWriter, batch_line, render_row
-    from dps.upload_csv import read_csv
+    from vaccinations.formats.dps_columns import RowsWriter, batch_line, render_row
+    from vaccinations.formats.upload_csv import read_csv
 
     today = date.fromisoformat(job["today"])
 
@@ -195,11 +195,11 @@ def checking(job: Job) -> Callable[[], dict[str, Any]]:
 
 def taking_in(job: Job) -> Callable[[], dict[str, Any]]:
     """Take an upload in as the function does."""
-    from dps.archive import Archive
-    from dps.ingest import Ingest
-    from dps.ledger import Ledger
-    from dps.register import Register
-    from dps.settings import Settings
+    from vaccinations.aws.bucket import Archive
+    from vaccinations.aws.ledger import Ledger
+    from vaccinations.aws.register import Register
+    from vaccinations.jobs.ingest import Ingest
+    from vaccinations.settings import Settings
 
     settings = Settings(**job["settings"])
     calls, dynamodb = _counted(job, "dynamodb")

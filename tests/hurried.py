@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from dps.export import SECONDS_FOR_A_PART
 from local.stack import PROJECT
+from vaccinations.jobs.export import SECONDS_FOR_A_PART
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,18 +15,18 @@ from zoneinfo import ZoneInfo
 
 from rich.panel import Panel
 
-from dps.programmes import PROGRAMMES
-from dps.settings import Settings
 from mesh_cli.exports import exports_table, list_exports, processing_of, show_export_run, show_track_run
 from mesh_cli.intake import put_upload, show_receipt, wait_for_receipt
 from mesh_cli.output import data, print_json, table, talk
 from mesh_cli.receiver import because, facts, show_files
 from mesh_cli.refused import find_refused, show_refused, tell_refused
+from vaccinations.model.programmes import PROGRAMMES
+from vaccinations.settings import Settings
 
 if TYPE_CHECKING:
     from local.dps import Dps
     from local.stack import LocalCloud
-    from mesh import MeshClient
+    from nhs_mesh import MeshClient
 
 __all__ = ["Demo"]
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from dps.settings import Settings
+from vaccinations.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,7 @@ def find_deployment(stack: str | None) -> Settings:
     ------
     NoDeployment
         There is none, or the stack cannot be read.
-    dps.settings.SettingsError
+    vaccinations.settings.SettingsError
         It is there, but a setting is missing.
     """
     if stack:

@@ -16,19 +16,19 @@ from uuid import UUID
 
 import typer
 
-from dps.export import Export, ExportRequest, file_names
-from dps.ledger import ImpossibleTransition, Processing
-from dps.programmes import PROGRAMMES
-from dps.settings import Settings, connect
-from dps.track import Track
-from mesh import MeshError
 from mesh_cli.options import FAILED, REFUSED, UNKNOWN, Json, deployment
 from mesh_cli.output import age, data, print_json, table, talk
+from nhs_mesh import MeshError
+from vaccinations.aws.ledger import ImpossibleTransition, Processing
+from vaccinations.jobs.export import Export, ExportRequest, file_names
+from vaccinations.jobs.track import Track
+from vaccinations.model.programmes import PROGRAMMES
+from vaccinations.settings import Settings, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from dps.ledger import DPSExport
+    from vaccinations.aws.ledger import DPSExport
 
 PANEL = "Exports"
 export = typer.Typer(help="One export: show, resend, fetch; or start a programme afresh.", no_args_is_help=True)

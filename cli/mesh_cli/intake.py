@@ -14,11 +14,11 @@ import boto3
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from dps.archive import receipt_key, receipts_prefix
-from dps.programmes import PROGRAMMES
-from dps.settings import Settings
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk, transfer
+from vaccinations.aws.bucket import receipt_key, receipts_prefix
+from vaccinations.model.programmes import PROGRAMMES
+from vaccinations.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 
 import typer
 
-from dps.collect import Collect
-from dps.settings import connect
-from dps.validate import validate
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk, transfer
+from vaccinations.jobs.collect import Collect
+from vaccinations.jobs.validate import validate
+from vaccinations.settings import connect
 
 PANEL = "Mailbox"
 #: A command has no function's time limit.

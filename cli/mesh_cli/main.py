@@ -14,8 +14,11 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.markup import escape
 
-from dps.settings import SettingsError
-from mesh import (
+from mesh_cli import exports, intake, local, mailbox, refused, setup
+from mesh_cli.deployment import NoDeployment
+from mesh_cli.options import FAILED, REFUSED, UNKNOWN, WRONG_USE
+from mesh_cli.output import data, talk
+from nhs_mesh import (
     ConfigurationError,
     Expired,
     MeshError,
@@ -25,10 +28,7 @@ from mesh import (
     Unauthorised,
     __version__,
 )
-from mesh_cli import exports, intake, local, mailbox, refused, setup
-from mesh_cli.deployment import NoDeployment
-from mesh_cli.options import FAILED, REFUSED, UNKNOWN, WRONG_USE
-from mesh_cli.output import data, talk
+from vaccinations.settings import SettingsError
 
 __all__ = ["app", "main"]
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from dps.settings import Settings
 from mesh_cli.deployment import find_deployment
+from vaccinations.settings import Settings
 
 __all__ = ["FAILED", "REFUSED", "UNKNOWN", "WRONG_USE", "Json", "deployment"]
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dps.settings import Settings, connect
 from mesh_cli.deployment import local_environments
 from mesh_cli.options import Json
 from mesh_cli.output import data, print_json, table, talk
+from vaccinations.settings import Settings, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable

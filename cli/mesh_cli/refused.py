@@ -12,19 +12,19 @@ from uuid import UUID
 
 import typer
 
-from dps.answers import Outcome, read_bus_ack
-from dps.archive import INCOMING
-from dps.programmes import PROGRAMMES
 from mesh_cli.exports import PANEL, WIDE, Programme, known_programme, record
 from mesh_cli.intake import put_upload, show_receipt, wait_for_receipt
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk
+from vaccinations.aws.bucket import INCOMING
+from vaccinations.formats.acknowledgements import Outcome, read_bus_ack
+from vaccinations.model.programmes import PROGRAMMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from dps.register import Entry
-    from dps.settings import Settings
+    from vaccinations.aws.register import Entry
+    from vaccinations.settings import Settings
 
 refused = typer.Typer(help="Records that DPS refused: list them, or send them again.", invoke_without_command=True)
 

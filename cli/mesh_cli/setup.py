@@ -14,10 +14,10 @@ from typing import Annotated, Any
 import boto3
 import typer
 
-from dps.settings import SECRET_FIELDS, SecretIncomplete, Settings, connect, mesh_secret
-from mesh import MeshError, certificate_facts, check_ca_bundle
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk
+from nhs_mesh import MeshError, certificate_facts, check_ca_bundle
+from vaccinations.settings import SECRET_FIELDS, SecretIncomplete, Settings, connect, mesh_secret
 
 PANEL = "Setup"
 KEY_BITS = 4096

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.utilities.data_classes import S3EventBridgeNotificationEvent, SQSEvent
 
-from dps.ingest import Ingest
-from dps.observability import observed
-from dps.settings import Settings
+from vaccinations.jobs.ingest import Ingest
+from vaccinations.settings import Settings
+from vaccinations.telemetry import observed
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dps.observability import observed
-from dps.settings import Settings, connect, skipped_when_off
-from dps.track import Track
+from vaccinations.jobs.track import Track
+from vaccinations.settings import Settings, connect, skipped_when_off
+from vaccinations.telemetry import observed
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dps.observability import observed
-from dps.settings import Settings, skipped_when_off
-from dps.validate import validate
+from vaccinations.jobs.validate import validate
+from vaccinations.settings import Settings, skipped_when_off
+from vaccinations.telemetry import observed
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

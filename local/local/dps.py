@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from dps.dps_csv import COLUMNS
+from vaccinations.formats.dps_columns import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
     from pathlib import Path
 
-    from mesh import MeshClient
+    from nhs_mesh import MeshClient
 
 __all__ = ["BUS_ACK_COLUMNS", "INF_ACK_COLUMNS", "Dps", "Held", "JudgedRow", "VaccinationFile", "identifier"]
 

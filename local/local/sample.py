@@ -19,12 +19,12 @@ from uuid import UUID
 
 import orjson
 
-from dps.programmes import PROGRAMMES, SITES, VACCINES
+from vaccinations.model.programmes import PROGRAMMES, SITES, VACCINES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from dps.programmes import Programme, Vaccine
+    from vaccinations.model.programmes import Programme, Vaccine
 
 __all__ = ["SampleUpload", "corrected_upload", "make_batch_lines", "sample_upload"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from local import certificates, children
-from mesh import Credentials, MeshClient
+from nhs_mesh import Credentials, MeshClient
 
 if TYPE_CHECKING:
     from types import TracebackType

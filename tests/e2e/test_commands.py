@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, cast
 import boto3
 import pytest
 
-from dps.programmes import URIS
 from local.certificates import Certificates
-from tests.faults.mesh.proxy import LOSE_ANSWER, Proxy
-from tests.integration.dps.world import row, upload_of, uuid_of
+from tests.faults.nhs_mesh.proxy import LOSE_ANSWER, Proxy
+from tests.usecases.world import row, upload_of, uuid_of
+from vaccinations.model.programmes import URIS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,7 @@ import pytest
 
 from local.emulator import FunctionError
 from local.stack import LocalCloud
-from tests.integration.dps.world import row, upload_of
+from tests.usecases.world import row, upload_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import pytest
 
 from local.stack import RECEIVER, LocalCloud
 from tests.hurried import hurried_project
-from tests.integration.dps.world import row, upload_of
+from tests.usecases.world import row, upload_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ import pytest
 
 from local.stack import PROJECT, LocalCloud
 from local.template import Template
-from tests.integration.dps.world import row, upload_of
+from tests.usecases.world import row, upload_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

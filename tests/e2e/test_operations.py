@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from local.stack import ODS_CODE, PROJECT, SENDER, LocalCloud
 from mesh_cli.main import app
-from tests.integration.dps.world import row, upload_of, uuid_of
+from tests.usecases.world import row, upload_of, uuid_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dps.ledger import Ledger
-from dps.recent import RecentExports
 from local.dps import Dps
 from local.stack import RECEIVER, LocalCloud
 from tests.chromium import see
-from tests.integration.dps.world import row, upload_of, uuid_of
+from tests.usecases.world import row, upload_of, uuid_of
+from vaccinations.aws.ledger import Ledger
+from vaccinations.jobs.status import RecentExports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,7 @@ def test_a_person_sees_what_became_of_the_exports_and_which_need_a_person(
     cloud: LocalCloud, chromium: None, tmp_path: Path
 ) -> None:
     screenshot = Path(os.environ.get("SCREENSHOT") or tmp_path / "recent-exports.png").resolve()
-    seen = see(cloud.invoke("RecentExportsFunction", {"widgetContext": {"theme": "light"}}), screenshot)
+    seen = see(cloud.invoke("StatusFunction", {"widgetContext": {"theme": "light"}}), screenshot)
     rows = {cells[0]: dict(zip(seen["header"], cells, strict=True)) for cells in seen["rows"]}
     assert next(iter(rows)) == "hpv-2"
     assert sorted(rows) == ["flu-1", "hpv-1", "hpv-2", "menacwy-1", "mmr-1"]
@@ -94,21 +94,21 @@ def test_what_came_from_outside_is_shown_as_text_and_nothing_of_it_runs(
     cloud: LocalCloud, chromium: None, tmp_path: Path
 ) -> None:
     change(cloud, "mmr", 1, error={"M": {"description": {"S": HOSTILE}}})
-    seen = see(cloud.invoke("RecentExportsFunction"), tmp_path / "shot.png")
+    seen = see(cloud.invoke("StatusFunction"), tmp_path / "shot.png")
     assert HOSTILE in seen["text"]
     assert seen["said"] == []
     assert [url for url in seen["asked"] if not url.startswith("about:")] == []
 
 
 def test_the_widget_says_what_it_is_and_which_parameter_is_wrong(cloud: LocalCloud) -> None:
-    assert cloud.invoke("RecentExportsFunction", {"describe": True}).startswith("## Recent exports")
-    shown = cloud.invoke("RecentExportsFunction", {"limit": 2})
+    assert cloud.invoke("StatusFunction", {"describe": True}).startswith("## Recent exports")
+    shown = cloud.invoke("StatusFunction", {"limit": 2})
     assert shown.count("<tr") == 3
-    assert cloud.invoke("RecentExportsFunction", {"programme": "<b>"}) == (
+    assert cloud.invoke("StatusFunction", {"programme": "<b>"}) == (
         "<p>Unknown parameter: programme. There is one: limit.</p>"
     )
     for wrong in (0, 101, "20", True, None):
-        assert "whole number from 1 to 100" in cloud.invoke("RecentExportsFunction", {"limit": wrong})
+        assert "whole number from 1 to 100" in cloud.invoke("StatusFunction", {"limit": wrong})
 
 
 def test_without_exports_it_says_so(cloud: LocalCloud) -> None:

@@ -28,7 +28,7 @@ def told() -> tuple[Demo, dict[str, str]]:
         os.environ |= cloud.environment_of_commands()
         demo = Demo(cloud, as_json=True)
         demo.tell()
-        cloud.invoke("RecentExportsFunction")
+        cloud.invoke("StatusFunction")
         logs = cloud.logs()
     os.environ.clear()
     os.environ |= before
@@ -83,7 +83,7 @@ def test_dps_takes_298_of_300_records_and_says_why_it_refuses_two(told: tuple[De
 def test_no_personal_value_is_in_any_functions_log(told: tuple[Demo, dict[str, str]]) -> None:
     _, logs = told
     speaking = {"ValidateFunction", "IngestFunction", "ExportFunction", "TrackFunction", "CollectFunction"}
-    assert set(logs) == speaking | {"RecentExportsFunction"}
+    assert set(logs) == speaking | {"StatusFunction"}
     assert all("function_request_id" in logs[function] for function in speaking)
     everything = "\n".join(logs.values()).casefold()
     personal = sample_upload(datetime.now(ZoneInfo("Europe/London")).date()).personal_values

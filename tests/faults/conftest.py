@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.stage import fresh_stage
 from tests.faults.victim import Victim
-from tests.integration.dps.conftest import (  # noqa: F401 - fixtures
+from tests.usecases.conftest import (  # noqa: F401 - fixtures
     aws,
     dynamodb,
     endpoint,

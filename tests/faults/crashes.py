@@ -11,10 +11,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dps.ledger import Status
 from tests.faults.stage import DISLIKED
 from tests.faults.victim import Death
-from tests.integration.dps.world import row, uuid_of
+from tests.usecases.world import row, uuid_of
+from vaccinations.aws.ledger import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable

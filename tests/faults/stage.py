@@ -8,21 +8,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dps.archive import Archive
-from dps.ledger import Ledger
-from dps.programmes import URIS
-from dps.register import Register
 from local.dps import Dps
-from tests.integration.dps.conftest import fresh_settings
-from tests.integration.dps.world import Clock, upload_of
+from tests.usecases.conftest import fresh_settings
+from tests.usecases.world import Clock, upload_of
+from vaccinations.aws.bucket import Archive
+from vaccinations.aws.ledger import Ledger
+from vaccinations.aws.register import Register
+from vaccinations.model.programmes import URIS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from dps.settings import Settings
     from local.dps import VaccinationFile
     from local.sandbox import Sandbox
     from tests.faults.victim import Death, Run, Victim
+    from vaccinations.settings import Settings
 
 __all__ = ["DISLIKED", "Sent", "Stage", "fresh_stage"]
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dps.ledger import Processing
 from tests.faults.crashes import CORRECTED, SHARDS, Scenario, a_file_that_is_answered, dies_everywhere
-from tests.integration.dps.world import row, uuid_of
+from tests.usecases.world import row, uuid_of
+from vaccinations.aws.ledger import Processing
 
 if TYPE_CHECKING:
     from collections.abc import Callable

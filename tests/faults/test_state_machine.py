@@ -23,13 +23,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from dps.answers import Outcome
-from dps.export import file_names
-from dps.ledger import MAX_ATTEMPTS, TRANSITIONS, DPSExport, Status
-from dps.programmes import PROGRAMMES
 from tests.faults.stage import DISLIKED
 from tests.faults.victim import SIDES, Death
-from tests.integration.dps.world import row, uuid_of
+from tests.usecases.world import row, uuid_of
+from vaccinations.aws.ledger import MAX_ATTEMPTS, TRANSITIONS, DPSExport, Status
+from vaccinations.formats.acknowledgements import Outcome
+from vaccinations.jobs.export import file_names
+from vaccinations.model.programmes import PROGRAMMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.crashes import FOUR, TWO, Scenario, check, life_goes_on
 from tests.faults.victim import Victim
-from tests.integration.dps.world import row
+from tests.usecases.world import row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

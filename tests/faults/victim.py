@@ -27,8 +27,8 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from dps.settings import Settings
     from local.sandbox import Sandbox
+    from vaccinations.settings import Settings
 
 __all__ = ["SIDES", "Death", "Run", "Victim"]
 
@@ -256,20 +256,20 @@ def _watch_mesh(points: _Points) -> None:
 def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
     """Do one invocation, as Lambda would."""
     # Imported by the fork server already.
-    import dps.dps_csv
-    import dps.export
-    import dps.ingest
-    import dps.register
-    from dps.archive import Archive
-    from dps.collect import Collect
-    from dps.dps_csv import write_part
-    from dps.events import publisher
-    from dps.export import Export, ExportRequest
-    from dps.ingest import Ingest
-    from dps.ledger import Ledger
-    from dps.register import Register
-    from dps.settings import Settings
-    from dps.track import Track
+    import vaccinations.aws.register
+    import vaccinations.formats.dps_columns
+    import vaccinations.jobs.export
+    import vaccinations.jobs.ingest
+    from vaccinations.aws.bucket import Archive
+    from vaccinations.aws.bus import publisher
+    from vaccinations.aws.ledger import Ledger
+    from vaccinations.aws.register import Register
+    from vaccinations.formats.dps_columns import write_part
+    from vaccinations.jobs.collect import Collect
+    from vaccinations.jobs.export import Export, ExportRequest
+    from vaccinations.jobs.ingest import Ingest
+    from vaccinations.jobs.track import Track
+    from vaccinations.settings import Settings
 
     ahead = datetime.fromisoformat(job["now"]) - datetime.now(UTC)
 
@@ -283,9 +283,9 @@ def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
     register = Register(clients["dynamodb"], settings.records_table)
     options = job["options"]
     if job["part_bytes"]:
-        vars(dps.export)["write_part"] = partial(write_part, part_bytes=job["part_bytes"])
-        vars(dps.dps_csv)["MEMBER_CHARACTERS"] = job["part_bytes"]
-    for module in (dps.export, dps.ingest, dps.register):
+        vars(vaccinations.jobs.export)["write_part"] = partial(write_part, part_bytes=job["part_bytes"])
+        vars(vaccinations.formats.dps_columns)["MEMBER_CHARACTERS"] = job["part_bytes"]
+    for module in (vaccinations.jobs.export, vaccinations.jobs.ingest, vaccinations.aws.register):
         vars(module)["ahead"] = _in_turn
     match job["use_case"]:
         case "ingest":
@@ -330,11 +330,11 @@ def _serve() -> None:
 
     import boto3
 
-    import dps.collect
-    import dps.export
-    import dps.ingest
-    import dps.track  # noqa: F401 - for the forks
-    from mesh import Credentials, MeshClient
+    import vaccinations.jobs.collect
+    import vaccinations.jobs.export
+    import vaccinations.jobs.ingest
+    import vaccinations.jobs.track  # noqa: F401 - for the forks
+    from nhs_mesh import Credentials, MeshClient
 
     logging.disable(logging.CRITICAL)
     setup = json.loads(sys.stdin.readline())

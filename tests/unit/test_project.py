@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mesh import __version__
+from nhs_mesh import __version__
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
@@ -44,7 +44,7 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
 
 
 def test_the_version_stands_in_one_place() -> None:
-    for distribution in ("nhs-mesh", "nhs-dps", "nhs-mesh-cli", "nhs-mesh-local"):
+    for distribution in ("nhs-mesh", "vaccinations", "nhs-mesh-cli", "nhs-mesh-local"):
         assert importlib.metadata.version(distribution) == __version__
     for file in PROJECT.glob("*/**/pyproject.toml"):
         if ".venv" not in file.parts and ".aws-sam" not in file.parts:

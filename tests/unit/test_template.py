@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from dps.export import ExportRequest
-from dps.programmes import PROGRAMMES
 from local.stack import PROJECT
 from local.template import Template
 from tests import watching
+from vaccinations.jobs.export import ExportRequest
+from vaccinations.model.programmes import PROGRAMMES
 
 TEMPLATE = Template.read(PROJECT / "template.yaml")
 SAMCONFIG = tomllib.loads((PROJECT / "samconfig.toml").read_text())
@@ -502,7 +502,7 @@ def test_every_programme_has_its_row_on_the_dashboard(programme: Any) -> None:
 def test_the_table_of_recent_exports_is_at_the_dashboards_end() -> None:
     last = max(WIDGETS, key=lambda widget: widget["y"])
     assert last["type"] == "custom"
-    assert last["properties"]["endpoint"] == "${RecentExportsFunction.Arn}"
+    assert last["properties"]["endpoint"] == "${StatusFunction.Arn}"
     assert last["properties"]["updateOn"]["refresh"]
 
 
@@ -537,7 +537,7 @@ def test_a_function_runs_on_python_313_and_is_traced(name: str, function: Any) -
     assert function["Properties"]["TracingConfig"] == {"Mode": "Active"}
 
 
-@pytest.mark.parametrize("layer", ["mesh_client", "dps"])
+@pytest.mark.parametrize("layer", ["mesh_client", "vaccinations"])
 def test_a_layer_is_pinned_and_leaves_boto3_to_the_runtime(layer: str) -> None:
     requirements = (PROJECT / "layers" / layer / "requirements.txt").read_text()
     names = re.findall(r"^([\w.-]+)==\S+", requirements, re.MULTILINE)

@@ -1,0 +1,37 @@
+"""Uploads that ask for records to be sent again as they are: ``.resend``, one record's UUID a line.
+
+They are made by the command ``mesh`` for records that DPS refused, and go through the queue like any other upload.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, BinaryIO
+
+from vaccinations.formats.upload_lines import lines_of, unzipped
+from vaccinations.model.record import Problem, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import date
+
+__all__ = ["read_resend"]
+
+_UUID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_WRONG = Problem("", "is not a record's identifier", "a UUID such as 496e37d8-d1ab-4e12-a3a3-9c2e136a0504")
+
+
+def read_resend(stream: BinaryIO, *, organisation_code: str, today: date) -> Iterator[Row]:  # noqa: ARG001 - as others
+    """Read the rows of an upload that asks for records to be sent again; empty lines are passed over.
+
+    Raises
+    ------
+    UnreadableUpload
+        It is not text, or larger than an upload may be.
+    """
+    for number, line in enumerate(lines_of(unzipped(stream)), start=1):
+        text = b"" if line is None else line.strip()
+        if _UUID.fullmatch(text):
+            yield Row(number, text.decode().lower(), None, withdrawn=False, record=None)
+        elif line is None or text:
+            yield Row(number, None, None, withdrawn=False, record=None, problems=(_WRONG,))

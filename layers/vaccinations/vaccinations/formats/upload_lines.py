@@ -1,0 +1,145 @@
+"""The lines of an upload, one at a time in flat memory, and how large an upload may be.
+
+Uploads come from outside. Whatever they hold, reading one costs no more memory than a few chunks and takes no longer
+than these limits allow.
+"""
+
+from __future__ import annotations
+
+from io import RawIOBase
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+
+from isal import igzip
+from isal.igzip_lib import IsalError
+
+from vaccinations.model.record import UnreadableUpload
+
+if TYPE_CHECKING:
+    from collections.abc import Buffer, Iterator
+
+__all__ = ["MAX_BYTES", "MAX_LINES", "MAX_LINE_BYTES", "Line", "lines_of", "unzipped"]
+
+#: An upload's size, uncompressed.
+MAX_BYTES = 1024**3
+#: Its lines, and so its rows.
+MAX_LINES = 2_000_000
+#: A line's size, its line end included.
+MAX_LINE_BYTES = 64 * 1024
+
+_CHUNK = 256 * 1024
+_GZIP = b"\x1f\x8b"
+_BOM = b"\xef\xbb\xbf"
+#: How files begin that are often taken for text, and what to say about them.
+_KINDS = {
+    _GZIP: "a gzip file",
+    b"PK\x03\x04": "an Excel workbook or another zip archive",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook",
+    b"%PDF": "a PDF",
+    b"\xff\xfe": "text in UTF-16",
+    b"\xfe\xff": "text in UTF-16",
+}
+_SNIFFED = 4096
+_SMALLER = "upload it in several smaller files"
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f"))
+_DAMAGED: tuple[type[Exception], ...] = (igzip.BadGzipFile, cast("type[Exception]", IsalError))
+
+#: One line with its line end; None for one that is longer than `MAX_LINE_BYTES`, which is dropped.
+type Line = bytes | None
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes | None: ...
+
+
+class _Begun(RawIOBase):
+    """A stream whose beginning was read already."""
+
+    def __init__(self, beginning: bytes, rest: BinaryIO) -> None:
+        self._beginning = beginning
+        self._rest = rest
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer)
+        data = self._beginning[: len(view)] or self._rest.read(len(view))
+        self._beginning = self._beginning[len(view) :]
+        view[: len(data)] = data
+        return len(data)
+
+
+def unzipped(stream: BinaryIO) -> _Readable:
+    """Return a stream's content, unzipped if its first bytes say that it is gzip."""
+    beginning = _beginning(stream)
+    begun = _Begun(beginning, stream)
+    return igzip.IGzipFile(fileobj=cast("BinaryIO", begun), mode="rb") if beginning.startswith(_GZIP) else begun
+
+
+def lines_of(stream: _Readable) -> Iterator[Line]:
+    r"""Read lines that end in ``\n``, ``\r\n`` or ``\r``. A byte-order mark is left out.
+
+    Raises
+    ------
+    UnreadableUpload
+        The upload is not text, a damaged gzip file, or larger than `MAX_BYTES` or `MAX_LINES`.
+    """
+    for number, line in enumerate(_lines(_chunks(stream)), start=1):
+        if number > MAX_LINES:
+            raise UnreadableUpload(f"the file has more than {MAX_LINES} lines", _SMALLER)
+        yield line
+
+
+def _lines(chunks: Iterator[bytes]) -> Iterator[Line]:
+    unfinished = b""
+    dropping = False
+    for chunk in chunks:
+        lines = (unfinished + chunk).splitlines(keepends=True)
+        # What does not end in \n may go on; \r may be the first half of \r\n.
+        unfinished = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
+        for line in lines:
+            if dropping:
+                dropping = False
+            else:
+                yield line if len(line) <= MAX_LINE_BYTES else None
+        if len(unfinished) > MAX_LINE_BYTES and not dropping:
+            dropping = True
+            yield None
+        if dropping:
+            unfinished = b"\r" if unfinished.endswith(b"\r") else b""
+    if unfinished and not dropping:
+        yield unfinished
+
+
+def _chunks(stream: _Readable) -> Iterator[bytes]:
+    """Read a stream within the limits, after a look at how it begins."""
+    try:
+        beginning = _beginning(stream)
+        yield _text(beginning)
+        size = len(beginning)
+        while chunk := stream.read(_CHUNK):
+            size += len(chunk)
+            if size > MAX_BYTES:
+                raise UnreadableUpload(f"the file holds more than {MAX_BYTES // 1024**2} MB", _SMALLER)
+            yield chunk
+    except EOFError:
+        raise UnreadableUpload("the gzip file is cut off", "upload the whole file again") from None
+    except _DAMAGED:
+        raise UnreadableUpload("the gzip file is damaged", "make it anew and upload it again") from None
+
+
+def _beginning(stream: _Readable) -> bytes:
+    beginning = b""
+    while len(beginning) < _SNIFFED and (data := stream.read(_SNIFFED)):
+        beginning += data
+    return beginning
+
+
+def _text(beginning: bytes) -> bytes:
+    """Return how a file begins, without its byte-order mark, if it is text."""
+    for magic, kind in _KINDS.items():
+        if beginning.startswith(magic):
+            raise UnreadableUpload(f"the file is {kind}, not plain text", "save it as text in UTF-8")
+    if len(beginning) - len(beginning.translate(None, _CONTROLS)) > len(beginning) // 20:
+        raise UnreadableUpload("the file is binary, not text", "save it as text in UTF-8")
+    return beginning.removeprefix(_BOM)

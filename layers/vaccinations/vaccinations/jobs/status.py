@@ -1,0 +1,158 @@
+"""Recent exports: a table for the dashboard, as HTML that a custom widget of CloudWatch shows.
+
+It shows what the ledger knows, which is nothing personal. What came from outside, such as MESH's description of an
+error, is escaped, and there is no script.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from heapq import nlargest
+from html import escape
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from vaccinations.aws.ledger import MAX_ATTEMPTS, DPSExport, Processing, Status
+from vaccinations.model.programmes import PROGRAMMES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from vaccinations.aws.ledger import Ledger
+
+__all__ = ["RecentExports"]
+
+_LONDON = ZoneInfo("Europe/London")
+#: So many exports are shown unless the widget asks for another number, and at most.
+_SHOWN, _MOST = 20, 100
+#: MESH gives up after five days; from three on somebody should ask DPS.
+_LONG = timedelta(days=3)
+_COLUMNS = ("export", "programme", "records", "delivery", "DPS", "sealed", "sent", "picked up", "attempt", "message id")
+_STYLE = (
+    "<style>.exports{border-collapse:collapse;width:100%;font:13px/1.4 system-ui,sans-serif}"
+    ".exports th,.exports td{padding:3px 10px 3px 0;text-align:left;vertical-align:top;border-bottom:1px solid #8884}"
+    ".exports td{white-space:nowrap}.exports td:nth-child(4){white-space:normal}"
+    ".exports .number{text-align:right}.exports .person td{font-weight:bold}</style>"
+)
+_DESCRIPTION = f"""\
+## Recent exports
+
+The latest exports of all programmes, newest first: what became of their delivery over MESH, and what DPS made of them.
+Those that need a person are in bold and say what to do. Times are London's.
+
+### Parameters
+
+| name | meaning |
+|---|---|
+| `limit` | how many exports to show, 1 to {_MOST}; {_SHOWN} where it is left out |
+
+### Example
+
+``` yaml
+limit: {_SHOWN}
+```
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RecentExports:
+    """The widget, over the ledger.
+
+    Attributes
+    ----------
+    clock
+        Tells the time, with its offset; for tests.
+    """
+
+    ledger: Ledger
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def show(self, event: Mapping[str, Any]) -> str:
+        """Answer what CloudWatch asks.
+
+        Parameters
+        ----------
+        event
+            The widget's parameters (``limit``) and CloudWatch's own ``widgetContext``; or ``{"describe": true}``.
+
+        Returns
+        -------
+        str
+            The table as HTML, or a sentence that says which parameter is wrong; for ``describe``, the widget's
+            documentation in Markdown.
+        """
+        if event.get("describe"):
+            return _DESCRIPTION
+        parameters = {name: value for name, value in event.items() if name not in {"describe", "widgetContext"}}
+        limit = parameters.pop("limit", _SHOWN)
+        if parameters:
+            return _sentence(f"Unknown parameter: {', '.join(parameters)}. There is one: limit.")
+        if type(limit) is not int or not 1 <= limit <= _MOST:
+            return _sentence(f"The parameter limit must be a whole number from 1 to {_MOST}.")
+        latest = (export for key in PROGRAMMES for export in self.ledger.latest(key, limit))
+        exports = nlargest(limit, latest, key=attrgetter("created_at"))
+        if not exports:
+            return _sentence("There are no exports yet.")
+        header = "".join(f"<th>{name}</th>" for name in _COLUMNS)
+        rows = "".join(map(self._row, exports))
+        return f'{_STYLE}<table class="exports"><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>'
+
+    def _row(self, export: DPSExport) -> str:
+        todo = self._todo(export)
+        delivery = str(export.status)
+        if export.error and export.status is not Status.ACKNOWLEDGED:
+            delivery += f": {' '.join(map(str, export.error.values()))}"
+        if todo:
+            delivery += f" \u2014 {todo}"
+        cells = (
+            export.export_id,
+            PROGRAMMES[export.programme].name,
+            export.records,
+            delivery,
+            _processing(export),
+            _when(export.sealed_at),
+            _when(export.sent_at),
+            _when(export.acknowledged_at),
+            export.attempt or "",
+            export.message_id,
+        )
+        opening = '<tr class="person">' if todo else "<tr>"
+        return opening + "".join(_cell(cell) for cell in cells) + "</tr>"
+
+    def _todo(self, export: DPSExport) -> str:
+        """Tell what a person has to do about an export; nothing where it goes on by itself."""
+        resend = f"mesh export resend {export.export_id}"
+        match export.status:
+            case Status.UNCLEAR:
+                return f"ask MESH whether it arrived, then {resend}"
+            case Status.FAILED | Status.UNDELIVERED if export.attempt >= MAX_ATTEMPTS:
+                return f"tried {export.attempt} times; put the cause right, then {resend}"
+        if export.processing is Processing.REFUSED:
+            return f"ask DPS why, then {resend}"
+        if export.status is Status.ACCEPTED and export.sent_at and self.clock() - export.sent_at > _LONG:
+            return "ask DPS why nobody picks it up"
+        return ""
+
+
+def _processing(export: DPSExport) -> str:
+    match export.processing:
+        case Processing.PROCESSED:
+            return f"took {export.taken} of {export.records}"
+        case Processing.REFUSED:
+            return f"refused the file ({export.refusal})"
+    return str(export.processing or "")
+
+
+def _when(moment: datetime | None) -> str:
+    return f"{moment.astimezone(_LONDON):%a %d %b %H:%M}" if moment else ""
+
+
+def _cell(value: object) -> str:
+    kind = ' class="number"' if isinstance(value, int) else ""
+    return f"<td{kind}>{escape(str(value))}</td>"
+
+
+def _sentence(text: str) -> str:
+    return f"<p>{escape(text)}</p>"

@@ -1,0 +1,207 @@
+"""Each function's role allows what the function does, and nothing else.
+
+Here nobody enforces roles, so a missing right would show in AWS only, at night. The functions are run through their
+story while moto records what they ask for, and that is compared with the roles of the template.
+"""
+
+from __future__ import annotations
+
+import base64
+import fnmatch
+import json
+import re
+from collections import defaultdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
+from zoneinfo import ZoneInfo
+
+import pytest
+import requests
+
+from local.dps import Dps
+from local.sample import corrected_upload, sample_upload
+from local.stack import PROJECT, RECEIVER, SENDER, LocalCloud
+from local.template import Template
+from tests.hurried import hurried_project
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+#: An action and what it is done to, named by logical id: ("s3:GetObject", "Bucket/exports/hpv/1/manifest.json").
+type Right = tuple[str, str]
+
+TEMPLATE = Template.read(PROJECT / "template.yaml")
+ROLES = {
+    name: function["Properties"]["Role"]["Fn::GetAtt"][0]
+    for name, function in TEMPLATE.resources("AWS::Lambda::Function").items()
+}
+
+#: What the story does not show, and why it is allowed all the same.
+NOT_IN_THE_STORY = {
+    "s3:AbortMultipartUpload": "a large upload that fails half-way is cleared away",
+    "s3:ListBucket": "asked by S3 itself, for a key that is not there",
+    "kms:Decrypt": "asked by the services on the function's behalf",
+    "kms:GenerateDataKey": "asked by the services on the function's behalf",
+    "logs:CreateLogStream": "done by Lambda",
+    "logs:PutLogEvents": "done by Lambda",
+    "sqs:ReceiveMessage": "done by Lambda",
+    "sqs:DeleteMessage": "done by Lambda",
+    "sqs:GetQueueAttributes": "done by Lambda",
+    "xray:PutTraceSegments": "there is no X-Ray here",
+    "xray:PutTelemetryRecords": "there is no X-Ray here",
+}
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[Right]]:
+    """Run the functions through their story; what each asked AWS for."""
+    with LocalCloud(project=hurried_project(tmp_path_factory.mktemp("hurried"))) as cloud:
+        requests.post(f"{cloud.endpoint_url}/moto-api/recorder/start-recording", timeout=10).raise_for_status()
+        tell(cloud)
+        return dict(recorded(cloud))
+
+
+def tell(cloud: LocalCloud) -> None:
+    def export() -> None:
+        assert cloud.invoke("ExportFunction")["handed_over"]
+        cloud.emulator.later.wait()
+
+    sample = sample_upload(datetime.now(ZoneInfo("Europe/London")).date())
+
+    def upload(name: str, body: bytes) -> None:
+        bucket = cloud.outputs["BucketName"]
+        cloud.client("s3").put_object(Bucket=bucket, Key=f"incoming/R1A/{name}", Body=body)
+        cloud.drain()
+
+    upload("monday.csv", sample.csv)
+    upload("nonsense.csv", b"\0\1\2")
+    cloud.invoke("ValidateFunction")
+    export()
+    with cloud.sandbox.client(RECEIVER) as receiver:
+        assert Dps(receiver, refuse=lambda _: "Validation errors: lotNumber").work()
+        receiver.send_file(SENDER, "letters", b"Dear sender", filename="letter.txt")
+    assert cloud.invoke("TrackFunction")["exports"]
+    assert cloud.invoke("CollectFunction")["messages"]
+    upload("monday-again.csv", sample.csv)
+    upload("tuesday.csv", corrected_upload(sample))
+    export()
+    cloud.invoke("ExportFunction", {"resume_only": True})
+    cloud.invoke("ExportFunction", {"dry_run": True})
+    assert "hpv-2" in cloud.invoke("StatusFunction")
+
+
+def recorded(cloud: LocalCloud) -> dict[str, set[Right]]:
+    stack = cloud.client("cloudformation").describe_stack_resources(StackName="local")["StackResources"]
+    names = {resource["PhysicalResourceId"]: resource["LogicalResourceId"] for resource in stack}
+    names[cloud.outputs["MeshSecretArn"]] = "MeshSecret"
+    used: dict[str, set[Right]] = defaultdict(set)
+    for request in documents((cloud.directory / "requests.jsonl").read_text()):
+        credential = re.search(r"Credential=([^/]+)/\d+/[^/]+/([^/]+)/", request["headers"].get("Authorization", ""))
+        if credential and credential[1] in ROLES:
+            used[credential[1]] |= set(rights(credential[2], request, names))
+    for caller, function, _ in cloud.emulator.later.taken:
+        used[caller].add(("lambda:InvokeFunction", function))
+    return used
+
+
+def documents(text: str) -> Iterator[Any]:
+    """Read JSON documents, which are not always on lines of their own: moto takes several requests at once."""
+    decoder = json.JSONDecoder()
+    text = text.strip()
+    while text:
+        document, end = decoder.raw_decode(text)
+        yield document
+        text = text[end:].lstrip()
+
+
+def rights(service: str, request: dict[str, Any], names: dict[str, str]) -> Iterator[Right]:
+    """Return what IAM asks for, for one request."""
+    if service == "s3":
+        yield from rights_on_objects(request, names)
+        return
+    operation = request["headers"]["X-Amz-Target"].rpartition(".")[2]
+    body = json.loads(base64.b64decode(request["body"]))
+    if service == "events":
+        yield from ((f"events:{operation}", f"event-bus/{entry['EventBusName']}") for entry in body["Entries"])
+        return
+    match service, operation:
+        case "dynamodb", "TransactWriteItems":
+            for item in body["TransactItems"]:
+                ((kind, what),) = item.items()
+                action = "ConditionCheckItem" if kind == "ConditionCheck" else f"{kind}Item"
+                yield f"dynamodb:{action}", names[what["TableName"]]
+        case "dynamodb", "BatchGetItem" | "BatchWriteItem":
+            for table in body["RequestItems"]:
+                yield f"dynamodb:{operation}", names[table]
+        case "dynamodb", _:
+            index = f"/index/{body['IndexName']}" if "IndexName" in body else ""
+            yield f"dynamodb:{operation}", names[body["TableName"]] + index
+        case "secretsmanager", _:
+            yield f"secretsmanager:{operation}", names[body["SecretId"]]
+        case "ssm", _:
+            yield f"ssm:{operation}", names[body["Name"]]
+        case _:
+            pytest.fail(f"{service}:{operation} is not known here")
+
+
+def rights_on_objects(request: dict[str, Any], names: dict[str, str]) -> Iterator[Right]:
+    url = urlsplit(request["url"])
+    bucket, _, key = unquote(url.path).lstrip("/").partition("/")
+    query = parse_qs(url.query, keep_blank_values=True)
+    actions = {"GET": "GetObject", "HEAD": "GetObject", "PUT": "PutObject", "POST": "PutObject"}
+    if not key:
+        yield "s3:ListBucket", names[bucket]
+    elif request["method"] == "DELETE":
+        yield ("s3:AbortMultipartUpload" if "uploadId" in query else "s3:DeleteObject"), f"{names[bucket]}/{key}"
+    else:
+        version = "Version" if "versionId" in query else ""
+        yield f"s3:{actions[request['method']]}{version}", f"{names[bucket]}/{key}"
+
+
+def allowed(function: str) -> set[Right]:
+    """Return what a function's role allows, with patterns for resources."""
+    found = set()
+    role = TEMPLATE.resources()[ROLES[function]]["Properties"]
+    apart = [policy["Properties"] for policy in TEMPLATE.resources("AWS::IAM::Policy").values()]
+    own = [policy for policy in apart if {"Ref": ROLES[function]} in policy["Roles"]]
+    for policy in [*role["Policies"], *own]:
+        for statement in policy["PolicyDocument"]["Statement"]:
+            for action in as_list(statement["Action"]):
+                found |= {(action, logical(resource)) for resource in as_list(statement["Resource"])}
+    return found
+
+
+def logical(resource: Any) -> str:
+    """Return a resource of a policy by its logical id."""
+    match resource:
+        case {"Fn::GetAtt": [name, "Arn"]} | {"Ref": name}:
+            return str(name)
+        case {"Fn::Sub": text}:
+            text = re.sub(r"^arn:.*:(parameter(?=\$)|(?=event-bus/))", "", text)
+            text = text.replace("${EventBus}", TEMPLATE.parameters["EventBus"]["Default"])
+            return re.sub(r"\$\{(\w+)(\.Arn)?\}", r"\1", text)
+    return str(resource)
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def covers(right: Right, use: Right) -> bool:
+    return right[0] == use[0] and fnmatch.fnmatchcase(use[1], right[1])
+
+
+@pytest.mark.parametrize("function", ROLES)
+def test_a_function_may_do_what_it_does(used: dict[str, set[Right]], function: str) -> None:
+    refused = {use for use in used[function] if not any(covers(right, use) for right in allowed(function))}
+    assert refused == set()
+
+
+@pytest.mark.parametrize("function", ROLES)
+def test_a_function_may_do_nothing_that_it_never_does(used: dict[str, set[Right]], function: str) -> None:
+    rights = {right for right in allowed(function) if right[0] not in NOT_IN_THE_STORY}
+    needed = {right for right in rights if any(covers(right, use) for use in used[function])}
+    assert {action for action, _ in rights} == {action for action, _ in needed}
+    assert {resource for _, resource in rights} == {resource for _, resource in needed}

@@ -1,0 +1,199 @@
+"""What alarms, dashboard and saved queries look at is what the functions really say.
+
+The built functions are run through everything that those are about, and what they write is compared with the template:
+metrics in CloudWatch's embedded metric format by name, dimensions and namespace, other lines by their keys.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from local.dps import Dps, JudgedRow
+from local.emulator import Emulator
+from local.stack import PROJECT, RECEIVER, SENDER, LocalCloud
+from local.template import Template
+from tests import watching
+from tests.usecases.world import row, upload_of
+from vaccinations.model.programmes import PROGRAMMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from tests.watching import Metric
+
+TEMPLATE = Template.read(PROJECT / "template.yaml")
+NAMESPACE = {"Fn::Sub": "MeshDps/${AWS::StackName}"}
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> str:
+    with LocalCloud() as cloud:
+        return tell(cloud, tmp_path_factory.mktemp("broken"))
+
+
+@pytest.fixture(scope="module")
+def emitted(log: str) -> set[Metric]:
+    return set(metrics(log))
+
+
+@pytest.fixture(scope="module")
+def lines(log: str) -> list[dict[str, Any]]:
+    """Return what the logger wrote."""
+    return [json.loads(line) for line in log.splitlines() if line.startswith('{"level"')]
+
+
+def tell(cloud: LocalCloud, folder: Path) -> str:
+    """Have everything happen that alarms are about; return what the functions wrote."""
+    bucket, s3 = cloud.outputs["BucketName"], cloud.client("s3")
+
+    def upload(name: str, body: str) -> None:
+        s3.put_object(Bucket=bucket, Key=f"incoming/R1A/{name}", Body=body.encode())
+        cloud.drain()
+
+    def export(programme: str, **event: Any) -> str:
+        answer = cloud.invoke("ExportFunction", {"programme": programme, **event})
+        return str(answer["exports"][0]["status"])
+
+    cloud.invoke("ValidateFunction")
+    bad = row(9).replace("SW1A 1AA", "nonsense")
+    upload("monday.csv", upload_of(row(1), row(2, "MenACWY"), row(3, "Flu"), row(4, "MMR"), row(5, "Td/IPV"), bad))
+    upload("monday.xlsx", "not a kind of file that is taken in")
+
+    # MESH refuses flu's file, and EventBridge cannot be reached.
+    broken = {"DPS_MAILBOX": "X26NOBODY", "AWS_ENDPOINT_URL_EVENTBRIDGE": "http://127.0.0.1:9"}
+    environments = {name: cloud.environment(name) | broken for name in TEMPLATE.functions()}
+    emulator = Emulator(PROJECT, folder, TEMPLATE.functions(), environments, cloud.endpoint_url)
+    [refused] = emulator.invoke("ExportFunction", {"programme": "flu"})["exports"]
+    assert refused["status"] == "failed"
+
+    # HPV's file is sent by somebody else under the same local id, after a run died right after sending it.
+    assert export("hpv") == "accepted"
+    with cloud.sandbox.client(SENDER) as sender:
+        sender.send_file(RECEIVER, "dps export", b"the same", local_id="hpv-1-1")
+    cloud.client("dynamodb").update_item(
+        TableName=cloud.outputs["DpsExportsTableName"],
+        Key={"programme": {"S": "hpv"}, "number": {"N": "1"}},
+        UpdateExpression="SET #status = :pending REMOVE message_id",
+        ExpressionAttributeNames={"#status": "status"},
+        ExpressionAttributeValues={":pending": {"S": "pending"}},
+    )
+    assert export("hpv", resume_only=True) == "unclear"
+
+    # MenACWY's batch is lost, and DPS does not fetch MMR's file.
+    for batch in s3.list_objects_v2(Bucket=bucket, Prefix="batches/menacwy/")["Contents"]:
+        s3.delete_object(Bucket=bucket, Key=batch["Key"])
+    assert export("menacwy") == "error"
+    assert export("mmr") == "accepted"
+    with cloud.sandbox.client(SENDER) as sender:
+        lost = sender.track_by_local_id("mmr-1-1").message_id
+    about = {"code": "14", "description": "Message not collected", "subject": "NDR"}
+    names = {"mailbox_id": SENDER, "workflow_id": "dps export", "local_id": "", "file_name": ""}
+    for linked in (lost, "20240823200000000000_UNKNOWN"):
+        report = {**about, **names, "linked_message_id": linked}
+        cloud.sandbox.admin("POST", "/messageexchange/admin/report", report)
+    assert emulator.invoke("TrackFunction")["reports"] == 2
+
+    # DPS refuses Td/IPV's file, and flu's row; it answers a row and a file that there never were, and nonsense.
+    assert export("flu") == export("td_ipv") == "accepted"
+    with cloud.sandbox.client(RECEIVER) as receiver:
+        dps = Dps(receiver, refuse=lambda _: "Validation errors: lotNumber")
+        *_, flu, td_ipv = dps.pick_up()
+        cloud.invoke("TrackFunction")
+        flu.rows.append(JudgedRow(2, flu.rows[0].row, "Validation errors: lotNumber"))
+        td_ipv.problem = "its headers are missing or wrong"
+        for file in (flu, td_ipv, replace(flu, name="Unheard-of.csv")):
+            dps.answer(file, formats={"csv"})
+        name = f"{td_ipv.name.rpartition('.')[0]}_InfAck_20240823T20000000.csv"
+        receiver.send_file(SENDER, "dps export ack", b"nonsense", filename=name)
+    assert emulator.invoke("CollectFunction")["status"] == "ok"
+    cloud.invoke("CollectFunction")
+
+    cloud.client("ssm").put_parameter(Name=cloud.outputs["MeshJobsParameterName"], Value="disabled", Overwrite=True)
+    for function in ("ValidateFunction", "ExportFunction", "TrackFunction", "CollectFunction"):
+        cloud.invoke(function)
+    written = [*cloud.logs().values(), *(emulator.log(name) for name in TEMPLATE.functions())]
+    emulator.close()
+    return "\n".join(written)
+
+
+def metrics(log: str) -> Iterator[Metric]:
+    """Read a log's lines in embedded metric format as CloudWatch does."""
+    for line in log.splitlines():
+        if line.startswith('{"_aws"'):
+            written = json.loads(line)
+            for directive in written["_aws"]["CloudWatchMetrics"]:
+                assert directive["Namespace"] == "MeshDps/local"
+                for metric in directive["Metrics"]:
+                    for names in directive["Dimensions"]:
+                        yield metric["Name"], frozenset((name, written[name]) for name in names)
+
+
+def of_alarms() -> Iterator[Metric]:
+    """Return the metrics of ours that alarms look at."""
+    for alarm in TEMPLATE.resources("AWS::CloudWatch::Alarm").values():
+        properties = alarm["Properties"]
+        looked_at = [m["MetricStat"]["Metric"] for m in properties.get("Metrics", ()) if "MetricStat" in m]
+        for metric in looked_at or [properties]:
+            if metric["Namespace"] == NAMESPACE:
+                yield metric["MetricName"], frozenset((d["Name"], d["Value"]) for d in metric["Dimensions"])
+
+
+def missing(wanted: Iterable[Metric], emitted: set[Metric]) -> set[str]:
+    return {name for name, dimensions in wanted if (name, dimensions) not in emitted}
+
+
+def test_every_metric_that_an_alarm_looks_at_is_one_that_the_functions_emit(emitted: set[Metric]) -> None:
+    assert len(list(of_alarms())) > 15
+    assert not missing(of_alarms(), emitted)
+
+
+def test_every_metric_on_the_dashboard_is_one_that_the_functions_emit(emitted: set[Metric]) -> None:
+    shown = set(of_dashboard())
+    assert len(shown) > 60
+    # Of each programme the same is shown, though not everything happens to each in one story.
+    any_programme = {(name, without_programme(dimensions)) for name, dimensions in emitted if of_programme(dimensions)}
+    for name, dimensions in shown:
+        if programme := of_programme(dimensions):
+            assert programme in PROGRAMMES
+            assert (name, without_programme(dimensions)) in any_programme, name
+        else:
+            assert (name, dimensions) in emitted, name
+
+
+def of_dashboard() -> Iterator[Metric]:
+    """Return the metrics of ours that the dashboard shows."""
+    for widget in watching.dashboard(TEMPLATE, production=True)["widgets"]:
+        for namespace, name, *dimensions in watching.metrics(widget):
+            if namespace not in {"AWS/Lambda", "AWS/SQS"}:
+                assert namespace == "MeshDps/local"
+                yield name, frozenset(zip(dimensions[::2], dimensions[1::2], strict=True))
+
+
+def of_programme(dimensions: frozenset[tuple[str, str]]) -> str | None:
+    return dict(dimensions).get("programme")
+
+
+def without_programme(dimensions: frozenset[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+    return frozenset((name, value) for name, value in dimensions if name != "programme")
+
+
+def test_every_metric_that_the_functions_emit_by_programme_is_on_the_dashboard(emitted: set[Metric]) -> None:
+    elsewhere = {"ExportErrors", "ExportsUnclear"}  # shown for all programmes together
+    elsewhere |= {"ExportsReceived"}  # said of each file before ExportsProcessed
+    by_programme = {name for name, dimensions in emitted if of_programme(dimensions)}
+    assert {name for name, dimensions in of_dashboard() if of_programme(dimensions)} == by_programme - elsewhere
+
+
+@pytest.mark.parametrize(("name", "query"), watching.queries(TEMPLATE).items())
+def test_a_saved_query_asks_for_keys_and_texts_that_log_lines_have(
+    name: str, query: str, lines: list[dict[str, Any]]
+) -> None:
+    services = {"uploads": {"ingest"}, "night": {"export"}, "answers": {"collect"}}.get(name.removeprefix("local/"))
+    asked = [line for line in lines if services is None or line["service"] in services]
+    assert watching.fields(query) <= {key for line in asked for key in line}
+    assert watching.texts(query) <= {v for line in asked for v in line.values() if isinstance(v, str)} | {"CRITICAL"}

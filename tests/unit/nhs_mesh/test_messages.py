@@ -1,0 +1,133 @@
+"""What tracking says, whichever version answers, and what may go into a header."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from local import certificates
+from nhs_mesh import ConfigurationError, Credentials, MeshClient, Tracking, TrackingStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VERSION_2 = {
+    "message_id": "20220228174323222_ABCDEF",
+    "local_id": "export-1-1",
+    "workflow_id": "DPS_EXPORT",
+    "filename": "vaccinations.csv",
+    "expiry_time": "2022-03-05T17:43:23.222Z",
+    "upload_timestamp": "2022-02-28T17:43:23.222000+00:00",
+    "recipient": "X26ABC3",
+    "recipient_name": "DPS",
+    "status": "acknowledged",
+    "status_success": True,
+    "status_event": "TRANSFER",
+    "status_timestamp": "2022-02-28T18:00:00",
+    "status_description": "Transferred to recipient mailbox",
+    "status_code": "00",
+}
+VERSION_1 = {
+    "messageId": "20220228174323222_ABCDEF",
+    "localId": "export-1-1",
+    "workflowId": "DPS_EXPORT",
+    "fileName": "vaccinations.csv",
+    "expiryTime": "20220305174323",
+    "uploadTimestamp": "20220228174323",
+    "recipient": "X26ABC3",
+    "status": "Acknowledged",
+    "statusEvent": "TRANSFER",
+    "statusTimestamp": "20220228180000",
+    "statusDescription": "Transferred to recipient mailbox",
+    "statusCode": "00",
+}
+
+
+@pytest.mark.parametrize("body", [VERSION_2, VERSION_1])
+def test_tracking_reads_the_same_from_either_version(body: dict[str, Any]) -> None:
+    tracking = Tracking.from_json(body)
+    assert tracking.upload_timestamp
+    assert tracking.expiry_time
+    assert tracking == Tracking(
+        message_id="20220228174323222_ABCDEF",
+        status=TrackingStatus.ACKNOWLEDGED,
+        local_id="export-1-1",
+        workflow_id="DPS_EXPORT",
+        filename="vaccinations.csv",
+        recipient="X26ABC3",
+        status_event="TRANSFER",
+        status_code="00",
+        status_description="Transferred to recipient mailbox",
+        status_timestamp=datetime(2022, 2, 28, 18, tzinfo=UTC),
+        upload_timestamp=tracking.upload_timestamp,
+        expiry_time=tracking.expiry_time,
+    )
+    assert tracking.upload_timestamp.replace(microsecond=0) == datetime(2022, 2, 28, 17, 43, 23, tzinfo=UTC)
+    assert tracking.expiry_time.replace(microsecond=0) == datetime(2022, 3, 5, 17, 43, 23, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("status", list(TrackingStatus))
+def test_every_status_is_known_in_any_case(status: TrackingStatus) -> None:
+    assert Tracking.from_json({"message_id": "M", "status": status.capitalize()}).status is status
+
+
+def test_a_status_that_mesh_has_learned_since_is_kept_as_its_word() -> None:
+    assert Tracking.from_json({"message_id": "M", "status": "Quarantined"}).status == "quarantined"
+
+
+@pytest.mark.parametrize("text", ["", None, "soon", "2022-99-99T00:00:00", "99999999999999"])
+def test_a_time_that_cannot_be_read_is_none(text: str | None) -> None:
+    assert Tracking.from_json({"message_id": "M", "status": "accepted", "expiry_time": text}).expiry_time is None
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshClient]:
+    """A client of an address where nobody listens: a request would be Unavailable."""
+    made = certificates.make(tmp_path_factory.mktemp("certificates"))
+    with MeshClient(
+        "https://localhost:1",
+        Credentials("X26ABC1", "password", "TestKey"),
+        certificate=made.certificate,
+        private_key=made.private_key,
+        passphrase=made.passphrase,
+        ca_bundle=made.ca_bundle,
+        sleep=lambda _: None,
+    ) as made_client:
+        yield made_client
+
+
+@pytest.mark.parametrize("name", ["to", "workflow_id", "filename", "local_id", "subject", "content_type", "checksum"])
+@pytest.mark.parametrize("value", ["a\r\nMex-To: X26ABC2", "a\nb", "a\rb", "a\x00b", "café", "x" * 1025, " padded "])
+def test_what_would_break_out_of_a_header_is_refused_before_anything_is_sent(
+    client: MeshClient, name: str, value: str
+) -> None:
+    given: dict[str, Any] = {"to": "X26ABC3", "workflow_id": "DPS"} | {name: value}
+    with pytest.raises(ConfigurationError, match="printable ASCII"):
+        client.send_file(body=b"body", **given)
+
+
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_an_id_that_names_another_path_is_refused_before_anything_is_sent(client: MeshClient, name: str) -> None:
+    for call in (client.download, client.acknowledge, client.track_by_local_id, client.search_workflow):
+        with pytest.raises(ConfigurationError, match="is no id"):
+            call(name)
+
+
+@pytest.mark.parametrize("local_id", ["export/1", ".", ".."])
+def test_a_local_id_that_mesh_could_not_be_asked_for_is_refused(client: MeshClient, local_id: str) -> None:
+    with pytest.raises(ConfigurationError, match="is no id"):
+        client.send_file("X26ABC3", "DPS", b"body", local_id=local_id)
+
+
+@pytest.mark.parametrize("chunk_size", [-1, 0, 1, 127, 100_000_001])
+def test_a_chunk_size_that_mesh_or_gzip_cannot_have_is_refused(client: MeshClient, chunk_size: int) -> None:
+    with pytest.raises(ConfigurationError, match="128 to 100000000 bytes"):
+        client.send_file("X26ABC3", "DPS", b"body", chunk_size=chunk_size)
+
+
+@pytest.mark.parametrize("number", [-1, 0, 1, 2])
+def test_a_part_that_the_body_does_not_have_cannot_be_gone_on_with(client: MeshClient, number: int) -> None:
+    with pytest.raises(ConfigurationError, match="none to go on with: the body makes 1"):
+        client.send_file("X26ABC3", "DPS", b"body", resume=("MESSAGE", number))

@@ -1,0 +1,491 @@
+"""What a vaccination record promises: every rule kept, every fault found at once, nothing personal repeated."""
+
+from __future__ import annotations
+
+import unicodedata
+from datetime import UTC, date, datetime, timedelta, timezone
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from vaccinations.model.record import VaccinationRecord, problems_of
+
+TODAY = date(2026, 3, 10)
+
+STATED: dict[str, Any] = {
+    "uuid": "496e37d8-d1ab-4e12-a3a3-9c2e136a0504",
+    "organisation_code": "R1L",
+    "nhs_number": "9992686766",
+    "forename": "Brenton",
+    "surname": "Waters",
+    "date_of_birth": "2012-08-18",
+    "gender": "not_known",
+    "postcode": "UC0W 0JL",
+    "vaccinated_at": "2025-06-09T10:15:00",
+    "programme": "hpv",
+    "vaccine": "gardasil_9",
+    "batch_number": "CD5472",
+    "expiry": "2026-09-30",
+    "site": "left_arm_upper_position",
+    "dose_sequence": 1,
+    "school_urn": "123456",
+}
+REQUIRED = {
+    "uuid",
+    "organisation_code",
+    "forename",
+    "surname",
+    "date_of_birth",
+    "gender",
+    "postcode",
+    "programme",
+    "vaccinated_at",
+}
+
+
+def record(**changes: Any) -> VaccinationRecord:
+    return VaccinationRecord.model_validate(STATED | changes, context={"today": TODAY})
+
+
+def faults(**changes: Any) -> dict[str, str]:
+    """Return what is wrong with the record, by field."""
+    with pytest.raises(ValidationError) as caught:
+        record(**changes)
+    return {problem.column: f"{problem.what}: {problem.mend}" for problem in problems_of(caught.value)}
+
+
+def test_a_record_keeps_what_was_stated() -> None:
+    kept = record()
+    assert kept.uuid == UUID("496e37d8-d1ab-4e12-a3a3-9c2e136a0504")
+    assert (kept.forename, kept.surname, kept.nhs_number) == ("Brenton", "Waters", "9992686766")
+    assert kept.vaccinated_at == datetime(2025, 6, 9, 10, 15)  # noqa: DTZ001 - London time, as stated
+    assert kept.route is None, "the route follows from the site, it was not stated"
+
+
+def test_a_record_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        record().surname = "Rivers"
+
+
+@pytest.mark.parametrize("field", sorted(REQUIRED))
+@pytest.mark.parametrize("empty", [None, "", "  ", "left out"])
+def test_a_required_field_may_not_be_missing(field: str, empty: str | None) -> None:
+    stated = {name: value for name, value in STATED.items() if name != field}
+    if empty != "left out":
+        stated[field] = empty
+    with pytest.raises(ValidationError) as caught:
+        VaccinationRecord.model_validate(stated, context={"today": TODAY})
+    assert [problem.column for problem in problems_of(caught.value)] == [field]
+
+
+@pytest.mark.parametrize("field", sorted(set(VaccinationRecord.model_fields) - REQUIRED))
+def test_an_optional_field_may_be_null_or_empty(field: str) -> None:
+    assert getattr(record(**{field: None}), field) is None
+    if field != "dose_sequence":
+        assert getattr(record(**{field: ""}), field) is None
+
+
+def test_all_faults_are_found_at_once() -> None:
+    found = faults(
+        uuid="17",
+        organisation_code="R-1",
+        nhs_number="9992686767",
+        forename="",
+        surname="W" * 36,
+        date_of_birth="18/08/2012",
+        gender="f",
+        postcode="nowhere",
+        programme="hepb",
+        vaccine="calpol",
+        site="elbow",
+        route="oral",
+        vaccinated_at="2026-03-11T00:00:00",
+        recorded_on="2026-03-11",
+        batch_number="A",
+        expiry="2045-01-01",
+        dose_sequence=10,
+        school_urn="12345",
+        professional_surname="Night\ningale",
+        shoe_size=5,
+    )
+    assert list(found) == [
+        "uuid",
+        "organisation_code",
+        "nhs_number",
+        "forename",
+        "surname",
+        "date_of_birth",
+        "gender",
+        "postcode",
+        "vaccine",
+        "programme",
+        "dose_sequence",
+        "site",
+        "route",
+        "vaccinated_at",
+        "recorded_on",
+        "professional_surname",
+        "batch_number",
+        "expiry",
+        "school_urn",
+        "shoe_size",
+    ]
+
+
+def test_faults_between_fields_are_found_beside_others() -> None:
+    found = faults(forename="", vaccine="fluenz", vaccinated_at="2012-08-17T23:00:00", school_urn="x")
+    assert set(found) == {"forename", "programme", "site", "vaccinated_at", "school_urn"}
+
+
+@pytest.mark.parametrize("number", ["9992686766", "999 268 6766", " 9992686766 ", "9434765919", "9990000107"])
+def test_a_valid_nhs_number_is_taken_with_or_without_spaces(number: str) -> None:
+    kept = record(nhs_number=number).nhs_number
+    assert kept == number.replace(" ", "")
+
+
+@given(st.from_regex(r"[0-9]{9}", fullmatch=True))
+def test_of_all_check_digits_at_most_one_is_right(body: str) -> None:
+    weighted = sum(int(digit) * (10 - place) for place, digit in enumerate(body)) % 11
+    valid = {0: {"0"}, 1: set()}.get(weighted, {str(11 - weighted)})
+    taken = set()
+    for digit in "0123456789":
+        try:
+            record(nhs_number=body + digit)
+        except ValidationError:
+            continue
+        taken.add(digit)
+    assert taken == valid
+
+
+@pytest.mark.parametrize("number", ["999268676", "99926867666", "999-268-6766", "abcdefghij", "٩٩٩٢٦٨٦٧٦٦", 9992686766])
+def test_what_is_not_ten_digits_is_no_nhs_number(number: object) -> None:
+    assert list(faults(nhs_number=number)) == ["nhs_number"]
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("sw1a1aa", "SW1A 1AA"),
+        ("SW1A  1AA", "SW1A 1AA"),
+        (" m1 1ae ", "M1 1AE"),
+        ("gir0aa", "GIR 0AA"),
+        ("zz993wz", "ZZ99 3WZ"),
+        ("B338TH", "B33 8TH"),
+        ("CR2\u00a06XH", "CR2 6XH"),
+        ("uc0w0jl", "UC0W 0JL"),
+    ],
+)
+def test_a_postcode_is_kept_in_one_form(written: str, kept: str) -> None:
+    assert record(postcode=written).postcode == kept
+
+
+@pytest.mark.parametrize("postcode", ["SW1A", "1AA SW1A", "SW1A 1A1", "SW1A-1AA", "ABC1 1AA", "D02 AF30", "SW1A 1AA1"])
+def test_what_is_not_a_uk_postcode_is_refused(postcode: str) -> None:
+    assert list(faults(postcode=postcode)) == ["postcode"]
+
+
+def test_names_may_be_as_long_as_dps_takes_and_no_longer() -> None:
+    assert record(forename="F" * 180, surname="S" * 35, professional_surname="P" * 300)
+    assert set(faults(forename="F" * 181, surname="S" * 36, professional_surname="P" * 301)) == {
+        "forename",
+        "surname",
+        "professional_surname",
+    }
+    assert "at most 180" in faults(forename="F" * 1000)["forename"]
+
+
+@pytest.mark.parametrize(
+    "name", ["Zoë", "O'Brien", "Łukasz", 'Ann "Annie"', "Smith|Jones", "张伟", "نور", "D\u2019Arcy", "a\u200cb"]
+)
+def test_names_of_all_writings_are_taken(name: str) -> None:
+    assert record(surname=name).surname == name
+
+
+@pytest.mark.parametrize(
+    "character", [*map(chr, range(32)), "\x7f", "\x85", "\x9f", "\u2028", "\u2029", "\u202e", "\u2066"]
+)
+def test_control_characters_do_not_go_out_inside_a_name(character: str) -> None:
+    found = faults(forename=f"Ann{character}Marie")
+    assert list(found) == ["forename"]
+    assert "control character" in found["forename"]
+
+
+@pytest.mark.parametrize(
+    "character", ["\u202a", "\u202e", "\u2066", "\u2069", "\u200e", "\u061c", "\ufeff", "\u200b", "\ud800"]
+)
+def test_what_hides_or_turns_text_does_not_go_out(character: str) -> None:
+    assert list(faults(professional_forename=f"Ann{character}")) == ["professional_forename"]
+
+
+def test_space_around_a_text_is_not_part_of_it() -> None:
+    assert record(surname=" \tWaters\r\n").surname == "Waters"
+    assert record(professional_forename="   ").professional_forename is None
+
+
+@given(st.text(max_size=40))
+def test_no_text_gets_in_that_breaks_a_row(text: str) -> None:
+    try:
+        kept = record(forename=text).forename
+    except ValidationError:
+        return
+    assert kept == kept.strip() != ""
+    assert unicodedata.is_normalized("NFC", kept)
+    assert not [character for character in kept if unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}]
+    assert len(f"a{kept}b".splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("born", "right"),
+    [("2026-03-09", True), ("2026-03-10", False), ("2030-01-01", False), ("1899-12-31", False), ("0012-08-18", False)],
+)
+def test_a_date_of_birth_is_in_the_past(born: str, *, right: bool) -> None:
+    changes = {"date_of_birth": born, "vaccinated_at": "2026-03-10T09:00:00"}
+    if right:
+        assert record(**changes)
+    else:
+        assert list(faults(**changes)) == ["date_of_birth"]
+
+
+@pytest.mark.parametrize(
+    "value", ["2012-02-30", "20120818", "18/08/2012", "", 1345248000, "1345248000", True, "2012-08-18T00:00"]
+)
+def test_what_is_not_a_date_is_refused(value: object) -> None:
+    assert list(faults(date_of_birth=value)) == ["date_of_birth"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["yesterday", "2025-02-30T10:00:00", 1718000000, "", "2025-06-09T10:00:00+00:00:30", "9999-12-31T23:59:59-12:00"],
+)
+def test_what_is_not_a_moment_is_refused(value: object) -> None:
+    assert list(faults(vaccinated_at=value)) == ["vaccinated_at"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "right"),
+    [
+        ("2026-03-10T23:59:59", True),
+        ("2026-03-11T00:00:00", False),
+        ("2026-03-10T23:30:00-05:00", False),  # the eleventh in London
+        ("2026-03-11T03:00:00+09:00", True),  # the tenth in London
+        ("2012-08-18T00:00:00", True),
+        ("2012-08-17T23:59:59", False),
+    ],
+)
+def test_a_vaccination_is_neither_in_the_future_nor_before_birth(moment: str, *, right: bool) -> None:
+    if right:
+        assert record(vaccinated_at=moment)
+    else:
+        assert list(faults(vaccinated_at=moment)) == ["vaccinated_at"]
+
+
+def test_without_a_day_given_today_is_londons() -> None:
+    tomorrow = (datetime.now(UTC) + timedelta(days=2)).date()
+    with pytest.raises(ValidationError):
+        VaccinationRecord.model_validate(STATED | {"vaccinated_at": f"{tomorrow}T00:00:00"})
+    assert VaccinationRecord.model_validate(STATED)
+
+
+@pytest.mark.parametrize(
+    ("expiry", "right"),
+    [("2041-03-10", True), ("2041-03-11", False), ("2011-03-10", True), ("2011-03-09", False), ("2024-02-29", True)],
+)
+def test_an_expiry_date_is_within_fifteen_years_either_way(expiry: str, *, right: bool) -> None:
+    if right:
+        assert record(expiry=expiry)
+    else:
+        assert list(faults(expiry=expiry)) == ["expiry"]
+
+
+def test_a_record_is_not_recorded_in_the_future() -> None:
+    assert record(recorded_on="2026-03-10")
+    assert list(faults(recorded_on="2026-03-11")) == ["recorded_on"]
+
+
+@pytest.mark.parametrize("number", ["A", "A B", "AB-1", "É1", "A" * 101])
+def test_a_batch_number_is_letters_and_digits(number: str) -> None:
+    assert list(faults(batch_number=number)) == ["batch_number"]
+    assert record(batch_number="A" * 100)
+
+
+@pytest.mark.parametrize("dose", [0, 10, -1, 1.5, "1", "1P", True])
+def test_a_dose_is_a_whole_number_from_one_to_nine(dose: object) -> None:
+    assert list(faults(dose_sequence=dose)) == ["dose_sequence"]
+
+
+@pytest.mark.parametrize("urn", ["12345", "1234567", "12345a", 123456, "\uff11\uff12\uff13\uff14\uff15\uff16"])
+def test_a_school_number_is_six_digits(urn: object) -> None:
+    assert list(faults(school_urn=urn)) == ["school_urn"]
+
+
+@pytest.mark.parametrize("code", ["U1", "R1L", "r1l", "0123456789"])
+def test_an_organisation_code_is_kept_in_upper_case(code: str) -> None:
+    assert record(organisation_code=code).organisation_code == code.upper()
+    assert list(faults(organisation_code="R 1")) == ["organisation_code"]
+
+
+@pytest.mark.parametrize(
+    ("programme", "vaccine", "kept"),
+    [
+        ("mmr", "pro_quad", "mmrv"),
+        ("mmr", "priorix_tetra", "mmrv"),
+        ("mmr", "priorix", "mmr"),
+        ("mmrv", "pro_quad", "mmrv"),
+        ("mmrv", None, "mmrv"),
+        ("mmrv", "priorix", None),
+        ("hpv", "fluenz", None),
+    ],
+)
+def test_programme_and_vaccine_agree(programme: str, vaccine: str | None, kept: str | None) -> None:
+    changes = {"programme": programme, "vaccine": vaccine, "site": None}
+    if kept:
+        assert record(**changes).programme == kept
+    else:
+        assert list(faults(**changes)) == ["programme"]
+
+
+@pytest.mark.parametrize(
+    ("programme", "vaccine", "site", "route", "wrong"),
+    [
+        ("flu", "fluenz", "nose", None, set()),
+        ("flu", "fluenz", "nose", "nasal_spray", set()),
+        ("flu", "fluenz", None, None, set()),
+        ("flu", "fluenz", "left_thigh", None, {"site"}),
+        ("flu", "fluenz", None, "intramuscular", {"route"}),
+        ("flu", "fluenz", "nose", "intramuscular", {"route"}),
+        ("flu", "vaxigrip", "nose", None, {"site"}),
+        ("flu", "vaxigrip", "left_thigh", "subcutaneous", set()),
+        ("flu", None, "nose", None, set()),
+        ("flu", None, "left_thigh", "nasal_spray", {"route"}),
+        ("hpv", None, "nose", None, {"site"}),
+        ("hpv", None, None, "nasal_spray", {"route"}),
+        ("hpv", None, "left_thigh", None, set()),
+    ],
+)
+def test_site_and_route_suit_the_vaccine(
+    programme: str, vaccine: str | None, site: str | None, route: str | None, wrong: set[str]
+) -> None:
+    changes = {"programme": programme, "vaccine": vaccine, "site": site, "route": route}
+    if wrong:
+        assert set(faults(**changes)) == wrong
+    else:
+        assert record(**changes)
+
+
+VALUES = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.lists(st.integers(), max_size=2)
+)
+
+
+@given(st.dictionaries(st.sampled_from([*VaccinationRecord.model_fields, "other", "NHS 9992686766"]), VALUES))
+def test_whatever_a_record_holds_it_is_taken_or_its_faults_are_told(changes: dict[str, Any]) -> None:
+    try:
+        record(**changes)
+    except ValidationError as error:
+        problems = problems_of(error)
+        assert problems
+        assert all(problem.column and problem.what and problem.mend for problem in problems)
+
+
+SECRETS = {
+    "uuid": "qzxsecret-uuid",
+    "organisation_code": "qzxsecret/code",
+    "nhs_number": "9434765910",
+    "forename": "qzxsecret\x00",
+    "surname": "qzxsecret" * 40,
+    "date_of_birth": "19430318x",
+    "gender": "qzxsecret",
+    "postcode": "QZXSECRET",
+    "vaccine": "qzxsecret",
+    "programme": "qzxsecret",
+    "site": "qzxsecret",
+    "route": "qzxsecret",
+    "vaccinated_at": "19430318x",
+    "batch_number": "qzx-secret",
+    "expiry": "19430318x",
+    "dose_sequence": "qzxsecret",
+    "school_urn": "qzxsecret",
+    "qzxsecret 9434765910": 1,
+}
+
+
+def test_no_message_repeats_a_value() -> None:
+    with pytest.raises(ValidationError) as caught:
+        record(**SECRETS)
+    problems = problems_of(caught.value)
+    assert len(problems) == len(SECRETS)
+    told = f"{problems}".lower()
+    for value in ("qzx", "secret", "9434765910", "19430318", "1943"):
+        assert value not in told
+    assert "9434765910" not in str(caught.value).replace("qzxsecret 9434765910", "")
+
+
+def test_a_record_in_a_log_tells_nothing_personal() -> None:
+    for text in (repr(record()), str(record())):
+        assert "496e37d8-d1ab-4e12-a3a3-9c2e136a0504" in text
+        assert not [value for value in ("Brenton", "Waters", "9992686766", "2012", "UC0W") if value in text]
+
+
+def test_a_columns_own_name_and_mend_are_used_where_the_upload_has_them() -> None:
+    with pytest.raises(ValidationError) as caught:
+        record(gender=None)
+    (problem,) = problems_of(caught.value, {"gender": "PERSON_GENDER"}, {"gender": "male or female"})
+    assert (problem.column, problem.what, problem.mend) == ("PERSON_GENDER", "is missing", "male or female")
+
+
+# -- the digest
+
+
+def test_the_digest_stays_the_same_between_releases() -> None:
+    """A record that was taken in by an earlier release must still be known as unchanged."""
+    assert record().stated_digest() == "37740ddcd61d9329353ce0254e1a9d574a1c6c165ac794181fcb02cd6c9461ad"
+
+
+def test_the_order_of_fields_does_not_matter_to_the_digest() -> None:
+    backwards = dict(reversed(STATED.items()))
+    again = VaccinationRecord.model_validate(backwards, context={"today": TODAY})
+    assert again.stated_digest() == record().stated_digest()
+
+
+def test_two_ways_of_writing_the_same_are_the_same() -> None:
+    def digest(**changes: Any) -> str:
+        return record(**changes).stated_digest()
+
+    assert digest(forename="Zoe\u0308") == digest(forename="Zo\u00eb")
+    assert digest(postcode="sw1a1aa") == digest(postcode="SW1A 1AA")
+    assert digest(nhs_number="999 268 6766") == digest()
+    assert digest(surname=" Waters ") == digest()
+    assert digest(uuid=STATED["uuid"].upper()) == digest()
+    assert digest(vaccinated_at="2025-06-09T10:15:00Z") == digest(vaccinated_at="2025-06-09T10:15:00+00:00")
+    assert digest(recorded_on=None) == digest()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("forename", "Brentonn"),
+        ("surname", "waters"),
+        ("nhs_number", None),
+        ("batch_number", None),
+        ("recorded_on", "2025-06-09"),
+        ("vaccinated_at", "2025-06-09T10:15:01"),
+        ("vaccinated_at", "2025-06-09T10:15:00+01:00"),
+        ("dose_sequence", 2),
+        ("school_urn", "888888"),
+        ("professional_surname", "Nightingale"),
+    ],
+)
+def test_any_change_of_what_was_stated_changes_the_digest(field: str, value: object) -> None:
+    assert record(**{field: value}).stated_digest() != record().stated_digest()
+
+
+@given(st.integers(-23 * 60, 23 * 60))
+def test_any_offset_can_be_stated(minutes: int) -> None:
+    moment = datetime(2025, 6, 9, 12, tzinfo=timezone(timedelta(minutes=minutes)))
+    kept = record(vaccinated_at=moment.isoformat())
+    assert kept.vaccinated_at.utcoffset() == timedelta(minutes=minutes)
+    assert kept.stated_digest()

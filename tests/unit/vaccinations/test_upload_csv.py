@@ -1,0 +1,661 @@
+"""What reading a CSV upload promises: good rows are taken in whatever is beside them, bad ones are told apart."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import tracemalloc
+from datetime import date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from local.sample import corrected_upload, sample_upload
+from tests.unit.vaccinations import bad_inputs
+from vaccinations.formats import upload_lines
+from vaccinations.formats.upload_csv import read_csv
+from vaccinations.model.programmes import GENDERS, PROGRAMMES, SITES, VACCINES
+from vaccinations.model.record import Row, UnreadableUpload
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator, Mapping
+
+CORPUS = Path(__file__).parent / "corpus"
+TODAY = date(2026, 3, 10)
+
+GOOD = {
+    "UUID": "496e37d8-d1ab-4e12-a3a3-9c2e136a0504",
+    "ORGANISATION_CODE": "RX1",
+    "SCHOOL_URN": "123456",
+    "NHS_NUMBER": "9992686766",
+    "PERSON_FORENAME": "Brenton",
+    "PERSON_SURNAME": "Waters",
+    "PERSON_DOB": "20120818",
+    "PERSON_GENDER_CODE": "not known",
+    "PERSON_POSTCODE": "UC0W 0JL",
+    "VACCINATED": "Y",
+    "DATE_OF_VACCINATION": "20250609",
+    "TIME_OF_VACCINATION": "10:15:30",
+    "PROGRAMME": "HPV",
+    "VACCINE_GIVEN": "Gardasil9",
+    "BATCH_NUMBER": "CD5472",
+    "BATCH_EXPIRY_DATE": "20260930",
+    "ANATOMICAL_SITE": "left upper arm",
+    "DOSE_SEQUENCE": "1",
+    "PERFORMING_PROFESSIONAL_FORENAME": "Florence",
+    "PERFORMING_PROFESSIONAL_SURNAME": "Gale",
+    "NOTES": "",
+}
+
+
+def read(data: bytes | str, organisation_code: str = "R1L") -> list[Row]:
+    body = data.encode() if isinstance(data, str) else data
+    bad_inputs.count()
+    return list(read_csv(io.BytesIO(body), organisation_code=organisation_code, today=TODAY))
+
+
+def upload(*rows: Mapping[str, str | None]) -> str:
+    """Write rows as a CSV file; each is the good one but for some cells, and without the columns that are None."""
+    columns = [column for column in GOOD if not any(row.get(column, "") is None for row in rows)]
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({**GOOD, **row} for row in rows)
+    return text.getvalue()
+
+
+def taken(**cells: str | None) -> Row:
+    (row,) = read(upload(cells))
+    assert row.problems == ()
+    return row
+
+
+def stated(**cells: str | None) -> dict[str, Any]:
+    record = taken(**cells).record
+    assert record
+    return record.model_dump()
+
+
+def faults(**cells: str | None) -> dict[str, str]:
+    (row,) = read(upload(cells))
+    assert row.record is None
+    return {problem.column: f"{problem.what}: {problem.mend}" for problem in row.problems}
+
+
+# -- what the columns mean
+
+
+def test_a_good_row_becomes_a_record() -> None:
+    row = taken()
+    assert (row.line, row.record_id, row.programme, row.withdrawn) == (2, GOOD["UUID"], "hpv", False)
+    assert row.record
+    assert row.record.model_dump() == {
+        "uuid": UUID("496e37d8-d1ab-4e12-a3a3-9c2e136a0504"),
+        "organisation_code": "RX1",
+        "nhs_number": "9992686766",
+        "forename": "Brenton",
+        "surname": "Waters",
+        "date_of_birth": date(2012, 8, 18),
+        "gender": "not_known",
+        "postcode": "UC0W 0JL",
+        "vaccine": "gardasil_9",
+        "programme": "hpv",
+        "dose_sequence": 1,
+        "site": "left_arm_upper_position",
+        "route": None,
+        "vaccinated_at": datetime(2025, 6, 9, 10, 15, 30),  # noqa: DTZ001 - London time, as stated
+        "recorded_on": None,
+        "professional_forename": "Florence",
+        "professional_surname": "Gale",
+        "batch_number": "CD5472",
+        "expiry": date(2026, 9, 30),
+        "school_urn": "123456",
+    }
+
+
+@pytest.mark.parametrize("column", [column for column in GOOD if column != "DATE_OF_VACCINATION"])
+def test_an_optional_column_may_be_empty_or_absent(column: str) -> None:
+    required = {"PERSON_FORENAME", "PERSON_SURNAME", "PERSON_DOB", "PERSON_GENDER_CODE", "PERSON_POSTCODE"}
+    if column in required:
+        assert list(faults(**{column: "  "})) == [column]
+        assert "is missing" in faults(**{column: ""})[column]
+    else:
+        assert taken(**{column: ""}).record
+        assert taken(**{column: None}).record
+
+
+def test_a_row_without_an_organisation_is_the_uploaders() -> None:
+    assert stated(ORGANISATION_CODE="")["organisation_code"] == "R1L"
+    assert stated(ORGANISATION_CODE="rx1")["organisation_code"] == "RX1"
+
+
+@pytest.mark.parametrize("code", ["RX", "RX-1", "R" * 11, "Ŕ1L"])
+def test_an_organisation_code_is_three_to_ten_letters_and_digits(code: str) -> None:
+    assert list(faults(ORGANISATION_CODE=code)) == ["ORGANISATION_CODE"]
+
+
+@pytest.mark.parametrize("written", ["20120818", "2012-08-18", "18/08/2012"])
+def test_dates_are_read_in_three_forms(written: str) -> None:
+    assert stated(PERSON_DOB=written)["date_of_birth"] == date(2012, 8, 18)
+    assert stated(DATE_OF_VACCINATION=written)["vaccinated_at"].date() == date(2012, 8, 18)
+    assert stated(BATCH_EXPIRY_DATE=written)["expiry"] == date(2012, 8, 18)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "18/8/2012",
+        "18-08-2012",
+        "2012/08/18",
+        "2012-0818",
+        "20120230",
+        "18.08.2012",
+        "180812",
+        "٢٠١٢٠٨١٨",
+        "20120818T00",
+    ],
+)
+def test_other_forms_of_dates_are_refused(written: str) -> None:
+    for column in ("PERSON_DOB", "DATE_OF_VACCINATION", "BATCH_EXPIRY_DATE"):
+        assert list(faults(**{column: written})) == [column]
+        assert "YYYYMMDD" in faults(**{column: written})[column]
+
+
+@pytest.mark.parametrize(("written", "told"), [("", "00:00:00"), ("09:05", "09:05:00"), ("23:59:59", "23:59:59")])
+def test_a_time_is_optional(written: str, told: str) -> None:
+    assert stated(TIME_OF_VACCINATION=written)["vaccinated_at"].isoformat() == f"2025-06-09T{told}"
+
+
+@pytest.mark.parametrize("written", ["9:05", "24:00", "10:60", "10", "10:15:30.5", "10:15Z", "noon"])
+def test_what_is_not_a_time_is_refused(written: str) -> None:
+    assert list(faults(TIME_OF_VACCINATION=written)) == ["TIME_OF_VACCINATION"]
+
+
+@pytest.mark.parametrize("name", [name for gender in GENDERS.values() for name in gender.upload_names])
+def test_every_name_of_a_gender_is_known_in_any_case(name: str) -> None:
+    assert name in GENDERS[stated(PERSON_GENDER_CODE=name.upper())["gender"]].upload_names
+
+
+def test_the_gender_column_has_two_names() -> None:
+    text = upload({"PERSON_GENDER_CODE": "male"}).replace("PERSON_GENDER_CODE", "PERSON_GENDER")
+    (row,) = read(text)
+    assert row.record
+    assert row.record.gender == "male"
+    (row,) = read(text.replace("male", "man"))
+    assert [problem.column for problem in row.problems] == ["PERSON_GENDER"]
+
+
+@pytest.mark.parametrize("vaccine", VACCINES.values(), ids=lambda vaccine: vaccine.key)
+def test_every_name_of_a_vaccine_is_known_and_tells_the_programme(vaccine: Any) -> None:
+    site = "nasal" if vaccine.method == "nasal" else "left thigh"
+    for name in vaccine.upload_names:
+        told = stated(VACCINE_GIVEN=name.lower(), PROGRAMME="", ANATOMICAL_SITE=site)
+        assert (told["vaccine"], told["programme"]) == (vaccine.key, vaccine.programme)
+
+
+@pytest.mark.parametrize("programme", PROGRAMMES.values(), ids=lambda programme: programme.key)
+def test_every_name_of_a_programme_is_known_in_any_case(programme: Any) -> None:
+    for name in programme.upload_names:
+        assert stated(PROGRAMME=name.lower(), VACCINE_GIVEN="")["programme"] == programme.key
+
+
+@pytest.mark.parametrize("site", SITES.values(), ids=lambda site: site.key)
+def test_every_name_of_a_site_is_known_in_any_case(site: Any) -> None:
+    for name in site.upload_names:
+        assert stated(ANATOMICAL_SITE=name.title(), PROGRAMME="Flu", VACCINE_GIVEN="")["site"] == site.key
+
+
+def test_programme_and_vaccine_must_agree_but_mmr_may_be_mmrv() -> None:
+    assert list(faults(PROGRAMME="Flu")) == ["PROGRAMME"]
+    assert list(faults(PROGRAMME="", VACCINE_GIVEN="")) == ["PROGRAMME"]
+    assert taken(PROGRAMME="MMR", VACCINE_GIVEN="ProQuad").programme == "mmrv"
+    assert list(faults(PROGRAMME="MMRV", VACCINE_GIVEN="Priorix")) == ["PROGRAMME"]
+
+
+def test_the_site_must_suit_the_vaccine() -> None:
+    assert list(faults(ANATOMICAL_SITE="nasal")) == ["ANATOMICAL_SITE"]
+    assert list(faults(ANATOMICAL_SITE="nasal", VACCINE_GIVEN="")) == ["ANATOMICAL_SITE"]
+    assert list(faults(PROGRAMME="Flu", VACCINE_GIVEN="AstraZeneca Fluenz")) == ["ANATOMICAL_SITE"]
+
+
+@pytest.mark.parametrize(
+    ("programme", "written", "dose"),
+    [(p.key, code, dose) for p in PROGRAMMES.values() for code, dose in p.dose_codes.items()]
+    + [("flu", "9", 9), ("flu", "", None), ("hpv", "2p", 2), ("td_ipv", "2b", 5), ("mmr", "1", 1)],
+)
+def test_doses_are_numbers_or_codes_of_the_programme(programme: str, written: str, dose: int | None) -> None:
+    name = PROGRAMMES[programme].upload_names[0]
+    assert stated(PROGRAMME=name, VACCINE_GIVEN="", DOSE_SEQUENCE=written)["dose_sequence"] == dose
+
+
+@pytest.mark.parametrize(
+    ("programme", "written"),
+    [("HPV", "1B"), ("Flu", "1P"), ("HPV", "0"), ("HPV", "10"), ("HPV", "1.0"), ("HPV", "²"), ("MMR", "first")],
+)
+def test_other_doses_are_refused(programme: str, written: str) -> None:
+    told = faults(PROGRAMME=programme, VACCINE_GIVEN="", DOSE_SEQUENCE=written)
+    assert list(told) == ["DOSE_SEQUENCE"]
+    assert "a number from 1 to 9" in told["DOSE_SEQUENCE"]
+
+
+@pytest.mark.parametrize("said", ["y", "Ye", "YES", "yes"])
+def test_any_beginning_of_yes_means_vaccinated(said: str) -> None:
+    assert taken(VACCINATED=said).record
+
+
+@pytest.mark.parametrize("said", ["n", "NO", "No"])
+def test_any_beginning_of_no_means_withdrawn(said: str) -> None:
+    row = taken(VACCINATED=said)
+    assert (row.withdrawn, row.record, row.record_id) == (True, None, GOOD["UUID"])
+
+
+def test_a_vaccine_means_yes_where_nothing_is_said() -> None:
+    assert taken(VACCINATED="").record
+    assert taken(VACCINATED=None).record
+
+
+@pytest.mark.parametrize("said", ["", None])
+def test_nothing_said_and_no_vaccine_is_a_fault_not_a_no(said: str | None) -> None:
+    """A row that is silently skipped would be a vaccination lost."""
+    assert list(faults(VACCINATED=said, VACCINE_GIVEN="")) == ["VACCINATED"]
+
+
+@pytest.mark.parametrize("said", ["maybe", "yess", "nope", "1", "true"])
+def test_what_is_neither_yes_nor_no_is_refused(said: str) -> None:
+    assert list(faults(VACCINATED=said)) == ["VACCINATED"]
+
+
+def test_a_row_of_somebody_not_vaccinated_needs_no_date_of_vaccination() -> None:
+    assert taken(VACCINATED="no", DATE_OF_VACCINATION="", VACCINE_GIVEN="").withdrawn
+    assert list(faults(VACCINATED="yes", DATE_OF_VACCINATION="")) == ["DATE_OF_VACCINATION"]
+    assert list(faults(VACCINATED="no", DATE_OF_VACCINATION="soon")) == ["DATE_OF_VACCINATION"]
+
+
+def test_a_record_is_neither_from_the_future_nor_from_before_birth() -> None:
+    assert taken(DATE_OF_VACCINATION="20260310", TIME_OF_VACCINATION="23:59")
+    for date_of_vaccination in ("20260311", "20120817"):
+        assert list(faults(DATE_OF_VACCINATION=date_of_vaccination)) == ["DATE_OF_VACCINATION"]
+    assert list(faults(PERSON_DOB="20260310", DATE_OF_VACCINATION="20260310")) == ["PERSON_DOB"]
+
+
+def test_all_faults_of_a_row_are_told_at_once() -> None:
+    found = faults(
+        UUID="17",
+        ORGANISATION_CODE="R",
+        SCHOOL_URN="1",
+        NHS_NUMBER="9992686767",
+        PERSON_FORENAME="",
+        PERSON_SURNAME="W" * 36,
+        PERSON_DOB="20120230",
+        PERSON_GENDER_CODE="f",
+        PERSON_POSTCODE="nowhere",
+        VACCINATED="perhaps",
+        DATE_OF_VACCINATION="20990101",
+        TIME_OF_VACCINATION="25:00",
+        PROGRAMME="Hepatitis",
+        VACCINE_GIVEN="Calpol",
+        BATCH_NUMBER="C-5",
+        BATCH_EXPIRY_DATE="20500101",
+        ANATOMICAL_SITE="elbow",
+        DOSE_SEQUENCE="twelve",
+        PERFORMING_PROFESSIONAL_FORENAME="F" * 301,
+        PERFORMING_PROFESSIONAL_SURNAME="G\u202eale",
+    )
+    assert set(found) == set(GOOD) - {"NOTES"}
+
+
+def test_no_fault_repeats_what_the_row_says() -> None:
+    secrets = {column: f"qzx{n}secret\x00" for n, column in enumerate(GOOD)} | {"NHS_NUMBER": "9434765910"}
+    (row,) = read(upload(secrets))
+    assert len(row.problems) == len(GOOD) - 1  # all but the notes
+    assert "secret" not in repr(row)
+    assert "9434765910" not in repr(row)
+
+
+# -- identifiers
+
+
+def identifier(**cells: str | None) -> str | None:
+    return taken(UUID="", **cells).record_id
+
+
+def test_a_stated_uuid_is_kept_in_lower_case() -> None:
+    assert taken(UUID=GOOD["UUID"].upper()).record_id == GOOD["UUID"]
+
+
+def test_without_a_uuid_the_same_row_gets_the_same_identifier_in_every_release() -> None:
+    assert identifier() == "4cbfbf64-71c1-5749-9bba-9fdb48f6be52"
+    row = taken(UUID="")
+    assert row.record
+    assert str(row.record.uuid) == row.record_id
+    assert row.record.uuid.version == 5
+
+
+def test_without_an_nhs_number_name_birth_and_postcode_identify_a_person() -> None:
+    nameless = identifier(NHS_NUMBER="", PERSON_FORENAME="Zoë", PERSON_SURNAME="Ann  Smith")
+    again = identifier(
+        NHS_NUMBER="",
+        PERSON_FORENAME="ZOE\u0308",
+        PERSON_SURNAME="ann smith",
+        PERSON_POSTCODE="uc0w0jl",
+        PERSON_DOB="18/08/2012",
+    )
+    assert nameless == again
+    assert nameless != identifier(NHS_NUMBER="", PERSON_FORENAME="Zoë", PERSON_SURNAME="Anne Smith")
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"PERSON_FORENAME": "Brent"},
+        {"PERSON_POSTCODE": "SW1A 1AA"},
+        {"NHS_NUMBER": "999 268 6766"},
+        {"BATCH_NUMBER": "CD5473"},
+        {"TIME_OF_VACCINATION": ""},
+        {"DATE_OF_VACCINATION": "2025-06-09"},
+        {"DOSE_SEQUENCE": "1P"},
+        {"DOSE_SEQUENCE": ""},
+        {"ORGANISATION_CODE": "rx1"},
+        {"PROGRAMME": ""},
+        {"VACCINATED": "No"},
+        {"VACCINATED": "No", "VACCINE_GIVEN": ""},
+    ],
+)
+def test_a_correction_keeps_the_identifier(cells: dict[str, str]) -> None:
+    assert identifier(**cells) == identifier()
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        {"NHS_NUMBER": "9434765919"},
+        {"NHS_NUMBER": ""},
+        {"DATE_OF_VACCINATION": "20250610"},
+        {"DOSE_SEQUENCE": "2"},
+        {"ORGANISATION_CODE": ""},
+        {"PROGRAMME": "Flu", "VACCINE_GIVEN": ""},
+    ],
+)
+def test_another_vaccination_has_another_identifier(cells: dict[str, str]) -> None:
+    assert identifier(**cells) != identifier()
+
+
+def test_a_withdrawn_mmrv_row_is_recognised_without_its_vaccine() -> None:
+    given_as_mmr = identifier(PROGRAMME="MMR", VACCINE_GIVEN="ProQuad")
+    assert identifier(PROGRAMME="MMR", VACCINE_GIVEN="", VACCINATED="No") == given_as_mmr
+    assert identifier(PROGRAMME="MMRV", VACCINE_GIVEN="") == given_as_mmr
+
+
+# -- the file as a whole
+
+#: What is taken in, what is withdrawn, and what is wrong in which line; or why the file is unreadable.
+CSV_CORPUS: dict[str, tuple[list[int], list[int], dict[int, list[str]]] | str] = {
+    "any-case-any-order.csv": ([2], [], {}),
+    "bidirectional-controls.csv": (
+        [2, 6],
+        [],
+        {3: ["PERSON_SURNAME"], 4: ["PERSON_FORENAME"], 5: ["PERSON_SURNAME"]},
+    ),
+    "blank-lines-only.csv": "the file is empty",
+    "bom-crlf.csv": ([2, 3], [], {}),
+    "bom-only.csv": "the file is empty",
+    "column-twice.csv": "names NHS_NUMBER more than once",
+    "empty.csv": "the file is empty",
+    "formulas.csv": ([2, 3], [], {4: ["BATCH_NUMBER"], 5: ["PROGRAMME"]}),
+    "gzip.csv": "gzip",
+    "header-and-instructions-only.csv": ([], [], {}),
+    "header-injection.csv": ([6], [], {2: ["BATCH_NUMBER"], 4: ["UUID"]}),
+    "header-only.csv": ([], [], {}),
+    "html.csv": "the header lacks PERSON_FORENAME",
+    "instructions-and-blank-rows.csv": ([8, 10], [], {}),
+    "line-break-in-a-name.csv": ([2, 5], [], {3: ["PERSON_SURNAME"]}),
+    "lone-carriage-returns.csv": ([2, 3], [], {}),
+    "many-faults.csv": (
+        [2, 4],
+        [],
+        {
+            3: [
+                "VACCINATED",
+                "PERSON_GENDER_CODE",
+                "VACCINE_GIVEN",
+                "PROGRAMME",
+                "ANATOMICAL_SITE",
+                "PERSON_DOB",
+                "DOSE_SEQUENCE",
+                "UUID",
+                "NHS_NUMBER",
+                "PERSON_FORENAME",
+                "PERSON_SURNAME",
+                "PERSON_POSTCODE",
+                "DATE_OF_VACCINATION",
+                "BATCH_NUMBER",
+            ]
+        },
+    ),
+    "missing-columns.csv": "the header lacks PERSON_FORENAME, PERSON_DOB, PERSON_GENDER_CODE or PERSON_GENDER",
+    "mixed-encodings.csv": ([2, 3], [], {}),
+    "neither-encoding.csv": ([2, 4], [], {3: ["(row)"]}),
+    "no-line-end-at-the-end.csv": ([2, 3], [], {}),
+    "not-vaccinated.csv": ([5], [2, 3], {4: ["VACCINATED"], 6: ["VACCINATED"], 7: ["PERSON_SURNAME"]}),
+    "notes-over-lines.csv": ([2, 6, 7], [], {}),
+    "notes-over-too-many-lines.csv": ([2, 44], [], {line: ["(row)"] for line in range(3, 44)}),
+    "nul-and-controls.csv": ([2, 5, 6], [], {3: ["PERSON_SURNAME"], 4: ["PERSON_FORENAME"]}),
+    "quote-out-of-place.csv": ([2, 4], [], {3: ["(row)"]}),
+    "quotes-and-bars.csv": ([2, 3, 4, 5, 6], [], {}),
+    "rubbish.csv": "binary",
+    "semicolons.csv": "the header lacks",
+    "too-few-and-too-many-cells.csv": ([2, 5, 6], [], {3: ["(row)"], 4: ["(row)"]}),
+    "unclosed-quote.csv": ([2, 4, 5, 6], [], {3: ["(row)"]}),
+    "unclosed-quote-in-many-rows.csv": ([2, 81], [], {line: ["(row)"] for line in range(3, 81)}),
+    "unclosed-quote-then-quoted.csv": ([2, 4, 5, 6], [], {3: ["(row)"]}),
+    "utf-16.csv": "UTF-16",
+    "utf-16-without-bom.csv": "binary",
+    "windows-1252.csv": ([2, 3], [], {}),
+    "workbook.csv": "Excel",
+}
+
+
+def test_every_file_of_the_corpus_is_tried() -> None:
+    assert {path.name for path in CORPUS.glob("*.csv")} == set(CSV_CORPUS)
+
+
+@pytest.mark.parametrize("name", sorted(CSV_CORPUS))
+@pytest.mark.bad_inputs
+def test_a_bad_file_ends_in_an_answer_and_its_good_rows_are_taken_in(name: str) -> None:
+    body = (CORPUS / name).read_bytes()
+    expected = CSV_CORPUS[name]
+    if isinstance(expected, str):
+        with pytest.raises(UnreadableUpload) as caught:
+            read(body)
+        assert expected in caught.value.reason
+        assert caught.value.mend
+        return
+    rows = read(body)
+    bad = {row.line: [problem.column for problem in row.problems] for row in rows if row.problems}
+    withdrawn = [row.line for row in rows if row.withdrawn and not row.problems]
+    assert ([row.line for row in rows if row.record], withdrawn, bad) == expected
+
+
+def test_windows_letters_and_quotes_come_out_right() -> None:
+    rows = read((CORPUS / "windows-1252.csv").read_bytes())
+    assert [(row.record.forename, row.record.surname) for row in rows if row.record] == [
+        ("Quintessa", "Zoë"),
+        ("D\u2019Arcy", "Zephyrson"),
+    ]
+    rows = read((CORPUS / "quotes-and-bars.csv").read_bytes())
+    assert [row.record.surname for row in rows if row.record][::2] == ['O"Brien', "Smith|Jones", "Space, Before"]
+
+
+@pytest.mark.bad_inputs
+def test_a_field_of_300000_characters_costs_its_row_only() -> None:
+    rows = read(upload({}, {"PERSON_SURNAME": "W" * 300_000}, {}, {"NOTES": "n" * 300_000}, {}))
+    assert [row.line for row in rows if row.record] == [2, 4, 6]
+    assert [(row.line, row.problems[0].column) for row in rows if row.problems] == [(3, "(row)"), (5, "(row)")]
+
+
+def test_text_that_is_read_is_at_most_300_characters_and_notes_are_not_read() -> None:
+    assert list(faults(PERFORMING_PROFESSIONAL_SURNAME="W" * 301)) == ["PERFORMING_PROFESSIONAL_SURNAME"]
+    assert taken(NOTES="n" * 5000)
+
+
+@pytest.mark.bad_inputs
+def test_a_million_columns_end_in_an_answer() -> None:
+    with pytest.raises(UnreadableUpload, match="header"):
+        read("PERSON_FORENAME," + "," * 1_000_000 + "\n")
+    rows = read(upload({}, {"NOTES": ",x" * 30_000}, {}).replace('"', ""))
+    assert [bool(row.record) for row in rows] == [True, False, True]
+
+
+class Endless(io.RawIOBase):
+    """A stream of many bytes that are never in memory together."""
+
+    def __init__(self, *pieces: tuple[bytes, int]) -> None:
+        self._pieces: Iterator[bytes] = (piece for piece, times in pieces for _ in range(times))
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._left:
+            self._left = next(self._pieces, b"")
+        data = self._left[: len(buffer)]
+        self._left = self._left[len(buffer) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def test_a_row_of_a_gigabyte_without_a_newline_is_skipped_in_flat_memory() -> None:
+    good = upload({}).encode()
+    row = good.splitlines(keepends=True)[1]
+    stream = Endless((good, 1), (b"x" * 2**20, 200), (b"\r\n" + row, 1))
+    tracemalloc.start()
+    rows = [
+        (row.line, bool(row.record))
+        for row in read_csv(stream, organisation_code="R1L", today=TODAY)  # type: ignore[arg-type]
+    ]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rows == [(2, True), (3, False), (4, True)]
+    assert peak < 8 * 2**20
+
+
+def test_an_upload_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload_lines, "MAX_BYTES", 10_000_000)
+    stream = Endless((upload({}).encode(), 1), (b"x" * 2**20, 10**9))
+    with pytest.raises(UnreadableUpload, match="smaller files"):
+        list(read_csv(stream, organisation_code="R1L", today=TODAY))  # type: ignore[arg-type]
+
+
+def test_an_upload_has_a_largest_number_of_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload_lines, "MAX_LINES", 100_000)
+    stream = Endless((upload({}).encode(), 1), (b"\n" * 2**16, 10**9))
+    with pytest.raises(UnreadableUpload, match="smaller files"):
+        list(read_csv(stream, organisation_code="R1L", today=TODAY))  # type: ignore[arg-type]
+
+
+def test_lines_are_found_however_the_stream_is_cut() -> None:
+    class Dripping(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(min(size or 0, 7))
+
+    body = upload({}, {"NOTES": "a\r\nb"}, {"PERSON_SURNAME": "Zoë"}).encode("utf-8-sig")
+    dripping = list(read_csv(Dripping(body), organisation_code="R1L", today=TODAY))
+    assert [(row.line, row.record) for row in dripping] == [(row.line, row.record) for row in read(body)]
+    assert [row.line for row in dripping] == [2, 3, 5]
+
+
+def test_the_sample_upload_is_what_it_says_it_is() -> None:
+    sample = sample_upload(TODAY)
+    accepted: dict[str, dict[str, str]] = {}
+    duplicates = skipped = 0
+    bad = []
+    for row in read(sample.csv):
+        if row.problems:
+            bad.append(row.line)
+            assert len(row.problems) > 1
+        elif row.record is None:
+            skipped += 1
+        else:
+            records = accepted.setdefault(row.record.programme, {})
+            digest = row.record.stated_digest()
+            assert records.setdefault(str(row.record_id), digest) == digest
+            duplicates += 1
+    assert {programme: len(records) for programme, records in accepted.items()} == sample.accepted
+    assert duplicates - sum(sample.accepted.values()) == sample.duplicates
+    assert (bad, skipped) == (sample.bad_lines, sample.skipped)
+
+
+def test_the_corrected_sample_differs_in_what_is_put_right_and_what_is_withdrawn() -> None:
+    sample = sample_upload(TODAY)
+    before = {row.line: row for row in read(sample.csv)}
+    after = {row.line: row for row in read(corrected_upload(sample))}
+    assert list(before) == list(after)
+    changed = [line for line in before if before[line] != after[line]]
+    assert sorted(str(after[line].record_id) for line in changed) == sorted(
+        [sample.to_update, sample.to_withdraw, *sample.to_refuse]
+    )
+    assert [after[line].withdrawn for line in changed].count(True) == 1
+
+
+# -- fuzz
+
+TRICKY = [
+    *('"', '""', '"a\nb"', "a\x00b", "=1+1", "\u202e", "Yes", "no", "HPV", "MMR", "ProQuad", "nasal", "1P", "Male"),
+    *("9992686766", "SW1A 1AA", "20120818", "18/08/2012", "30/02/2024", "99999999", "10:15", "x" * 400),
+]
+CELL = st.text(max_size=12) | st.sampled_from(TRICKY)
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(list(GOOD)), CELL), max_size=6))
+@pytest.mark.bad_inputs
+def test_whatever_cells_hold_each_row_is_answered_and_good_ones_are_taken(rows: list[dict[str, str]]) -> None:
+    found = read(upload({}, *rows, {}).encode("utf-8", "surrogatepass"))
+    assert found[0].record
+    assert found[-1].record
+    for row in found:
+        assert row.problems or row.record or row.withdrawn
+        assert row.problems or row.record_id
+
+
+HEADER = ",".join(GOOD)
+
+
+@given(st.binary(max_size=400))
+@example(b'"')
+@example(b'\r\n"\r"')
+@pytest.mark.bad_inputs
+def test_whatever_bytes_follow_the_header_reading_never_fails_otherwise(body: bytes) -> None:
+    for row in read(HEADER.encode() + b"\r\n" + body):
+        assert row.problems or row.record or row.withdrawn
+
+
+@given(st.binary(max_size=300) | st.text(max_size=100).map(str.encode))
+@pytest.mark.bad_inputs
+def test_whatever_bytes_an_upload_is_it_is_read_or_refused(body: bytes) -> None:
+    with contextlib.suppress(UnreadableUpload):
+        read(body)
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 8))
+@pytest.mark.bad_inputs
+def test_however_a_file_is_damaged_every_untouched_line_is_read(chance: random.Random, times: int) -> None:
+    """Damage may cost the rows it touches and such that an opened quote runs into, never the rows before."""
+    lines = (
+        upload(*({"UUID": f"00000000-0000-4000-8000-{n:012}"} for n in range(30))).encode().splitlines(keepends=True)
+    )
+    first = 30
+    for _ in range(times):
+        place = chance.randrange(1, len(lines))
+        first = min(first, place)
+        line = bytearray(lines[place])
+        line[chance.randrange(len(line))] = chance.choice(b'"\r\n,\x00\xffx')
+        lines[place] = bytes(line)
+    taken_in = [row.line for row in read(b"".join(lines)) if row.record]
+    assert taken_in[: first - 1] == list(range(2, first + 1))

@@ -1,0 +1,446 @@
+"""Promises of hearing DPS's answers, over NHS England's sandbox and moto's server, and DPS's model behind."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import replace
+from itertools import count as counting
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from local.dps import Dps, VaccinationFile
+from tests.usecases.world import row, upload_of, uuid_of
+from vaccinations.aws.ledger import LedgerConflict, Processing, Status
+from vaccinations.formats.acknowledgements import Outcome
+from vaccinations.formats.dps_columns import local_id_of
+from vaccinations.jobs.export import file_names
+from vaccinations.model.programmes import PROGRAMMES
+from vaccinations.settings import FilenameStyle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.usecases.world import World
+    from vaccinations.aws.ledger import DPSExport
+    from vaccinations.aws.register import Entry
+
+INVALID = "Validation errors: contained[?(@.resourceType=='Patient')].name[0].given of Zephyrson | does not do"
+
+
+@pytest.fixture
+def refusals() -> dict[str, str]:
+    """Which records DPS refuses, and why; a test fills it."""
+    return {}
+
+
+@pytest.fixture
+def metrics(capsys: pytest.CaptureFixture[str]) -> Callable[[], dict[str, float]]:
+    """Return what was counted and measured since last asked, by name."""
+
+    def read() -> dict[str, float]:
+        found: dict[str, float] = {}
+        for line in capsys.readouterr().out.splitlines():
+            if line.startswith('{"_aws"'):
+                document = json.loads(line)
+                for metric in document["_aws"]["CloudWatchMetrics"][0]["Metrics"]:
+                    [value] = document[metric["Name"]]
+                    so_far = found.get(metric["Name"], 0) if metric["Unit"] == "Count" else 0
+                    found[metric["Name"]] = so_far + value
+        return found
+
+    return read
+
+
+@pytest.fixture
+def dps(world: World, refusals: dict[str, str]) -> Dps:
+    return Dps(world.receiver, refuse=lambda row: refusals.get(row["UNIQUE_ID"]), clock=world.clock)
+
+
+def sent(world: World, dps: Dps, *rows: str, name: str = "monday.csv", organisation: str = "R1L") -> VaccinationFile:
+    """Have rows uploaded, exported and picked up by DPS, which does not answer yet."""
+    world.upload(upload_of(*rows), name, organisation)
+    world.next_night()
+    [file] = dps.pick_up()
+    world.track()
+    return file
+
+
+def answer(world: World, dps: Dps, *which: str) -> None:
+    """Have DPS answer the last file with some of its answers, each told by a part of its name."""
+    for name, body in dps.files[-1].answers():
+        if not which or any(part in name for part in which):
+            world.receiver.send_file("X26ABC1", "dps export ack", body, filename=name)
+
+
+def hear(world: World, dps: Dps, *which: str) -> list[str]:
+    answer(world, dps, *which)
+    return outcomes(world.collect())
+
+
+def outcomes(collected: dict[str, Any]) -> list[str]:
+    assert collected["status"] == "ok"
+    return [message["answer"]["outcome"] for message in collected["messages"]]
+
+
+def export(world: World, number: int = 1) -> DPSExport:
+    return world.ledger.get("hpv", number)
+
+
+def entry(world: World, n: int) -> Entry:
+    return world.register.get([uuid_of(n)])[uuid_of(n)]
+
+
+def counts(world: World, number: int = 1) -> tuple[Processing | None, int | None, int | None]:
+    found = export(world, number)
+    return found.processing, found.taken, found.refused
+
+
+# --- the file as a whole
+
+
+@pytest.mark.parametrize("style", ["guide", "batch-v5"])
+@pytest.mark.parametrize("change", [str, str.upper, str.lower])
+def test_an_inf_ack_finds_its_export_by_name_in_any_case_and_either_style(
+    world: World, dps: Dps, style: str, change: Callable[[str], str]
+) -> None:
+    world.settings = replace(world.settings, filename_style=FilenameStyle(style), ods_code="R1L")
+    file = sent(world, dps, row(1))
+    file.name = change(file.name)
+    assert hear(world, dps, "InfAck") == ["received"]
+    found = export(world)
+    assert (found.processing, found.status) == (Processing.RECEIVED, Status.ACKNOWLEDGED)
+
+
+def test_a_file_that_dps_refuses_is_counted_and_may_be_sent_again_under_a_new_name(
+    world: World, dps: Dps, metrics: Callable[[], dict[str, float]]
+) -> None:
+    file = sent(world, dps, row(1))
+    file.problem = "its headers are missing or wrong"
+    dps.records.clear()
+    assert hear(world, dps, "InfAck") == ["refused"]
+    found = export(world)
+    assert (found.processing, found.refusal, found.status) == (
+        Processing.REFUSED,
+        "10001/10002",
+        Status.ACKNOWLEDGED,
+    )
+    assert metrics()["ExportsRefused"] == 1
+    assert world.next_night()["exports"] == []  # not by itself
+    again = world.ledger.retry(found, file_names(PROGRAMMES["hpv"], world.settings))
+    assert again.mesh_filename != found.mesh_filename
+    world.export(resume_only=True)
+    dps.pick_up()
+    assert set(hear(world, dps)) == {"received", "processed", "known already"}
+    assert counts(world) == (Processing.PROCESSED, 1, 0)
+    assert [earlier["processing"] for earlier in export(world).earlier] == ["refused"]
+
+
+def test_an_answer_to_an_earlier_attempt_is_noted_with_it_and_nothing_else(
+    world: World, dps: Dps, refusals: dict[str, str]
+) -> None:
+    refusals[uuid_of(1)] = INVALID
+    file = sent(world, dps, row(1))
+    refused = export(world)
+    world.ledger.retry(world.ledger.refuse(refused, "1"), file_names(PROGRAMMES["hpv"], world.settings))
+    assert {*hear(world, dps)} == {"about an earlier attempt"}
+    assert file.refused
+    assert entry(world, 1).refused is None
+    assert counts(world) == (None, None, None)
+
+
+def test_without_answers_exports_end_as_acknowledged_and_nothing_waits(
+    world: World, dps: Dps, metrics: Callable[[], dict[str, float]]
+) -> None:
+    sent(world, dps, row(1))
+    world.clock.forward(days=9)
+    assert world.collect()["messages"] == []
+    assert (export(world).status, counts(world)) == (Status.ACKNOWLEDGED, (None, None, None))
+    assert metrics()["OldestUnprocessedHours"] == 0
+
+
+def test_the_age_of_the_oldest_file_without_an_answer_is_told_once_dps_has_answered_one(
+    world: World, dps: Dps, metrics: Callable[[], dict[str, float]]
+) -> None:
+    sent(world, dps, row(1))
+    hear(world, dps)
+    sent(world, dps, row(2))
+    sent(world, dps, row(3))
+    hear(world, dps, "InfAck")  # that it is received is not yet that it is processed
+    metrics()
+    world.clock.forward(hours=5)
+    world.collect()
+    assert metrics()["OldestUnprocessedHours"] == pytest.approx(29, abs=0.1)
+
+
+# --- its rows
+
+
+@pytest.mark.parametrize(
+    "order",
+    [["InfAck", "BusAck"], ["BusAck", "InfAck"], [".csv"], [".json"], [".json", ".csv"], ["BusAck"] * 2],
+    ids=" ".join,
+)
+def test_a_bus_ack_in_either_form_order_and_number_counts_once(
+    world: World,
+    dps: Dps,
+    refusals: dict[str, str],
+    order: list[str],
+    metrics: Callable[[], dict[str, float]],
+) -> None:
+    refusals |= {uuid_of(2): INVALID, uuid_of(4): "No permissions for requested operation"}
+    sent(world, dps, *map(row, range(1, 6)))
+    told = [outcome for which in order for outcome in hear(world, dps, which)]
+    assert told.count("processed") == 1
+    assert counts(world) == (Processing.PROCESSED, 3, 2)
+    seen = metrics()
+    assert (seen["RecordsTaken"], seen["RecordsRefused"], seen["ExportsProcessed"]) == (3, 2, 1)
+    for n, outcome in ((2, Outcome.INVALID), (4, Outcome.NOT_PERMITTED)):
+        refused = entry(world, n).refused
+        assert refused
+        assert (refused.outcome, refused.export_id, refused.row) == (outcome, "hpv-1", n)
+        assert not entry(world, n).held
+    assert entry(world, 3).refused is None
+
+
+def test_a_file_whose_every_row_was_taken_is_processed_without_refusals(world: World, dps: Dps) -> None:
+    sent(world, dps, row(1), row(2))
+    hear(world, dps, "BusAck")
+    assert counts(world) == (Processing.PROCESSED, 2, 0)
+
+
+def test_those_who_uploaded_are_told_which_line_was_refused_and_why(
+    world: World, dps: Dps, refusals: dict[str, str]
+) -> None:
+    refusals |= {uuid_of(n): INVALID for n in (2, 5)}
+    world.upload(upload_of(row(1), row(2)), "monday.csv", "R1L")
+    world.upload(upload_of(row(3), row(4), row(5)), "monday.csv", "R2L")
+    sent(world, dps, row(6))
+    hear(world, dps)
+    keys = sorted(key for key in world.objects() if "-refused-" in key)
+    assert [key.split("/")[:3] for key in keys] == [["receipts", o, "monday.csv"] for o in ("R1L", "R2L")]
+    for key, line in zip(keys, (3, 4), strict=True):
+        [told] = csv.DictReader(io.StringIO(world.object(key).decode(), newline=""))
+        assert told == {
+            "line": str(line),
+            "column": "",
+            "what is wrong": f"DPS refused it (invalid): {INVALID}",
+            "what would be right": Outcome.INVALID.mend,
+        }
+
+
+def test_a_row_that_the_export_never_held_is_reported_and_not_believed(
+    world: World, dps: Dps, refusals: dict[str, str], metrics: Callable[[], dict[str, float]]
+) -> None:
+    refusals[uuid_of(2)] = INVALID
+    file = sent(world, dps, row(1), row(2), row(3))
+    [genuine] = file.refused
+    strangers = [
+        (1, local_id_of(uuid_of(3))),  # another record than that row's
+        (2, local_id_of(uuid_of(2))),
+        (0, local_id_of(uuid_of(1))),
+        (9, local_id_of(uuid_of(1))),  # there are three rows
+        (9_999_999, "nonsense"),
+    ]
+    document = json.loads(next(body for name, body in file.answers() if name.endswith(".json")))
+    [failure] = document["failures"]
+    document["failures"] = [failure | {"rowId": n, "localId": local_id} for n, local_id in strangers]
+    document["summary"]["failed"] = len(strangers)
+    name = f"{file.name.rpartition('.')[0]}_BusAck_20261123T12000000.json"
+    world.receiver.send_file("X26ABC1", "acks", json.dumps(document).encode(), filename=name)
+    assert genuine.number == 2
+    [message] = world.collect()["messages"]
+    assert message["answer"]["not_believed"] == metrics()["RowsNotBelieved"] == 4
+    assert counts(world) == (Processing.PROCESSED, 2, 1)
+    assert [bool(entry(world, n).refused) for n in (1, 2, 3)] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "outcome"),
+    [
+        ("somebody-elses-file_BusAck_20261123T12000000.csv", b"", "unmatched"),
+        ("{stem}_BusAck_20261123T12000000.csv", b"nonsense", "unreadable"),
+        ("{stem}_BusAck_20261123T12000000.json", b'{"failures": [', "unreadable"),
+        ("{stem}_InfAck_20261123T12000000.csv", b"nonsense", "unreadable"),
+    ],
+)
+def test_an_answer_that_cannot_be_applied_is_kept_and_reported_and_changes_nothing(
+    world: World,
+    dps: Dps,
+    name: str,
+    body: bytes,
+    outcome: str,
+    metrics: Callable[[], dict[str, float]],
+) -> None:
+    file = sent(world, dps, row(1))
+    name = name.format(stem=file.name.rpartition(".")[0])
+    world.receiver.send_file("X26ABC1", "dps export ack", body, filename=name)
+    [message] = world.collect()["messages"]
+    assert message["answer"]["outcome"] == outcome
+    assert world.object(message["key"]) == body
+    assert list(world.client.inbox()) == []
+    assert counts(world) == (None, None, None)
+    assert metrics()["AnswersUnmatched" if outcome == "unmatched" else "MessagesUnreadable"] == 1
+
+
+def test_answers_that_contradict_each_other_leave_the_first(
+    world: World, dps: Dps, metrics: Callable[[], dict[str, float]]
+) -> None:
+    file = sent(world, dps, row(1))
+    hear(world, dps, "InfAck")
+    file.problem = "its headers are missing or wrong"
+    assert hear(world, dps, "InfAck") == ["contradiction"]
+    assert export(world).processing is Processing.RECEIVED
+    assert metrics()["AnswersContradicting"] == 1
+
+
+def test_what_dps_says_of_a_row_is_in_no_log(
+    world: World, dps: Dps, refusals: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusals[uuid_of(1)] = INVALID
+    sent(world, dps, row(1))
+    hear(world, dps)
+    written = capsys.readouterr()
+    assert "Validation errors" not in written.out + written.err
+    assert "Zephyrson" not in written.out + written.err
+
+
+# --- what follows
+
+
+def test_a_record_whose_new_was_refused_goes_out_as_new_when_it_is_corrected(
+    world: World, dps: Dps, refusals: dict[str, str]
+) -> None:
+    refusals[uuid_of(1)] = INVALID
+    sent(world, dps, row(1))
+    hear(world, dps)
+    assert world.upload(upload_of(row(1)))["unchanged"] == 1  # not corrected: not sent again
+    refusals.clear()
+    file = sent(world, dps, row(1, batch="CD5678"))
+    assert [judged.row["ACTION_FLAG"] for judged in file.rows] == ["new"]
+    assert not file.refused
+    hear(world, dps)
+    assert counts(world, 2) == (Processing.PROCESSED, 1, 0)
+    assert (entry(world, 1).held, entry(world, 1).refused) == (True, None)
+    assert [judged.row["ACTION_FLAG"] for judged in sent(world, dps, row(1, batch="EF9012")).rows] == ["update"]
+
+
+def test_a_duplicate_counts_as_taken_and_held(world: World, dps: Dps) -> None:
+    sent(world, dps, row(1), row(2))
+    world.ledger.reset("hpv")  # as if the ledger had been lost
+    world.next_night()
+    [file] = dps.pick_up()
+    assert len(file.refused) == 2
+    hear(world, dps)
+    assert counts(world, 2) == (Processing.PROCESSED, 2, 0)
+    assert entry(world, 1).held
+    assert [judged.row["ACTION_FLAG"] for judged in sent(world, dps, row(1, batch="CD5678")).rows] == ["update"]
+
+
+def test_a_correction_that_overtook_the_answer_is_left_alone_by_it(
+    world: World, dps: Dps, refusals: dict[str, str]
+) -> None:
+    refusals[uuid_of(1)] = INVALID
+    sent(world, dps, row(1))
+    world.upload(upload_of(row(1, batch="CD5678")))
+    hear(world, dps)
+    assert entry(world, 1).refused is None
+    assert counts(world) == (Processing.PROCESSED, 0, 1)
+    refusals.clear()
+    world.next_night()
+    [file] = dps.pick_up()
+    assert [judged.refused.partition(".")[0] for judged in file.rows] == ["Immunization resource does not exist"]
+    hear(world, dps)
+    found = entry(world, 1)
+    assert (found.held, found.refused and found.refused.outcome) == (False, Outcome.UNKNOWN)
+    again = world.upload(f"{uuid_of(1)}\n", "again.resend")
+    assert again["accepted"] == {"hpv": {"new": 1}}
+    world.next_night()
+    [file] = dps.pick_up()
+    assert [(judged.row["BATCH_NUMBER"], judged.refused) for judged in file.rows] == [("CD5678", "")]
+    hear(world, dps)
+    assert entry(world, 1).refused is None
+
+
+def test_a_record_is_sent_again_as_what_dps_would_take(world: World, dps: Dps, refusals: dict[str, str]) -> None:
+    sent(world, dps, *map(row, (1, 2, 3)))
+    hear(world, dps)
+    refusals |= {uuid_of(n): "No permissions for requested operation" for n in (1, 2, 4, 5)}
+    sent(world, dps, row(1, batch="CD5678"), row(2, vaccinated="N"), row(4), row(5))
+    hear(world, dps)
+    sent(world, dps, row(5, vaccinated="N"))
+    hear(world, dps)
+    refusals.clear()
+    ids = "\n".join([*map(uuid_of, (1, 2, 3, 4, 5, 6)), "nonsense", uuid_of(4).upper(), ""])
+    receipt = world.upload(ids, "again.resend")
+    assert receipt["accepted"] == {"hpv": {"update": 1, "delete": 1, "new": 1}}
+    assert (receipt["unchanged"], receipt["rejected"]) == (1, 4)
+    assert [(reject["line"], reject["what is wrong"]) for reject in world.rejects(receipt)] == [
+        ("3", "DPS has not refused this record as it was sent last"),
+        ("5", "this record was withdrawn, and DPS does not hold it"),
+        ("6", "is of no record that was taken in"),
+        ("7", "is not a record's identifier"),
+    ]
+    world.next_night()
+    [file] = dps.pick_up()
+    assert not file.refused
+    assert {judged.row["UNIQUE_ID"]: judged.row["ACTION_FLAG"] for judged in file.rows} == {
+        uuid_of(1): "update",
+        uuid_of(2): "delete",
+        uuid_of(4): "new",
+    }
+
+
+def test_a_record_that_was_withdrawn_while_dps_did_not_hold_it_comes_back_as_new(
+    world: World, dps: Dps, refusals: dict[str, str]
+) -> None:
+    refusals[uuid_of(1)] = INVALID
+    sent(world, dps, row(1))
+    hear(world, dps)
+    # Withdrawn and stated anew in one file, and then in another.
+    receipt = world.upload(upload_of(row(1, vaccinated="N"), row(1, batch="CD5678"), row(1, vaccinated="N")))
+    assert receipt["accepted"] == {"hpv": {"delete": 2, "new": 1}}
+    refusals.clear()
+    world.next_night()
+    [file] = dps.pick_up()
+    assert [bool(judged.refused) for judged in file.rows] == [True, False, False]
+    hear(world, dps)
+    assert entry(world, 1).refused is None
+
+
+def test_refused_records_are_listed_by_programme_and_time(world: World, dps: Dps, refusals: dict[str, str]) -> None:
+    refusals |= {uuid_of(n): INVALID for n in (1, 3)}
+    sent(world, dps, row(1), row(2))
+    hear(world, dps)
+    first = world.clock.now
+    sent(world, dps, row(3))
+    hear(world, dps)
+    assert [found.record_id for found in world.register.refused("hpv")] == [uuid_of(1), uuid_of(3)]
+    assert list(world.register.refused("flu")) == []
+    later = (first.replace(hour=23)).isoformat(timespec="seconds")
+    assert [found.record_id for found in world.register.refused("hpv", later)] == [uuid_of(3)]
+
+
+# --- dying on the way is tried call by call in tests/faults; here, two at once
+
+
+def test_an_answer_that_another_run_applies_at_the_same_time_is_left_to_the_next(
+    world: World, dps: Dps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent(world, dps, row(1))
+    genuine = type(world.ledger).process
+    first = counting()
+
+    def overtaken(ledger: Any, found: DPSExport, **told: int) -> DPSExport:
+        if next(first) == 0:
+            genuine(ledger, found, **told)
+            raise LedgerConflict(found.export_id)
+        return genuine(ledger, found, **told)
+
+    monkeypatch.setattr(type(world.ledger), "process", overtaken)
+    answer(world, dps, ".json")
+    assert world.collect()["left"] == 1
+    assert outcomes(world.collect()) == ["known already"]
+    assert counts(world) == (Processing.PROCESSED, 1, 0)
