@@ -1,0 +1,71 @@
+"""The rows of an upload, as its reader leaves them: each is one of four things.
+
+======================  ==================================================================
+`Vaccinated`            somebody was vaccinated: the record, checked
+`Withdrawn`             nobody was vaccinated, or the record is to be deleted
+`SendAgain`             a record that is on file here is to be sent again as it is
+`Faulty`                the row cannot be used: everything that is wrong with it
+======================  ==================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vaccinations.model.problems import Problem
+    from vaccinations.model.record import VaccinationRecord
+
+__all__ = ["Faulty", "Row", "SendAgain", "Vaccinated", "Withdrawn"]
+
+
+@dataclass(frozen=True, slots=True)
+class Vaccinated:
+    """A row that states a vaccination.
+
+    Attributes
+    ----------
+    line
+        The line of the upload where the row begins, from 1.
+    record
+        What it states.
+    digest
+        Of what it states, in hex (`vaccinations.formats.batches.digest_of`).
+    """
+
+    line: int
+    record: VaccinationRecord = field(repr=False)
+    digest: str
+
+    @property
+    def record_id(self) -> str:
+        """The record's UUID, in lower case."""
+        return str(self.record.uuid)
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A row that withdraws a record: nobody was vaccinated, or the record is to be deleted."""
+
+    line: int
+    record_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendAgain:
+    """A row that asks for a record to be sent again as it was last stated."""
+
+    line: int
+    record_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Faulty:
+    """A row that cannot be used."""
+
+    line: int
+    problems: tuple[Problem, ...]
+
+
+type Row = Vaccinated | Withdrawn | SendAgain | Faulty

@@ -1,0 +1,260 @@
+"""What the use cases ask of the world: Protocols that `vaccinations.aws` and nhs_mesh fulfil, and tests in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
+    from datetime import datetime
+    from io import RawIOBase
+    from pathlib import Path
+
+    from nhs_mesh import Message, Part, Tracking
+    from vaccinations.model.entry import Entry, Intake
+    from vaccinations.model.export import DPSExport, FileNames, Manifest, Status
+    from vaccinations.results import Receipt, RejectedUpload, StoredIntake
+
+__all__ = ["BatchGone", "Bucket", "Ledger", "LedgerConflict", "Mesh", "Register", "Upload", "UploadGone"]
+
+
+class UploadGone(Exception):
+    """The uploaded object was deleted before it could be ingested."""
+
+
+class BatchGone(Exception):
+    """A batch object is not there; only one that was attached long ago may have been cleared away."""
+
+
+class LedgerConflict(Exception):
+    """Others changed the export again and again; try later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One version of one object under ``incoming/``."""
+
+    key: str
+    version: str
+    uploaded_at: datetime
+    body: BinaryIO
+
+
+class Ledger(Protocol):
+    """Each DPSExport and the state that it is in."""
+
+    def get(self, programme: str, number: int) -> DPSExport:
+        """Return an export with its batches, as it is now.
+
+        Raises
+        ------
+        KeyError
+            There is none.
+        """
+
+    def exports(self, programme: str) -> Iterator[DPSExport]:
+        """Iterate over a programme's exports, oldest first, without their batches, as they are now."""
+
+    def latest(self, programme: str, limit: int) -> Iterator[DPSExport]:
+        """Iterate over a programme's last so many exports, newest first, without their batches."""
+
+    def by_status(self, status: Status, since: datetime | None = None) -> Iterator[DPSExport]:
+        """Iterate over every programme's exports in a state, longest in it first; they may be a moment old.
+
+        Parameters
+        ----------
+        since
+            Only those that came into it, or got further in it, since then.
+        """
+
+    def find(self, stem: str) -> tuple[DPSExport, int] | None:
+        """Find the export and the number of the attempt that bore a file name on MESH; None where there is none.
+
+        Parameters
+        ----------
+        stem
+            The name without its extension, in any case.
+        """
+
+    def attach(self, programme: str, batch_id: str, records: int) -> int | None:
+        """Attach a batch to the programme's open export, and mark that in its intake: both, or neither.
+
+        Parameters
+        ----------
+        records
+            How many rows the batch adds.
+
+        Returns
+        -------
+        int | None
+            The export's number; None where the batch was attached before.
+        """
+
+    def change(self, export: DPSExport, how: Callable[[DPSExport], DPSExport]) -> DPSExport:
+        """Change an export, whatever others do to it meanwhile.
+
+        Parameters
+        ----------
+        how
+            Makes the changed export from the present one (`vaccinations.model.lifecycle`). Where somebody else has
+            written first it is asked again, with what they wrote; what it raises is raised, and nothing is written.
+
+        Raises
+        ------
+        LedgerConflict
+            Others were always faster.
+        """
+
+    def begin_attempt(
+        self,
+        export: DPSExport,
+        how: Callable[[DPSExport, FileNames], DPSExport],
+        name: Callable[[datetime, int], FileNames],
+    ) -> DPSExport:
+        """Change an export so that it has another attempt, and use up a file name for it: both, or neither.
+
+        Parameters
+        ----------
+        how
+            As in `change`, with the attempt's names.
+        name
+            Makes the names from a moment and a sequence number: 1 for the programme's first file on that day.
+        """
+
+
+class Register(Protocol):
+    """Which record was ingested, at which statement; and how far each upload has got."""
+
+    def get(self, record_ids: Iterable[str]) -> dict[str, Entry]:
+        """Return what is known of the records, by record id; those never ingested are left out."""
+
+    def put(self, entries: Iterable[Entry]) -> None:
+        """Write entries; where a record comes twice, the later one counts. On return, all of them are written."""
+
+    def refuse(self, entries: Iterable[Entry]) -> None:
+        """Note DPS's refusals: ``on_file`` and ``refusal`` of each entry, where the record still is at that statement."""
+
+    def refused(self, programme: str, since: str = "") -> Iterator[Entry]:
+        """Iterate over a programme's records whose last statement DPS refused, longest ago first.
+
+        Parameters
+        ----------
+        since
+            Only those whose answer was collected then or later (ISO 8601, UTC, or the beginning of it).
+        """
+
+    def intake(self, batch_id: str) -> Intake | None:
+        """Return how far an upload has got; None where its batches are not complete yet."""
+
+    def unfinished(self) -> list[str]:
+        """Return the batch ids of the intakes that are not finished."""
+
+    def begin(self, batch_id: str, batches: Mapping[str, int]) -> Intake:
+        """Note that an upload's batch objects are complete; they will now be registered and attached."""
+
+    def finish(self, batch_id: str) -> None:
+        """Note that everything about an upload is done, its receipt included."""
+
+
+class Bucket(Protocol):
+    """What came in, what was made of it, and the very bytes that went out (docs/architecture.md, "Bucket")."""
+
+    def batch_id(self, key: str, version: str) -> str:
+        """Derive an upload's batch id from the object's identity, so that a repeated event bears the same one."""
+
+    def open_upload(self, key: str, version: str) -> Upload:
+        """Open one version of an uploaded object for streaming.
+
+        Raises
+        ------
+        UploadGone
+            It is not there any more.
+        """
+
+    def put_batch(self, programme: str, batch_id: str, lines: Path, rows: Path | None = None) -> None:
+        """Store the records of one programme from one upload, as batch lines and, so that they are ready, as rows."""
+
+    def batch_lines(self, programme: str, batch_id: str) -> Generator[bytes]:
+        """Stream the lines of a batch object, each one JSON document.
+
+        Raises
+        ------
+        BatchGone
+            There is no such batch.
+        """
+
+    def open_rows(self, programme: str, batch_id: str) -> BinaryIO | None:
+        """Open the rows of a batch for streaming; None where they were not stored."""
+
+    def put_intake(self, batch_id: str, intake: StoredIntake) -> None:
+        """Store what is known of an upload once its batches are complete."""
+
+    def intake(self, batch_id: str) -> StoredIntake:
+        """Return what `put_intake` stored."""
+
+    def put_rejects(self, upload_key: str, batch_id: str, file: Path) -> str:
+        """Store the rejects file of an upload; return its key."""
+
+    def put_receipt(self, upload_key: str, batch_id: str, receipt: Receipt | RejectedUpload) -> str:
+        """Store the receipt of an upload; return its key."""
+
+    def put_refusals(self, upload_key: str, batch_id: str, export_id: str, file: Path) -> str:
+        """Store which rows of an upload DPS refused, in the form of a rejects file; return its key."""
+
+    def put_part(self, programme: str, number: int, part: int, file: Path) -> None:
+        """Store one part of an export as it will be sent."""
+
+    def open_part(self, programme: str, number: int, part: int) -> BinaryIO:
+        """Open one part of an export for streaming."""
+
+    def put_manifest(self, programme: str, number: int, manifest: Manifest) -> None:
+        """Store the manifest of an export, once the parts that it names are there."""
+
+    def manifest(self, programme: str, number: int) -> Manifest | None:
+        """Return the manifest of an export; None where no part is there yet."""
+
+    def put_message(self, workflow_id: str | None, message_id: str, body: RawIOBase, facts: dict[str, Any]) -> str:
+        """Store the body of a message, in a stream of whatever size; return its key."""
+
+    def put_message_facts(self, workflow_id: str | None, message_id: str, facts: dict[str, Any]) -> None:
+        """Store what MESH said of a message, once its body is there."""
+
+    def message(self, workflow_id: str | None, message_id: str) -> dict[str, Any] | None:
+        """Return what MESH said of a message that was stored whole; None where none was."""
+
+    def open_message(self, key: str) -> BinaryIO:
+        """Open the body of a message for streaming."""
+
+
+class Mesh(Protocol):
+    """The mailbox on MESH: what the use cases need of `nhs_mesh.MeshClient`."""
+
+    @property
+    def mailbox(self) -> str:
+        """The mailbox's id."""
+
+    def handshake(self) -> None:
+        """Tell MESH that the mailbox is in use."""
+
+    def send(self, part: Part, **options: Any) -> str:
+        """Send a message's first part; return the message's id."""
+
+    def send_chunk(self, message_id: str, number: int, parts: int, part: Part) -> None:
+        """Send a further part of a message."""
+
+    def track(self, message_id: str) -> Tracking:
+        """Ask what has become of a message."""
+
+    def track_by_local_id(self, local_id: str) -> Tracking:
+        """Ask what has become of a message, by the id that its sender gave it."""
+
+    def inbox(self) -> Iterator[str]:
+        """Iterate over the ids of the messages that wait."""
+
+    def download(self, message_id: str, *, decode: bool = True) -> AbstractContextManager[Message]:
+        """Open a message for streaming."""
+
+    def acknowledge(self, message_id: str) -> None:
+        """Let MESH remove a message from the inbox."""

@@ -1,0 +1,320 @@
+"""What the use cases answer, what an uploader is given, and what is published: plain values, written as JSON.
+
+docs/schemas/ has a JSON schema of each, made from these classes (`make schemas`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "Answer",
+    "CollectRun",
+    "CollectedMessage",
+    "ExportChanged",
+    "ExportOutcome",
+    "ExportRun",
+    "IngestRun",
+    "Receipt",
+    "RejectedUpload",
+    "Skipped",
+    "StoredIntake",
+    "TrackRun",
+    "TrackedExport",
+    "Validation",
+    "document",
+]
+
+
+def document(result: Any) -> dict[str, Any]:
+    """Return a result as what JSON can hold. What is not known is null."""
+    return asdict(result)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Skipped:
+    """A scheduled run that did nothing, because mesh_jobs is off."""
+
+    status: Literal["skipped"] = "skipped"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """The daily handshake.
+
+    Attributes
+    ----------
+    mailbox
+        The mailbox that MESH knows to be in use.
+    certificate_days_left
+        For how many days our certificate is still valid.
+    """
+
+    mailbox: str
+    certificate_days_left: int
+    status: Literal["ok"] = "ok"
+
+
+# -- ingest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What became of an upload, for its uploader.
+
+    Attributes
+    ----------
+    batch_id
+        Names the upload in logs and in the bucket.
+    upload, version
+        The object under ``incoming/``, and its version.
+    uploaded_at, completed_at
+        When S3 stored it, and when it was ingested (ISO 8601, UTC).
+    rows
+        How many rows it has.
+    accepted
+        How many rows were accepted, by programme and action.
+    unchanged, skipped, rejected
+        How many rows say what was known already, withdraw what was never known, or were rejected.
+    rejects
+        Key of the file that says what was wrong; None where nothing was.
+    exports
+        In which export the accepted rows of each programme are.
+    """
+
+    batch_id: str
+    upload: str
+    version: str
+    uploaded_at: str
+    rows: int
+    accepted: Mapping[str, Mapping[str, int]]
+    unchanged: int
+    skipped: int
+    rejected: int
+    rejects: str | None
+    exports: Mapping[str, str]
+    completed_at: str
+    status: Literal["ingested"] = "ingested"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RejectedUpload:
+    """What is told the uploader of a file that was rejected as a whole.
+
+    Attributes
+    ----------
+    reason, fix
+        Why, and what to do.
+    """
+
+    batch_id: str
+    upload: str
+    version: str
+    reason: str
+    fix: str
+    completed_at: str
+    status: Literal["rejected"] = "rejected"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredIntake:
+    """What the bucket keeps of an upload once its batches are complete: its receipt, but for what comes after."""
+
+    upload: str
+    version: str
+    receipt: Receipt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestRun:
+    """A run of Ingest: the receipt of each upload in its event."""
+
+    uploads: tuple[Receipt | RejectedUpload, ...]
+    status: Literal["ok"] = "ok"
+
+
+# -- export
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportOutcome:
+    """What became of one export in a run.
+
+    Attributes
+    ----------
+    export_id, records
+        None where the programme failed before an export was known.
+    status
+        The export's, or ``error``.
+    message_id
+        MESH's id of its message; empty where there is none.
+    error_code, error_description
+        Why it is not accepted; empty where it is.
+    would
+        What a run that is not dry would do with it.
+    """
+
+    programme: str
+    status: str
+    export_id: str | None = None
+    records: int | None = None
+    message_id: str = ""
+    error_code: str = ""
+    error_description: str = ""
+    would: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportRun:
+    """A run of Export.
+
+    Attributes
+    ----------
+    status
+        ``ok``; ``incomplete`` where an export is not accepted yet; ``dry run``.
+    exports
+        Every export that it sent, tried to send or found in the way.
+    nothing_to_send
+        Programmes with nothing to export.
+    left
+        Programmes that it had no time for; the hourly run goes on with what is pending.
+    """
+
+    status: Literal["ok", "incomplete", "dry run"]
+    exports: tuple[ExportOutcome, ...]
+    nothing_to_send: tuple[str, ...]
+    left: tuple[str, ...] = ()
+
+
+# -- track
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedExport:
+    """An export that waited to be picked up, and the state that it is in now."""
+
+    export_id: str
+    programme: str
+    status: str
+    message_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackRun:
+    """A run of Track.
+
+    Attributes
+    ----------
+    status
+        ``incomplete`` where an export or a message could not be asked for.
+    exports
+        Every export that was waiting.
+    reports
+        How many of MESH's error reports were read.
+    """
+
+    status: Literal["ok", "incomplete"]
+    exports: tuple[TrackedExport, ...]
+    reports: int
+
+
+# -- collect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer of DPS, and what it changed.
+
+    Attributes
+    ----------
+    kind
+        ``InfAck`` or ``BusAck``.
+    outcome
+        ``received``, ``refused``, ``processed``; or why it changed nothing: ``known already``, ``contradiction``,
+        ``about an earlier attempt``, ``unmatched``, ``unreadable``.
+    export_id, attempt
+        What it is about; None where that is not ours.
+    code
+        DPS's codes where it refused the file.
+    problem
+        Why it cannot be read.
+    processed, refused, not_believed
+        How many rows it says were processed and refused, and how many that it lists are not in the file.
+    """
+
+    kind: str
+    outcome: str
+    export_id: str | None = None
+    attempt: int | None = None
+    code: str = ""
+    problem: str = ""
+    processed: int | None = None
+    refused: int | None = None
+    not_believed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectedMessage:
+    """A message that was brought to the bucket.
+
+    Attributes
+    ----------
+    key
+        Where it is.
+    answer
+        What it changed, where it is an answer of DPS.
+    """
+
+    message_id: str
+    workflow_id: str
+    filename: str
+    key: str
+    answer: Answer | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectRun:
+    """A run of Collect.
+
+    Attributes
+    ----------
+    status
+        ``incomplete`` where messages had to be left for the next run.
+    left
+        How many.
+    """
+
+    status: Literal["ok", "incomplete"]
+    messages: tuple[CollectedMessage, ...]
+    left: int
+
+
+# -- events
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportChanged:
+    """The event that tells that an export's state, or what DPS made of it, has changed (docs/events.md).
+
+    Attributes
+    ----------
+    changed_at
+        When (ISO 8601, with its offset).
+    """
+
+    export_id: str
+    programme: str
+    number: int
+    status: str
+    attempt: int
+    records: int
+    filename: str
+    message_id: str
+    processing: str | None
+    rows_processed: int | None
+    rows_refused: int | None
+    changed_at: str
