@@ -12,11 +12,19 @@ SAM_SETTINGS := .cache/sam/metadata.json
 SAM := PATH="$(CURDIR)/$(BIN):$$PATH" SAM_CLI_TELEMETRY=0 __SAM_CLI_APP_DIR="$(CURDIR)/.cache/sam" AWS_DEFAULT_REGION=eu-west-2 sam
 
 PROJECTS := pyproject.toml uv.lock $(wildcard layers/*/pyproject.toml cli/pyproject.toml local/pyproject.toml)
-SOURCES := template.yaml samconfig.toml $(shell find functions layers -type f -not -name '*.pyc' -not -name '*.md' -not -path '*/.*')
+SOURCES := template.yaml watching.yaml samconfig.toml $(shell find functions layers -type f -not -name '*.pyc' -not -name '*.md' -not -path '*/.*')
 INSTALLED := .venv/.installed
 BUILT := .aws-sam/build/template.yaml
 DYNAMODB_LOCAL := .cache/dynamodb-local
 CHROMIUM := .cache/chromium
+CLOCK := .cache/clock.so
+
+# The clocks of make test-clocks: a leap day, half an hour into a summer's day in London, ten seconds before the clocks go
+# back, and this day in a year. A clock that is so much ahead, rather than one that begins at a moment, is the same for
+# all processes of a test.
+MOMENTS ?= 2028-02-29T12:00 2027-06-30T23:30 2027-10-31T00:59:50 1year
+ZONE ?= Pacific/Auckland
+TESTS ?= tests
 
 # The layers' requirements are the lock's, with hashes. botocore comes with the Lambda runtime; nhs-mesh has its own layer.
 EXPORT = $(UV) export --quiet --frozen --no-dev --no-emit-workspace --no-header --no-annotate
@@ -45,6 +53,19 @@ test: $(INSTALLED) $(BUILT) ## Run the tests, on two cores
 	@echo "Running the tests ..."
 	@$(BIN)/pytest -n 2 --dist loadfile
 
+.PHONY: test-fast
+test-fast: $(INSTALLED) ## Run the tests that need no server, and report how much of the rules they cover
+	@$(BIN)/pytest -n 2 -m "not server" --hypothesis-profile fast tests/unit tests/usecases --cov
+
+# The temporary folder is one of its own: pytest removes those in the common one that look old.
+.PHONY: test-clocks
+test-clocks: $(INSTALLED) $(BUILT) $(CLOCK) ## Run the tests, or TESTS, as if it were awkward moments, elsewhere (Linux, with a C compiler)
+	@for moment in $(MOMENTS); do \
+	    echo "Running $(TESTS) as if it were $$moment UTC, on a machine in $(ZONE) ..."; \
+	    LD_PRELOAD="$(CURDIR)/$(CLOCK)" CLOCK_AHEAD=$$(($$(date -ud "$$moment" +%s) - $$(date +%s))) TZ="$(ZONE)" \
+	        $(BIN)/pytest -n 2 --dist loadfile --basetemp .cache/clocks $(TESTS); \
+	done
+
 .PHONY: dynamodb-local
 dynamodb-local: $(DYNAMODB_LOCAL)/.fetched ## Fetch DynamoDB Local, on which the ledger is tested too (with Maven)
 
@@ -56,15 +77,24 @@ bench: $(INSTALLED) $(BUILT) ## Measure what a night costs, side by side with ot
 	@$(UV) sync --frozen --quiet --group bench
 	@$(BIN)/python -m bench
 
+.PHONY: mutants
+mutants: $(INSTALLED) ## Change the rules in thousands of ways, and see whether a test notices (docs/mutants.md); takes its time
+	@$(UV) pip install --quiet --no-deps --target .cache/mutmut --requirement tests/mutants.txt
+	@PYTHONPATH=$(CURDIR)/.cache/mutmut nice -n 10 $(BIN)/python -m tests.mutants
+
+.PHONY: schemas
+schemas: $(INSTALLED) ## Make the JSON schemas in docs/schemas from the classes of vaccinations.results
+	@$(BIN)/python -m tests.schemas
+
 .PHONY: chromium
 chromium: $(CHROMIUM)/.fetched ## Fetch Chromium, in which the dashboard's table is tested (with npm)
 
 .PHONY: screenshot
-screenshot: $(INSTALLED) $(BUILT) $(CHROMIUM)/.fetched ## Take the picture of the dashboard's table anew, into docs/
-	@SCREENSHOT=docs/recent-exports.png REQUIRE_CHROMIUM=1 $(BIN)/pytest -q tests/e2e/test_recent_exports.py
+screenshot: $(INSTALLED) $(BUILT) $(CHROMIUM)/.fetched ## Take a new picture of the dashboard's table, for docs/
+	@SCREENSHOT=docs/status.png REQUIRE_CHROMIUM=1 $(BIN)/pytest -q tests/e2e/test_status.py
 
 .PHONY: check
-check: $(INSTALLED) $(SAM_SETTINGS) ## Check formatting, lint, types, the layers' requirements and the template
+check: $(INSTALLED) $(SAM_SETTINGS) ## Check formatting, lint, types, imports, the layers' requirements and the templates
 	@echo "Checking the formatting (ruff format) ..."
 	@$(BIN)/ruff format --check --quiet --diff
 	@echo "Linting (ruff check) ..."
@@ -72,14 +102,16 @@ check: $(INSTALLED) $(SAM_SETTINGS) ## Check formatting, lint, types, the layers
 	@echo "Checking the types (mypy) ..."
 	@$(BIN)/mypy
 	@for handler in functions/*/handler.py; do $(BIN)/mypy --no-error-summary "$$handler"; done
+	@echo "Checking what imports what (import-linter) ..."
+	@$(BIN)/lint-imports --no-logo --cache-dir .cache/import-linter
 	@echo "Checking that the layers' requirements are what uv.lock says ..."
 	@diff <($(EXPORT_MESH)) layers/mesh_client/requirements.txt && diff <($(EXPORT_VACCINATIONS)) layers/vaccinations/requirements.txt \
 	    || { echo "They are not. Put them in step with: make requirements" >&2; exit 1; }
 	@echo "Auditing what is packaged for known vulnerabilities (pip-audit), as far as the registry can answer ..."
 	@$(BIN)/pip-audit --disable-pip --require-hashes --progress-spinner off $(addprefix --requirement ,$(wildcard layers/*/requirements.txt)) \
 	    > .cache/audit.log 2>&1 || { cat .cache/audit.log >&2; exit 1; }
-	@echo "Checking the template (sam validate --lint) ..."
-	@$(SAM) validate --lint
+	@echo "Checking the templates (sam validate --lint) ..."
+	@for template in template.yaml watching.yaml; do $(SAM) validate --lint --template "$$template"; done
 
 .PHONY: build
 build: $(INSTALLED) $(BUILT) ## Build functions and layers as they are deployed, into .aws-sam/build
@@ -126,6 +158,10 @@ $(CHROMIUM)/.fetched: tests/chromium/package.json tests/chromium/package-lock.js
 	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
 	@npm ci --prefix $(@D) --no-audit --no-fund --ignore-scripts --silent
 	@touch $@
+
+$(CLOCK): tests/clock.c
+	@mkdir -p $(@D)
+	@$(CC) -O2 -Wall -Werror -fPIC -shared -o $@ $<
 
 $(SAM_SETTINGS):
 	@mkdir -p $(@D) && echo '{"telemetryEnabled": false, "lastVersionCheck": 4102444800.0}' > $@

@@ -26,18 +26,20 @@ from rich.progress import Progress
 
 from bench.report import Results, write_report
 from local import children
-from local.cloud import Aws, session
+from local.cloud import Aws
 from local.emulator import BUILD, check_build, python_path, runtime
 from local.sample import make_batch_lines, sample_upload
 from local.sandbox import Sandbox
+from local.session import session
 from local.stack import LOOPBACK, PROJECT
 from local.template import Template
 from tests import dynamodb_local
-from vaccinations.aws.bucket import Archive
+from vaccinations.aws.bucket import Bucket
 from vaccinations.aws.ledger import Ledger
 from vaccinations.aws.register import Register
-from vaccinations.formats.dps_columns import COLUMNS, HEADER, RowsWriter, render_row
-from vaccinations.settings import Settings
+from vaccinations.formats.dps_columns import COLUMNS, HEADER, render_row
+from vaccinations.formats.dps_parts import RowsWriter
+from vaccinations.settings import COMMAND, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -53,7 +55,7 @@ FILE_BYTES = 150_000_000
 LINES = 1_000_000
 TODAY = date(2026, 1, 12)
 UPLOAD_ROWS_A_PROGRAMME = 10_000
-TAKEN_IN_A_PROGRAMME = 10_000
+ROWS_A_PROGRAMME = 10_000
 
 talk = Console(stderr=True)
 
@@ -73,9 +75,9 @@ class Stage:
     template: Template
 
     @property
-    def archive(self) -> Archive:
+    def bucket(self) -> Bucket:
         """The bucket."""
-        return Archive(self.s3, self.settings.bucket)
+        return Bucket(self.s3, self.settings.bucket)
 
     def run(self, subject: str, **job: Any) -> dict[str, Any]:
         """Have a subject measured."""
@@ -172,15 +174,16 @@ def set_up(stack: ExitStack, core: int | None) -> Stage:
             engine = "DynamoDB Local"
     s3, dynamodb = aws.client("s3"), session().client("dynamodb", endpoint_url=endpoints["dynamodb"])
     template = Template.read(PROJECT / "template.yaml")
-    settings = Settings(
-        exports_table="DpsExportsTable",
-        records_table="VaccinationRecordsTable",
-        bucket="bench-bucket",
-        mesh_secret="mesh",  # noqa: S106 - a name
-        mesh_jobs_parameter="/bench/mesh_jobs",
-        mesh_base_url=sandbox.base_url,
-        dps_mailbox="X26ABC3",
-    )
+    variables = {
+        "DPS_EXPORTS_TABLE": "DpsExportsTable",
+        "VACCINATION_RECORDS_TABLE": "VaccinationRecordsTable",
+        "BUCKET": "bench-bucket",
+        "MESH_SECRET": "mesh",
+        "MESH_JOBS_PARAMETER": "/bench/mesh_jobs",
+        "MESH_BASE_URL": sandbox.base_url,
+        "DPS_MAILBOX": "X26ABC3",
+    }
+    settings = Settings.of(COMMAND, variables)
     s3.create_bucket(Bucket=settings.bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-2"})
     for table in (settings.exports_table, settings.records_table):
         properties = template.resources()[table]["Properties"]
@@ -230,13 +233,13 @@ def store_batches(stage: Stage, lines: Path, count: int) -> None:
                 for line in batch:
                     writer.write(render_row(line))
                 writer.finish()
-            stage.archive.put_batch("hpv", f"{count}-{number}", *files)
+            stage.bucket.put_batch("hpv", f"{count}-{number}", *files)
 
 
 def open_export(stage: Stage, count: int, endings: Sequence[str] = ("jsonl.gz", "csv.gz")) -> None:
     """Attach copies of the batches of so many records, as lines and as rows, to a new export."""
     register = Register(stage.dynamodb, stage.settings.records_table)
-    ledger = Ledger(stage.dynamodb, stage.settings.exports_table)
+    ledger = Ledger(stage.dynamodb, stage.settings.exports_table, records_table=stage.settings.records_table)
     run = uuid.uuid4().hex[:8]
     for number, start in enumerate(range(0, count, BATCH)):
         batch, records = f"{run}-{number}", min(BATCH, count - start)
@@ -247,7 +250,7 @@ def open_export(stage: Stage, count: int, endings: Sequence[str] = ("jsonl.gz", 
                 CopySource=f"{stage.settings.bucket}/batches/hpv/{count}-{number}.{ending}",
             )
         register.begin(batch, {"hpv": records})
-        ledger.attach("hpv", batch, records, partial(register.attaching, batch, "hpv"))
+        ledger.attach("hpv", batch, records)
         register.finish(batch)
 
 
@@ -295,11 +298,11 @@ def measure_sending(stage: Stage, results: Results) -> None:
                 results.sending[subject, compress] = stage.best(subject, 3, file=str(file), compress=compress)
 
 
-# -- taking in
+# -- ingesting
 
 
 def measure_intake(stage: Stage, results: Results) -> None:
-    """Take an upload in: the work of one core, and the whole."""
+    """Ingest an upload: the work of one core, and the whole."""
     with talk.status("Taking uploads in…"):
         file = stage.folder / "upload.csv"
         for rows in (UPLOAD_ROWS_A_PROGRAMME // 10, UPLOAD_ROWS_A_PROGRAMME):
@@ -309,9 +312,9 @@ def measure_intake(stage: Stage, results: Results) -> None:
                     "checking", 3, file=str(file), today=TODAY.isoformat(), rows=with_rows
                 )
         key = "incoming/R1L/bench.csv"
-        upload = sample_upload(date.today(), rows_a_programme=TAKEN_IN_A_PROGRAMME).csv  # noqa: DTZ011
+        upload = sample_upload(date.today(), rows_a_programme=ROWS_A_PROGRAMME).csv  # noqa: DTZ011
         stage.s3.put_object(Bucket=stage.settings.bucket, Key=key, Body=upload)
-        results.taking_in = stage.run("taking_in", key=key)
+        results.ingesting = stage.run("ingesting", key=key)
 
 
 # -- starts

@@ -35,9 +35,9 @@ PRICES = {
 }
 #: What a function has: its memory in GB, and the share of a core that comes with 1,024 MB.
 GIGABYTES, CORE = 1.0, 1024 / 1769
-#: What a connection to S3 or MESH is taken to carry, in bytes a second.
+#: What a connection to S3 or MESH is assumed to carry, in bytes a second.
 CARRIED = 50e6
-#: How many rows an upload is taken to have, and what an invocation takes beside the work, in seconds.
+#: How many rows an upload is assumed to have, and what an invocation takes beside the work, in seconds.
 ROWS_AN_UPLOAD, OVERHEAD = 1_000, 1.0
 #: What a query asks for a page of 1 MB: half a read unit for each 4 KB.
 PAGE_UNITS = 128
@@ -58,7 +58,7 @@ class Results:
     file_bytes: int = 0
     sending: dict[tuple[str, bool], Measured] = field(default_factory=dict)
     checking: dict[tuple[int, bool], Measured] = field(default_factory=dict)
-    taking_in: Measured = field(default_factory=dict)
+    ingesting: Measured = field(default_factory=dict)
     starts: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -116,7 +116,7 @@ Here: {results.machine}.
 - {results.most:,} records, from S3 until MESH has accepted them: {last["wall"]:.1f} s,
   {_rate(last["records"], last["wall"])} records/s; {last["cpu"]:.1f} s of that are the process's own CPU.
 - At most {_mb(last["peak"])} of memory, {last["peak"] / first["peak"]:.2f} times that for ten thousand records.
-- {rendering:,} records whose rows are rendered in the same run, not when they were taken in:
+- {rendering:,} records whose rows are rendered in the same run, not when they were ingested:
   {_rate(rendering, results.rendering[rendering]["wall"])} records/s, {_mb(results.rendering[rendering]["peak"])}.
 - Of {most:,} records, side by side with what one would write otherwise: {ratio("own"):.0f} times as fast
   ({ratio("own", results.rendering):.0f} times, rendering), in 1/{ratio("cpu"):.0f} of the CPU time
@@ -138,11 +138,11 @@ Here: {results.machine}.
 to parts, stored and sent. *otherwise*: `Table.query` with boto3's resource over items of 34 attributes, `csv.writer`,
 and `send_message(compress=True)` of NHS England's `mesh-client`; it leaves no copy of what was sent and does not know
 of crashes. An emulator stands in for DynamoDB and is much slower at large queries, so the time spent waiting for those
-is not held against it: rates and ratios are without. *otherwise* sends fewer bytes: mesh-client's
+does not count against it: rates and ratios are without. *otherwise* sends fewer bytes: mesh-client's
 zlib packs tighter, and slower, than isal.
 
-Rendering is part of *otherwise*, and not of *ours*, which has had it done when the records were taken in (what that
-costs there is under [Taking in](#taking-in)); *ours, rendering* does all of it in the export, as for batches whose rows
+Rendering is part of *otherwise*, and not of *ours*, which has had it done when the records were ingested (what that
+costs there is under [Ingesting](#ingesting)); *ours, rendering* does all of it in the export, as for batches whose rows
 were not stored. Importing and connecting are not in the seconds, but they are in the memory.
 
 All rows are measured, none is extrapolated. *otherwise* ends at {most:,} records: the emulator's
@@ -161,15 +161,15 @@ A ready file of {results.file_bytes / 1e6:.0f} MB of a DPS file's rows.
 Ours compresses with zlib's level 6, mesh-client with level 9, which makes the file
 {100 - 100 * theirs["wire"] / mine["wire"]:.0f}% smaller in {theirs["cpu"] / mine["cpu"]:.1f} times the CPU time. As it
 is, mesh-client takes less CPU time: it reads a whole chunk into memory and sends it from there, where ours copies each
-part to a temporary file and digests it first, so that it can be sent again and nothing is held whole.
+part to a temporary file and digests it first, so that it can be sent again and nothing is in memory whole.
 
-## Taking in
+## Ingesting
 
 {_intake(results).markdown()}
 
 *checked* is the work of one core: parse, validate, digest, write the batch line. *and rendered* adds the row of the DPS
-file, compressed. *taken in* is all of it with S3 and the register: a read for each hundred records, a write for each 25
-({_calls(results.taking_in["calls"])}).
+file, compressed. *ingested* is all of it with S3 and the register: a read for each hundred records, a write for each 25
+({_calls(results.ingesting["calls"])}).
 How long that takes on the clock says how fast {results.engine} is.
 
 ## Starts
@@ -213,7 +213,7 @@ def _goals(results: Results) -> _Grid:
         (f"… of {rendering:,}, rendering its rows as well", "≥ 150,000", f"{slower:,.0f}", slower >= 150_000),
         (f"peak memory of {results.most:,}", "≤ 128 MB", _mb(last["peak"]), last["peak"] <= 128 * 2**20),
         ("… against that of 10,000 records", "≤ 1.20", f"{growth:.2f}", growth <= 1.2),
-        ("taking in: rows/s of CPU work", "≥ 20,000", f"{parsing:,.0f}", parsing >= 20_000),
+        ("ingesting: rows/s of CPU work", "≥ 20,000", f"{parsing:,.0f}", parsing >= 20_000),
     ]
     for name, seconds in results.starts.items():
         if seconds != base:
@@ -229,16 +229,16 @@ def _goals(results: Results) -> _Grid:
 def _remarks(results: Results) -> str:
     """Say what the goals' table leaves out, and what stands in the way where a goal is not reached."""
     rendering, rows = max(results.rendering), max(rows for rows, _ in results.checking)
-    rendered, both, whole = results.rendering[rendering], results.checking[rows, True], results.taking_in
+    rendered, both, whole = results.rendering[rendering], results.checking[rows, True], results.ingesting
     base = results.starts["boto3 and requests"]
     slow = [name for name, seconds in results.starts.items() if round(seconds / base, 2) > 1.25]
     text = f"""Two of these depend on what is counted:
 
-- The export joins rows that were rendered and compressed when they were taken in. Rendering them in the export, as it
+- The export joins rows that were rendered and compressed when they were ingested. Rendering them in the export, as it
   does for a batch whose rows were not stored, makes {_rate(rendering, rendered["wall"])} records/s
   ({_rate(rendering, rendered["cpu"])} for each second of CPU); making the rows of the batch's JSON takes most of
   that.
-- Taking in means parsing, validating, digesting and writing the batch line. With the row, rendered and compressed, it
+- Ingesting means parsing, validating, digesting and writing the batch line. With the row, rendered and compressed, it
   is {_rate(both["records"], both["cpu"])} rows/s of CPU. With S3 and the register as well, it is
   {_rate(whole["records"], whole["cpu"])}; the requests to both, and keeping count of what the upload has
   had, take the rest."""
@@ -323,10 +323,10 @@ def _intake(results: Results) -> _Grid:
         )
         for (_, with_rows), found in results.checking.items()
     ]
-    whole = results.taking_in
+    whole = results.ingesting
     rows.append(
         (
-            "taken in",
+            "ingested",
             f"{whole['records']:,}",
             f"{whole['cpu']:.2f}",
             _rate(whole["records"], whole["cpu"]),
@@ -334,7 +334,7 @@ def _intake(results: Results) -> _Grid:
             _mb(whole["peak"]),
         )
     )
-    return _Grid("Taking in", ("what", "records", "CPU s", "records/s of CPU", "seconds", "peak memory"), rows)
+    return _Grid("Ingesting", ("what", "records", "CPU s", "records/s of CPU", "seconds", "peak memory"), rows)
 
 
 def _starts(results: Results) -> _Grid:
@@ -356,7 +356,7 @@ def _costs(results: Results, records: int) -> dict[str, float]:
     writes = records + uploads * (10 + 4 * _export_item(uploads)) + 9
     reads = records + uploads * 4 + 20
     return {
-        "Lambda, taking in": ingest_seconds * GIGABYTES * price["Lambda, a GB-second (x86)"]
+        "Lambda, ingesting": ingest_seconds * GIGABYTES * price["Lambda, a GB-second (x86)"]
         + uploads * price["Lambda, a million requests"] / 1e6,
         "Lambda, export": _export_seconds(export) * GIGABYTES * price["Lambda, a GB-second (x86)"],
         "DynamoDB": writes * price["DynamoDB on demand, a million write units"] / 1e6
@@ -374,8 +374,8 @@ def _export_item(uploads: int) -> float:
 
 
 def _checking_seconds(results: Results) -> float:
-    """Return the CPU seconds that one record takes to be taken in."""
-    whole = results.taking_in
+    """Return the CPU seconds that one record takes to be ingested."""
+    whole = results.ingesting
     return float(whole["cpu"] / whole["records"])
 
 
@@ -402,7 +402,7 @@ def _alone(results: Results) -> _Grid:
 
 
 def _export_seconds(export: Measured) -> float:
-    """Return how long an export is taken to have a function: what it carries goes out of S3, into S3 and into MESH."""
+    """Return how long an export is assumed to have a function: what it carries goes out of S3, into S3, into MESH."""
     return float(OVERHEAD + export["cpu"] / CORE + 3 * export["wire"] / CARRIED)
 
 
@@ -433,7 +433,7 @@ def _arithmetic(results: Results) -> str:
 
 How they are put together, for *n* records in *u* = n / {ROWS_AN_UPLOAD:,} uploads of one programme and *p* parts:
 
-- Lambda, taking in: u × {OVERHEAD:.0f} s + n × {each * 1e6:.0f} µs of CPU ("taken in" above) / {CORE:.2f}, the share of
+- Lambda, ingesting: u × {OVERHEAD:.0f} s + n × {each * 1e6:.0f} µs of CPU ("ingested" above) / {CORE:.2f}, the share of
   a core that 1,024 MB have; × 1 GB × the price of a GB-second; + u requests.
 - Lambda, export: {OVERHEAD:.0f} s + its CPU / {CORE:.2f} + its bytes three times (out of S3, into S3, into MESH) at
   {CARRIED / 1e6:.0f} MB/s. For a million:

@@ -47,8 +47,9 @@ def main() -> None:
 def ours(job: Job) -> Callable[[], dict[str, Any]]:
     """Export as the function does: records at rest in S3, until MESH has taken the file."""
     from nhs_mesh import Credentials, MeshClient
-    from vaccinations.aws.bucket import Archive
+    from vaccinations.aws.bucket import Bucket
     from vaccinations.aws.ledger import Ledger
+    from vaccinations.formats.dps_names import file_names
     from vaccinations.jobs.export import Export, ExportRequest
     from vaccinations.settings import Settings
 
@@ -62,26 +63,27 @@ def ours(job: Job) -> Callable[[], dict[str, Any]]:
         **{name: mesh[name] for name in ("certificate", "private_key", "passphrase", "ca_bundle")},
     )
     client.handshake()
-    archive = Archive(s3, settings.bucket)
+    bucket = Bucket(s3, settings.bucket)
     export = Export(
-        settings,
-        Ledger(dynamodb, settings.exports_table),
-        archive,
+        ledger=Ledger(dynamodb, settings.exports_table),
+        bucket=bucket,
         connect=lambda: client,
+        names=lambda programme: file_names(programme, settings.filename_style, settings.ods_code),
+        recipient=settings.dps_mailbox,
+        workflow_id=settings.workflow_id,
         holder=str(uuid.uuid4()),
         seconds_left=lambda: 900.0,
     )
 
     def run() -> dict[str, Any]:
-        answer = export.run(ExportRequest(programme="hpv"))
-        (outcome,) = answer["exports"]
-        if outcome["status"] != "accepted":
+        (outcome,) = export.run(ExportRequest(programme="hpv")).exports
+        if outcome.status != "accepted":
             raise RuntimeError(f"the export was not accepted: {outcome}")
         asked = list(calls)
-        number = int(outcome["export_id"].rpartition("-")[2])
-        manifest = archive.manifest("hpv", number)
+        number = int((outcome.export_id or "").rpartition("-")[2])
+        manifest = bucket.manifest("hpv", number)
         sizes = [part.size for part in manifest.parts] if manifest else []
-        return {"records": outcome["records"], "wire": sum(sizes), "parts": len(sizes), "calls": asked}
+        return {"records": outcome.records, "wire": sum(sizes), "parts": len(sizes), "calls": asked}
 
     return run
 
@@ -165,13 +167,16 @@ def their_sending(job: Job) -> Callable[[], dict[str, Any]]:
     return run
 
 
-# -- taking in
+# -- ingesting
 
 
 def checking(job: Job) -> Callable[[], dict[str, Any]]:
     """Do the work of taking an upload in that needs nobody else: parse, validate, digest, write line and row."""
-    from vaccinations.formats.dps_columns import RowsWriter, batch_line, render_row
+    from vaccinations.formats.batches import batch_line
+    from vaccinations.formats.dps_columns import render_row
+    from vaccinations.formats.dps_parts import RowsWriter
     from vaccinations.formats.upload_csv import read_csv
+    from vaccinations.model.row import Vaccinated
 
     today = date.fromisoformat(job["today"])
 
@@ -180,10 +185,9 @@ def checking(job: Job) -> Callable[[], dict[str, Any]]:
         with Path(job["file"]).open("rb") as upload, Path(os.devnull).open("wb") as nowhere:
             rows = RowsWriter(nowhere)
             for row in read_csv(upload, organisation_code="R1L", today=today):
-                if row.record is None:
+                if not isinstance(row, Vaccinated):
                     continue
-                digest = row.record.stated_digest()
-                line = batch_line(row.record, action="new", line=row.line, recorded_on=today, digest=digest)
+                line = batch_line(row.record, action="new", line=row.line, recorded_on=today, digest=row.digest)
                 records += 1
                 if job["rows"]:
                     rows.write(render_row(line))
@@ -193,9 +197,9 @@ def checking(job: Job) -> Callable[[], dict[str, Any]]:
     return run
 
 
-def taking_in(job: Job) -> Callable[[], dict[str, Any]]:
-    """Take an upload in as the function does."""
-    from vaccinations.aws.bucket import Archive
+def ingesting(job: Job) -> Callable[[], dict[str, Any]]:
+    """Ingest an upload as the function does."""
+    from vaccinations.aws.bucket import Bucket
     from vaccinations.aws.ledger import Ledger
     from vaccinations.aws.register import Register
     from vaccinations.jobs.ingest import Ingest
@@ -204,14 +208,16 @@ def taking_in(job: Job) -> Callable[[], dict[str, Any]]:
     settings = Settings(**job["settings"])
     calls, dynamodb = _counted(job, "dynamodb")
     ingest = Ingest(
-        Archive(_client(job, "s3"), settings.bucket),
+        Bucket(_client(job, "s3"), settings.bucket),
         Register(dynamodb, settings.records_table),
-        Ledger(dynamodb, settings.exports_table),
+        Ledger(dynamodb, settings.exports_table, records_table=settings.records_table),
     )
 
     def run() -> dict[str, Any]:
-        receipt = ingest.take_in(job["key"], "")
-        return {"records": sum(sum(a.values()) for a in receipt["accepted"].values()), "calls": list(calls)}
+        receipt = ingest.ingest(job["key"], "")
+        if receipt.status == "rejected":
+            raise RuntimeError(f"the upload was rejected: {receipt.reason}")
+        return {"records": sum(sum(a.values()) for a in receipt.accepted.values()), "calls": list(calls)}
 
     return run
 
@@ -275,7 +281,7 @@ SUBJECTS: dict[str, Callable[[Job], Callable[[], dict[str, Any]]]] = {
     "our_sending": our_sending,
     "their_sending": their_sending,
     "checking": checking,
-    "taking_in": taking_in,
+    "ingesting": ingesting,
 }
 
 if __name__ == "__main__":

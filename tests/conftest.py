@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import boto3
 import pytest
@@ -13,16 +15,21 @@ from hypothesis import HealthCheck, settings
 from local.sandbox import Sandbox
 from tests import chromium as browser
 from tests import dynamodb_local as engine
+from tests.clocks import MOMENTS, Clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 #: What tests count, each with ``record_property``, and the end of the report adds up.
 TOTALS = ("crash points tried", "interleavings run", "bad inputs tried")
-
+#: The folders with tests that need no server, but for those that ask for one of the servers below.
+SERVERLESS = tuple(Path(__file__).parent / name for name in ("unit", "usecases"))
+#: Fixtures that start a server, and what the parameters of fixtures that choose one are called.
+SERVERS = {"sandbox", "endpoint", "dynamodb_local", "chromium", "moto", "DynamoDB Local"}
 
 # How quickly examples come depends on the machine and on what else it does.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("fast", settings.get_profile("any machine"), max_examples=25)  # make test-fast
 settings.load_profile("any machine")
 
 
@@ -54,6 +61,45 @@ def chromium() -> None:
     """Make sure that there is a Chromium; skip where it cannot be had, unless it must be."""
     if why := browser.missing():
         (pytest.fail if os.environ.get("REQUIRE_CHROMIUM") == "1" else pytest.skip)(why)
+
+
+@pytest.fixture(params=MOMENTS)
+def clock(request: pytest.FixtureRequest) -> Clock:
+    """Make a clock that stands at one of the moments of `tests.clocks`: a test that takes it runs at each of them.
+
+    A test that needs a server takes its time, so it runs at one of them only, always the same.
+    """
+    return Clock(MOMENTS[request.param])
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a server, and keep one of the clocks for each of these."""
+    same: defaultdict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if needs_server(item, params):
+            item.add_marker("server")
+            if params.get("clock") in MOMENTS:
+                same[item.nodeid.replace(params["clock"], "")].append(item)
+    kept = {name: found[crc32(name.encode()) % len(found)] for name, found in same.items()}
+    dropped = {item for name, found in same.items() for item in found if item is not kept[name]}
+    items[:] = [item for item in items if item not in dropped]
+
+
+def needs_server(item: pytest.Item, params: Mapping[str, object]) -> bool:
+    """Tell it from a test's folder, the fixtures that it takes and the parameters of these."""
+    if not any(item.path.is_relative_to(folder) for folder in SERVERLESS):
+        return True
+    chosen = {value for value in params.values() if isinstance(value, str)}
+    return not SERVERS.isdisjoint({*getattr(item, "fixturenames", ()), *chosen})
+
+
+def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
+    """Let no server be started for a test that seemed not to need one."""
+    if fixturedef.argname in SERVERS and request.config.option.markexpr == "not server":
+        pytest.fail(
+            f"the test does not say, by a fixture or a parameter of that name, that it needs {fixturedef.argname}"
+        )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

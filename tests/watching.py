@@ -1,4 +1,4 @@
-"""The template's dashboard and saved queries, read as CloudWatch reads them."""
+"""Reads the dashboard and the saved queries of watching.yaml as CloudWatch does."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ if TYPE_CHECKING:
 
     from local.template import Template
 
-#: A metric as CloudWatch tells it from others: its name and its dimensions.
+#: What CloudWatch knows a metric by: its name and its dimensions.
 type Metric = tuple[str, frozenset[tuple[str, str]]]
 
-_PSEUDO_PARAMETERS = {"AWS::StackName": "local", "AWS::Region": "eu-west-2"}
+#: Stands for every value of a dimension that a search finds.
+ANY = "*"
+
+_PARAMETERS = {"Stack": "local", "AWS::Region": "eu-west-2"}
+_SEARCH = re.compile(
+    r"SEARCH\('\{\"([^\"]+)\",service,programme\} service=\"(\w+)\" MetricName=\"(\w+)\"', '\w+', \d+\)"
+)
 
 
 def dashboard(template: Template, *, production: bool) -> Any:
-    """Return the dashboard's body; references to resources stay as they are in the template, ``${ExportFunction}``."""
+    """Return the dashboard's body; references to alarms stay as they are, ``${ExportFailedAlarm.Arn}``."""
     body = template.resources()["Dashboard"]["Properties"]["DashboardBody"]
     return json.loads(_resolve(body, {"IsProduction": production}))
 
@@ -36,14 +42,22 @@ def _resolve(value: Any, conditions: Mapping[str, bool]) -> str:
 
 
 def _substitute(text: str, variables: Mapping[str, str]) -> str:
-    values = _PSEUDO_PARAMETERS | dict(variables)
-    return re.sub(r"\$\{([^}!]+)\}", lambda found: values.get(found[1], found[0]), text)
+    values = _PARAMETERS | dict(variables)
+    return re.sub(r"\$\{([^}!]+)\}", lambda found: values.get(found[1], found[0]), text).replace("${!", "${")
 
 
 def metrics(widget: Any) -> Iterator[list[str]]:
-    """Return a widget's metrics as [namespace, name, dimension, value, ...], with what is abbreviated put in."""
+    """Return a widget's metrics as [namespace, name, dimension, value, ...], with abbreviations written out.
+
+    A search is a metric whose programme is `ANY`.
+    """
     above: list[str] = []
     for metric in widget["properties"].get("metrics", ()):
+        if isinstance(metric[0], dict):
+            found = _SEARCH.fullmatch(metric[0]["expression"])
+            assert found, metric
+            yield [found[1], found[3], "service", found[2], "programme", ANY]
+            continue
         words = [word for word in metric if isinstance(word, str)]
         if words[0] == "...":
             words = above[: len(above) - len(words) + 1] + words[1:]

@@ -1,10 +1,10 @@
-"""Which deployment a command works on, and its rooms: settings, ledger, archive, register, MESH client.
+"""Which deployment a command works on.
 
 In this order:
 
 1. ``--stack NAME`` (or ``MESH_STACK``): the outputs of that CloudFormation stack, with the caller's AWS credentials;
 2. the environment: the same variables that the functions have, where ``DPS_EXPORTS_TABLE`` is set;
-3. the local stack, where ``mesh local up`` is running: the environment file it wrote.
+3. the local stack, where ``mesh local up`` is running: the environment file that it wrote.
 
 ``MESH_MAILBOX`` and ``MESH_PASSWORD`` in the environment take the place of the secret's in every case.
 """
@@ -12,19 +12,21 @@ In this order:
 from __future__ import annotations
 
 import json
-import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
-from vaccinations.settings import Settings
+from vaccinations.aws.clients import Clients
+from vaccinations.settings import COMMAND, Settings
+from vaccinations.wiring import Wiring
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["NoDeployment", "find_deployment", "local_environments"]
+__all__ = ["Deployment", "NoDeployment", "find_deployment", "local_deployment", "local_environments"]
 
 #: The file in which a running local stack says what is where, under the project's folder.
 LOCAL_ENVIRONMENT = Path(".local/environment")
@@ -34,8 +36,32 @@ class NoDeployment(Exception):
     """No deployment to work on was found; the message says how to name one."""
 
 
-def find_deployment(stack: str | None) -> Settings:
-    """Return the settings of the deployment to work on.
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A deployment that a command works on.
+
+    Attributes
+    ----------
+    where
+        What it is called: ``the stack NAME``, ``the environment's stack`` or ``the stack on this machine``.
+    """
+
+    where: str
+    wiring: Wiring
+
+    @property
+    def settings(self) -> Settings:
+        """Its settings."""
+        return self.wiring.settings
+
+    @property
+    def clients(self) -> Clients:
+        """The boto3 clients that reach it."""
+        return self.wiring.clients
+
+
+def find_deployment(stack: str | None, environ: Mapping[str, str]) -> Deployment:
+    """Find the deployment to work on.
 
     Raises
     ------
@@ -45,16 +71,36 @@ def find_deployment(stack: str | None) -> Settings:
         It is there, but a setting is missing.
     """
     if stack:
-        os.environ |= _stack_outputs(stack)
-    elif not os.environ.get("DPS_EXPORTS_TABLE"):
-        os.environ |= _local_environment()
-    return Settings.from_environment()
+        clients = Clients()
+        return _deployment(f"the stack {stack}", {**environ, **_outputs(clients, stack)}, clients)
+    if environ.get("DPS_EXPORTS_TABLE"):
+        return _deployment("the environment's stack", environ, Clients())
+    return local_deployment({**environ, **_local_environment()})
 
 
-def _stack_outputs(stack: str) -> Mapping[str, str]:
+def local_deployment(variables: Mapping[str, str]) -> Deployment:
+    """Return the stack on this machine, by the variables of its functions."""
+    session = boto3.Session(
+        variables["AWS_ACCESS_KEY_ID"],
+        variables["AWS_SECRET_ACCESS_KEY"],
+        variables["AWS_SESSION_TOKEN"],
+        variables["AWS_DEFAULT_REGION"],
+    )
+    return _deployment("the stack on this machine", variables, Clients(session, variables["AWS_ENDPOINT_URL"]))
+
+
+def _deployment(where: str, variables: Mapping[str, str], clients: Clients) -> Deployment:
+    instead = {"mailbox": variables.get("MESH_MAILBOX"), "password": variables.get("MESH_PASSWORD")}
+    settings = Settings.of(COMMAND, variables)
+    return Deployment(
+        where, Wiring(settings, clients, instead={name: value for name, value in instead.items() if value})
+    )
+
+
+def _outputs(clients: Clients, stack: str) -> Mapping[str, str]:
     """Read a stack's outputs as the environment variables of its functions."""
     try:
-        stacks = boto3.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        stacks = clients.stacks.describe_stacks(StackName=stack)["Stacks"]
     except (BotoCoreError, ClientError) as error:
         raise NoDeployment(f"the stack {stack!r} cannot be read: {error}") from None
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])}

@@ -8,27 +8,35 @@ import sys
 import uuid
 from contextlib import ExitStack, closing
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
 import typer
+from rich.text import Text
 
 from mesh_cli.options import FAILED, REFUSED, UNKNOWN, Json, deployment
 from mesh_cli.output import age, data, print_json, table, talk
 from nhs_mesh import MeshError
-from vaccinations.aws.ledger import ImpossibleTransition, Processing
-from vaccinations.jobs.export import Export, ExportRequest, file_names
-from vaccinations.jobs.track import Track
+from vaccinations.jobs.export import ExportRequest
+from vaccinations.jobs.status import processing_in_words
+from vaccinations.model import lifecycle
+from vaccinations.model.export import Processing
+from vaccinations.model.lifecycle import Attention, ImpossibleMove
 from vaccinations.model.programmes import PROGRAMMES
-from vaccinations.settings import Settings, connect
+from vaccinations.results import ExportRun, TrackRun, document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from vaccinations.aws.ledger import DPSExport
+    from rich.table import Table
+
+    from mesh_cli.deployment import Deployment
+    from vaccinations.aws.ledger import Ledger
+    from vaccinations.model.export import Attempt, DPSExport
+    from vaccinations.wiring import Wiring
 
 PANEL = "Exports"
 export = typer.Typer(help="One export: show, resend, fetch; or start a programme afresh.", no_args_is_help=True)
@@ -37,6 +45,7 @@ record = typer.Typer(help="One vaccination record.", no_args_is_help=True)
 SECONDS = 900.0
 #: From this many columns on there is room for message ids.
 WIDE = 120
+_COLOURS = {Attention.DONE: "green", Attention.WAITING: "yellow", Attention.PERSON: "bold red"}
 PRODUCTION_HOST = "mesh-sync.spineservices.nhs.uk"
 
 Programme = Annotated[
@@ -65,86 +74,76 @@ ExportId = Annotated[str, typer.Argument(metavar="ID", help="Export id, as `mesh
 
 
 def dps_export(
+    context: typer.Context,
     programme: Programme = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sealed and sent.")] = False,
     as_json: Json = False,
 ) -> None:
     """Seal the open exports and send everything that is unsent to DPS, as the nightly run does."""
-    _run(deployment(), ExportRequest(programme=known_programme(programme), dry_run=dry_run), as_json=as_json)
+    _run(deployment(context), ExportRequest(programme=known_programme(programme), dry_run=dry_run), as_json=as_json)
 
 
-def _run(settings: Settings, request: ExportRequest, *, as_json: bool) -> None:
-    use_case = Export(
-        settings,
-        settings.ledger(),
-        settings.archive(),
-        connect=lambda: connect(settings),
-        holder=f"mesh-command-{uuid.uuid4()}",
-        seconds_left=lambda: SECONDS,
-    )
-    answer = use_case.run(request)
+def _run(works_on: Deployment, request: ExportRequest, *, as_json: bool) -> None:
+    run = works_on.wiring.export(f"mesh-command-{uuid.uuid4()}", lambda: SECONDS).run(request)
     if as_json:
-        print_json(answer)
+        print_json(document(run))
     else:
-        show_export_run(answer)
-    if code := _exit_code(answer):
+        show_export_run(run)
+    if code := _exit_code(run):
         raise typer.Exit(code)
 
 
-def _exit_code(answer: dict[str, Any]) -> int:
+def _exit_code(run: ExportRun) -> int:
     """Tell how a run ended: 4 where nobody knows yet, 3 where MESH refused, 1 where something else is left to do."""
-    if answer["status"] != "incomplete":
+    if run.status != "incomplete":
         return 0
-    codes = {error.get("code") for e in answer["exports"] if isinstance(error := e.get("error"), dict)}
+    codes = {outcome.error_code for outcome in run.exports}
     if "outcome-unknown" in codes:
         return UNKNOWN
-    return REFUSED if any(e["status"] == "failed" for e in answer["exports"]) or "unauthorised" in codes else FAILED
+    refused = "unauthorised" in codes or any(outcome.status == "failed" for outcome in run.exports)
+    return REFUSED if refused else FAILED
 
 
-def show_export_run(answer: dict[str, Any]) -> None:
+def show_export_run(run: ExportRun) -> None:
     """Show what an export run did, or would do."""
-    columns = ["export", "status", "records", "message id"]
-    rows = [[e.get("export_id"), e["status"], e.get("records"), e.get("message_id")] for e in answer["exports"]]
-    if answer["status"] == "dry run":
-        columns[-1] = "would"
-        rows = [[e["export_id"], e["status"], e["records"], e["would"]] for e in answer["exports"]]
+    dry = run.status == "dry run"
+    rows = [[o.export_id, o.status, o.records, o.would if dry else o.message_id] for o in run.exports]
     if rows:
-        data.print(table("DPS export", columns, rows))
-    for export in answer["exports"]:
-        if error := export.get("error"):
-            text = error if isinstance(error, str) else f"{error.get('code', '')} {error.get('description', '')}"
-            talk.print(f"{export.get('export_id', export['programme'])}: {text}", markup=False)
-    if answer["nothing_to_send"]:
-        names = ", ".join(PROGRAMMES[key].name for key in answer["nothing_to_send"])
+        data.print(table("DPS export", ["export", "status", "records", "would" if dry else "message id"], rows))
+    for outcome in run.exports:
+        if outcome.error_code:
+            about = outcome.export_id or outcome.programme
+            talk.print(f"{about}: {outcome.error_code} {outcome.error_description}".rstrip(), markup=False)
+    if run.nothing_to_send:
+        names = ", ".join(PROGRAMMES[key].name for key in run.nothing_to_send)
         talk.print(f"No vaccination records to export for: {names}")
 
 
-def track(as_json: Json = False) -> None:
+def track(context: typer.Context, as_json: Json = False) -> None:
     """Ask MESH whether DPS has picked up what was sent, as the hourly run does."""
-    settings = deployment()
-    answer = Track(settings.ledger(), connect(settings)).run()
+    run = deployment(context).wiring.track().run()
     if as_json:
-        print_json(answer)
+        print_json(document(run))
     else:
-        show_track_run(answer)
-    if answer["status"] == "incomplete":
+        show_track_run(run)
+    if run.status == "incomplete":
         raise typer.Exit(1)
 
 
-def show_track_run(answer: dict[str, Any]) -> None:
+def show_track_run(run: TrackRun) -> None:
     """Show what a tracking run has learned."""
-    if answer["exports"]:
-        rows = [[e["export_id"], e["status"], e["message_id"]] for e in answer["exports"]]
+    if run.exports:
+        rows = [[tracked.export_id, tracked.status, tracked.message_id] for tracked in run.exports]
         data.print(table("Tracked", ["export", "status", "message id"], rows))
     else:
         talk.print("No export waits to be acknowledged.")
-    if answer["reports"]:
-        talk.print(f"{answer['reports']} error report(s) read from the inbox.")
+    if run.reports:
+        talk.print(f"{run.reports} error report(s) read from the inbox.")
 
 
-def exports(programme: Programme = None, as_json: Json = False) -> None:
+def exports(context: typer.Context, programme: Programme = None, as_json: Json = False) -> None:
     """List the exports and the states they are in, newest first."""
-    found = list_exports(deployment(), known_programme(programme))
+    found = list_exports(deployment(context).wiring.ledger(), known_programme(programme))
     if as_json:
         print_json([_document(export) for export in found])
     elif found:
@@ -153,107 +152,109 @@ def exports(programme: Programme = None, as_json: Json = False) -> None:
         talk.print("There are no exports yet. Records come in with: mesh upload FILE")
 
 
-def list_exports(settings: Settings, programme: str | None = None) -> list[DPSExport]:
+def list_exports(ledger: Ledger, programme: str | None = None) -> list[DPSExport]:
     """Return the exports of one programme or all, newest first."""
-    ledger = settings.ledger()
     keys = [programme] if programme else list(PROGRAMMES)
     found = [export for key in keys for export in ledger.exports(key)]
     return sorted(found, key=lambda export: export.created_at, reverse=True)
 
 
-def exports_table(found: list[DPSExport]) -> Any:
+def exports_table(found: list[DPSExport]) -> Table:
     """Make the table of exports, with those columns only that say something and that the terminal has room for."""
     columns: dict[str, Callable[[DPSExport], Any]] = {
         "export": lambda export: export.export_id,
-        "status": lambda export: str(export.status),
+        "status": coloured_status,
         "records": lambda export: export.records,
     }
     answered = any(export.processing for export in found)
     if answered:
-        columns["DPS"] = processing_of
+        columns["DPS"] = processing_in_words
     if data.width >= WIDE or not answered:
-        columns["file"] = lambda export: export.filename
+        columns["file"] = lambda export: export.attempt and export.attempt.filename
     columns["changed"] = lambda export: age(export.updated_at)
     if data.width >= WIDE:
         columns["message id"] = lambda export: export.message_id
-    if any(export.attempt > 1 for export in found):
-        columns["attempt"] = lambda export: export.attempt
-    if any(export.error for export in found):
-        columns["error"] = lambda export: " ".join((export.error or {}).values())
+    if any(len(export.attempts) > 1 for export in found):
+        columns["attempt"] = lambda export: len(export.attempts)
+    if any(_error(export.attempt) for export in found):
+        columns["error"] = lambda export: _error(export.attempt)
     return table("DPS exports", list(columns), [[tell(export) for tell in columns.values()] for export in found])
 
 
-def processing_of(export: DPSExport) -> str:
-    """Tell what DPS has made of an export's file: ``processed 298/300`` are the rows that it took of all."""
-    match export.processing:
-        case Processing.PROCESSED:
-            return f"processed {export.taken}/{export.records}"
-        case Processing.REFUSED:
-            return f"refused {export.refusal}"
-    return str(export.processing or "")
+def coloured_status(export: DPSExport) -> Text:
+    """Show an export's status so that it stands out who has to act."""
+    return Text(str(export.status), style=_COLOURS[lifecycle.attention(export, datetime.now(UTC))])
 
 
-def find_export(settings: Settings, export_id: str) -> DPSExport:
+def _error(attempt: Attempt | None) -> str:
+    return f"{attempt.error.code} {attempt.error.description}".rstrip() if attempt and attempt.error else ""
+
+
+def find_export(ledger: Ledger, export_id: str) -> DPSExport:
     """Return the export of an id such as ``hpv-17``."""
     programme, _, number = export_id.rpartition("-")
     if programme not in PROGRAMMES or not number.isdecimal():
         raise typer.BadParameter(f"{export_id!r} is no export id; they look like hpv-17", param_hint="ID")
     try:
-        return settings.ledger().get(programme, int(number))
+        return ledger.get(programme, int(number))
     except KeyError:
         raise typer.BadParameter(f"there is no export {export_id}; see `mesh exports`", param_hint="ID") from None
 
 
 @export.command("show")
-def show(export_id: ExportId, as_json: Json = False) -> None:
+def show(context: typer.Context, export_id: ExportId, as_json: Json = False) -> None:
     """Show everything that is known of an export: states with times, parts, checksums, what MESH says now."""
-    settings = deployment()
-    found = find_export(settings, export_id)
-    manifest = settings.archive().manifest(found.programme, found.number)
-    tracking = _tracking(settings, found)
+    wiring = deployment(context).wiring
+    found = find_export(wiring.ledger(), export_id)
+    manifest = wiring.bucket().manifest(found.programme, found.number)
+    tracking = _tracking(wiring, found)
     if as_json:
         parts = [asdict(part) for part in manifest.parts] if manifest else []
         print_json(_document(found) | {"parts_sent_of": parts, "tracking": tracking})
         return
-    times = (
-        *("created_at", "sealed_at", "sending_at", "accepted_at", "sent_at", "acknowledged_at"),
-        *("received_at", "processed_at", "updated_at"),
-    )
-    facts = [
-        ["status", str(found.status)],
-        ["DPS", processing_of(found)],
-        ["programme", PROGRAMMES[found.programme].name],
-        ["records", str(found.records)],
-        ["batches", str(len(found.batches))],
-        ["file", found.filename],
-        ["file on MESH", found.mesh_filename],
-        ["attempt", f"{found.attempt} (local id {found.local_id})" if found.attempt else ""],
-        ["message id", found.message_id],
-        ["parts", f"{found.parts_sent} of {found.parts} sent" if found.parts else ""],
-        *([name.removesuffix("_at"), _when(getattr(found, name))] for name in times),
-        ["error", " ".join((found.error or {}).values())],
-        *(
-            ["attempt before", f"{e['attempt']}: {e['filename']} {e['message_id']} {e.get('processing', '')}".strip()]
-            for e in found.earlier
-        ),
-        *(["MESH says", f"{name}: {value}"] for name, value in tracking.items()),
-    ]
+    facts = [*_facts(found), *(("MESH says", f"{name}: {value}") for name, value in tracking.items())]
     data.print(table(found.export_id, ["what", "value"], [fact for fact in facts if fact[1]]))
     if manifest:
         rows = [[part.number, part.rows, part.size, part.sha256] for part in manifest.parts]
         data.print(table("Parts", ["part", "rows", "bytes", "sha256 (compressed)"], rows))
 
 
+def _facts(export: DPSExport) -> Iterator[tuple[str, str]]:
+    """Tell what the ledger knows of an export, name and value; some are empty."""
+    yield "status", str(export.status if export.state is export.status else f"{export.status}: {export.state}")
+    yield "to do", lifecycle.todo(export, datetime.now(UTC))
+    yield "DPS", processing_in_words(export)
+    yield "programme", PROGRAMMES[export.programme].name
+    yield "records", str(export.records)
+    yield "batches", str(len(export.batches))
+    yield "created", _when(export.created_at)
+    yield "sealed", _when(export.sealed_at)
+    yield "accepted", _when(export.accepted_at)
+    if attempt := export.attempt:
+        yield "attempt", f"{attempt.number} (local id {export.local_id})"
+        yield "file", attempt.filename
+        yield "file on MESH", attempt.mesh_filename
+        yield "message id", attempt.message_id
+        yield "parts", f"{attempt.parts_sent} of {export.parts} sent" if export.parts else ""
+        for name in ("begun", "sending", "sent", "acknowledged", "received", "processed"):
+            yield name, _when(getattr(attempt, f"{name}_at"))
+        yield "error", _error(attempt)
+    yield "updated", _when(export.updated_at)
+    for earlier in export.attempts[:-1]:
+        told = (f"{earlier.number}: {earlier.filename}", earlier.message_id, earlier.processing, _error(earlier))
+        yield "attempt before", " ".join(str(part) for part in told if part)
+
+
 def _when(moment: datetime | None) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S %Z} ({age(moment)})" if moment else ""
 
 
-def _tracking(settings: Settings, found: DPSExport) -> dict[str, str]:
+def _tracking(wiring: Wiring, found: DPSExport) -> dict[str, str]:
     """Ask MESH about an export's message; what cannot be asked is said, and does not hide the rest."""
     if not found.message_id:
         return {}
     try:
-        tracking = connect(settings).track(found.message_id)
+        tracking = wiring.mesh().track(found.message_id)
     except MeshError as error:
         return {"status": f"cannot be asked now: {error}"}
     names = ("status", "status_code", "status_description", "status_timestamp", "recipient")
@@ -261,24 +262,31 @@ def _tracking(settings: Settings, found: DPSExport) -> dict[str, str]:
 
 
 @export.command("resend")
-def resend(export_id: ExportId, as_json: Json = False) -> None:
-    """Send an export again that did not come to DPS or that DPS refused whole, as another attempt and another name."""
-    settings = deployment()
-    found = find_export(settings, export_id)
+def resend(context: typer.Context, export_id: ExportId, as_json: Json = False) -> None:
+    """Send an export again that did not reach DPS or that DPS refused whole, as another attempt and another name."""
+    works_on = deployment(context)
+    ledger = works_on.wiring.ledger()
+    found = find_export(ledger, export_id)
+    now = datetime.now(UTC)
     try:
-        settings.ledger().retry(found, file_names(PROGRAMMES[found.programme], settings))
-    except ImpossibleTransition:
-        state = " ".join(filter(None, [str(found.status), processing_of(found)]))
+        ledger.begin_attempt(
+            found,
+            lambda export, names: lifecycle.resend(export, names, now),
+            works_on.wiring.names(PROGRAMMES[found.programme]),
+        )
+    except ImpossibleMove:
+        state = " ".join(filter(None, [str(found.status), processing_in_words(found)]))
         talk.print(
             f"{export_id} is {state}: only what failed, was not delivered, is unclear or was refused as a whole "
         )
         talk.print("is sent again. For records that DPS refused: mesh refused")
         raise typer.Exit(1) from None
-    _run(settings, ExportRequest(programme=found.programme, resume_only=True), as_json=as_json)
+    _run(works_on, ExportRequest(programme=found.programme, resume_only=True), as_json=as_json)
 
 
 @export.command("fetch")
 def fetch(
+    context: typer.Context,
     export_id: ExportId,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the file here, not to stdout.", metavar="FILE")
@@ -288,10 +296,10 @@ def fetch(
     """Print the DPS file of an export, decompressed from the very bytes that were sent. It holds personal data."""
     if as_json and output is None:
         raise typer.BadParameter("--json goes with --output", param_hint="--json")
-    settings = deployment()
-    found = find_export(settings, export_id)
-    archive = settings.archive()
-    manifest = archive.manifest(found.programme, found.number)
+    wiring = deployment(context).wiring
+    found = find_export(wiring.ledger(), export_id)
+    bucket = wiring.bucket()
+    manifest = bucket.manifest(found.programme, found.number)
     if manifest is None:
         talk.print(f"{export_id} is {found.status}: it has not been rendered yet.")
         raise typer.Exit(1)
@@ -299,7 +307,7 @@ def fetch(
         target = stack.enter_context(output.open("wb")) if output else sys.stdout.buffer
         for part in manifest.parts:
             with (
-                closing(archive.open_part(found.programme, found.number, part.number)) as body,
+                closing(bucket.open_part(found.programme, found.number, part.number)) as body,
                 gzip.open(body) as lines,
             ):
                 shutil.copyfileobj(lines, target, 1 << 20)
@@ -312,25 +320,28 @@ def fetch(
 
 @export.command("reset")
 def reset(
+    context: typer.Context,
     programme: Annotated[str, typer.Argument(metavar="PROGRAMME", help=f"One of: {', '.join(PROGRAMMES)}.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
     """Forget a programme's exports, so that all its records are unsent again. For tests; refused in production."""
-    settings = deployment()
+    works_on = deployment(context)
+    ledger = works_on.wiring.ledger()
     key = known_programme(programme)
-    if urlsplit(settings.mesh_base_url).hostname == PRODUCTION_HOST:
+    if urlsplit(works_on.settings.mesh_base_url).hostname == PRODUCTION_HOST:
         talk.print("This stack speaks to MESH's production: its exports are not forgotten. Nothing was changed.")
         raise typer.Exit(1)
-    found = list_exports(settings, key)
+    found = list_exports(ledger, key)
     records = sum(e.records for e in found)
     if not yes:
         typer.confirm(
-            f"Forget {len(found)} exports of {PROGRAMMES[programme].name} and send their {records} rows again?",
+            f"Forget {len(found)} exports of {PROGRAMMES[programme].name} on {works_on.where}, "
+            f"and send their {records} rows again?",
             abort=True,
             err=True,
         )
-    number = settings.ledger().reset(programme)
+    number = ledger.reset(programme)
     answer = {"programme": programme, "forgotten": len(found), "records": records, "open": f"{programme}-{number}"}
     if as_json:
         print_json(answer)
@@ -340,45 +351,36 @@ def reset(
 
 @record.command("find")
 def find(
-    record_id: Annotated[UUID, typer.Argument(metavar="UUID", help="The record's identifier.")], as_json: Json = False
+    context: typer.Context,
+    record_id: Annotated[UUID, typer.Argument(metavar="UUID", help="The record's identifier.")],
+    as_json: Json = False,
 ) -> None:
-    """Tell a record's story: in which upload it came in, in which export it went and how, what DPS made of it."""
-    settings = deployment()
-    register = settings.register()
+    """Tell a record's story: in which upload it came, in which export it went and how, what DPS made of it."""
+    wiring = deployment(context).wiring
+    register = wiring.register()
     entry = register.get([str(record_id)]).get(str(record_id))
     if entry is None:
-        talk.print(f"{record_id} was never taken in.")
+        talk.print(f"{record_id} was never ingested.")
         raise typer.Exit(1)
-    document = settings.archive().intake(entry.batch_id)
+    stored = wiring.bucket().intake(entry.batch_id)
     answer: dict[str, Any] = {
         "record": entry.record_id,
         "programme": entry.programme,
         "action": entry.action,
-        "upload": document["upload"],
+        "upload": stored.upload,
         "line": entry.line,
-        "uploaded": document["receipt"]["uploaded_at"],
+        "uploaded": stored.receipt.uploaded_at,
         "batch": entry.batch_id,
     }
     intake = register.intake(entry.batch_id)
     if intake and (number := intake.attached.get(entry.programme)):
-        found = settings.ledger().get(entry.programme, number)
+        answer |= _way(wiring.ledger().get(entry.programme, number))
+    if why := entry.refusal:
         answer |= {
-            "export": found.export_id,
-            "status": str(found.status),
-            "file": found.filename,
-            "message": found.message_id,
-            "sent": found.sent_at and found.sent_at.isoformat(),
-            "picked up": found.acknowledged_at and found.acknowledged_at.isoformat(),
-            "DPS": "taken"
-            if found.processing is Processing.PROCESSED
-            else f"file {found.processing or 'not answered'}",
-        }
-    if entry.refused:
-        answer |= {
-            "DPS": f"refused: {entry.refused.outcome}",
-            "heard": entry.refused.at,
-            "row": entry.refused.row,
-            "DPS holds it": "yes, as it was before" if entry.held else "no",
+            "DPS": f"refused: {why.outcome}",
+            "answered": why.at,
+            "row": why.row,
+            "on file at DPS": "yes, as it was before" if entry.on_file else "no",
         }
     if as_json:
         print_json(answer)
@@ -386,7 +388,23 @@ def find(
         data.print(table("Record", ["what", "value"], [[name, str(value)] for name, value in answer.items() if value]))
 
 
+def _way(export: DPSExport) -> dict[str, Any]:
+    """Tell in which export a record went, and how far that has got."""
+    attempt = export.attempt
+    processed = export.processing is Processing.PROCESSED
+    return {
+        "export": export.export_id,
+        "status": str(export.status),
+        "file": attempt and attempt.filename,
+        "message": export.message_id,
+        "sent": attempt and attempt.sent_at and attempt.sent_at.isoformat(),
+        "picked up": attempt and attempt.acknowledged_at and attempt.acknowledged_at.isoformat(),
+        "DPS": "processed" if processed else f"file {export.processing or 'not answered'}",
+    }
+
+
 def _document(export: DPSExport) -> dict[str, Any]:
-    document = asdict(export)
-    del document["batches"], document["lease"]
-    return {"export_id": export.export_id, **document}
+    """Return an export as JSON shows it: without its batches, and what only concurrent runs need."""
+    shown = asdict(export)
+    del shown["batches"], shown["lease"], shown["revision"]
+    return {"export_id": export.export_id, **shown}

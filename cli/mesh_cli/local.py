@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import sys
@@ -17,7 +16,7 @@ import typer
 from rich.markup import escape
 
 from mesh_cli.demo import Demo
-from mesh_cli.deployment import local_environments
+from mesh_cli.deployment import local_deployment, local_environments
 from mesh_cli.options import Json
 from mesh_cli.output import print_json, table, talk
 from mesh_cli.receiver import play_dps
@@ -70,9 +69,8 @@ def demo(as_json: Json = False) -> None:
     """Tell the nightly story on a stack of its own: upload, export over MESH, acknowledgement, correction."""
     with ExitStack() as undo:
         cloud = _cloud(undo)
-        os.environ |= cloud.environment_of_commands()
-        held = Demo(cloud, as_json=as_json).tell()
-    if not held:
+        ok = Demo(cloud, local_deployment(cloud.environment_of_commands()), as_json=as_json).tell()
+    if not ok:
         raise typer.Exit(1)
 
 
@@ -105,7 +103,6 @@ def invoke(
         emulator = Emulator(PROJECT, Path(directory), functions, environments, environments[name]["AWS_ENDPOINT_URL"])
         try:
             answer = emulator.invoke(name, json.loads(event.read_text()) if event else {})
-            emulator.later.wait(3600)
         except FunctionError as error:
             talk.print(f"[bold red]error:[/] {escape(str(error))}")
             raise typer.Exit(1) from None

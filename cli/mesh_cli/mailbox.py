@@ -13,9 +13,7 @@ import typer
 
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk, transfer
-from vaccinations.jobs.collect import Collect
-from vaccinations.jobs.validate import validate
-from vaccinations.settings import connect
+from vaccinations.results import CollectRun, document
 
 PANEL = "Mailbox"
 #: A command has no function's time limit.
@@ -35,24 +33,25 @@ def add_to(app: typer.Typer) -> None:
     app.command("lookup", rich_help_panel=PANEL)(lookup)
 
 
-def validate_mailbox(as_json: Json = False) -> None:
+def validate_mailbox(context: typer.Context, as_json: Json = False) -> None:
     """Shake hands with MESH, so that it knows the mailbox is alive."""
-    answer = validate(deployment())
+    validation = deployment(context).wiring.validate().run()
     if as_json:
-        print_json(answer)
+        print_json(document(validation))
         return
     data.print(
-        f"Mailbox {answer['mailbox']} validated; the certificate has {answer['certificate_days_left']} days left"
+        f"Mailbox {validation.mailbox} validated; the certificate has {validation.certificate_days_left} days left"
     )
 
 
 def check_inbox(
+    context: typer.Context,
     as_json: Json = False,
     workflow: Annotated[str | None, typer.Option(help="Only messages of this workflow id.", metavar="ID")] = None,
     limit: Annotated[int, typer.Option(help="Stop after so many messages; 0 lists all.", min=0)] = 0,
 ) -> None:
     """List the messages that wait in the inbox."""
-    client = connect(deployment())
+    client = deployment(context).wiring.mesh()
     messages = []
     for message_id in client.inbox(workflow_filter=workflow):
         messages.append(message_id)
@@ -68,6 +67,7 @@ def check_inbox(
 
 
 def get_message(
+    context: typer.Context,
     message_id: MessageId,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the body to this file.", metavar="FILE")
@@ -77,7 +77,7 @@ def get_message(
     ] = False,
 ) -> None:
     """Print a message's body, decompressed; it stays in the inbox until it is acknowledged."""
-    with connect(deployment()).download(message_id) as message, ExitStack() as stack:
+    with deployment(context).wiring.mesh().download(message_id) as message, ExitStack() as stack:
         if as_json:
             print_json(_metadata(message))
             if output is None:
@@ -110,45 +110,42 @@ def _metadata(message: Any) -> dict[str, Any]:
     return {name: getattr(message, name) for name in names}
 
 
-def ack_message(message_id: MessageId, as_json: Json = False) -> None:
+def ack_message(context: typer.Context, message_id: MessageId, as_json: Json = False) -> None:
     """Acknowledge a message: MESH removes it from the inbox and tells the sender."""
-    connect(deployment()).acknowledge(message_id)
+    deployment(context).wiring.mesh().acknowledge(message_id)
     if as_json:
         print_json({"message_id": message_id, "status": "acknowledged"})
     else:
         data.print(f"Message {message_id} acknowledged")
 
 
-def collect(as_json: Json = False) -> None:
+def collect(context: typer.Context, as_json: Json = False) -> None:
     """Bring every message that waits into the bucket, and apply what DPS answers, as the hourly run does."""
-    settings = deployment()
-    rooms = (settings.archive(), settings.ledger(), settings.register(), connect(settings))
-    answer = Collect(*rooms, seconds_left=lambda: SECONDS).run()
+    run = deployment(context).wiring.collect(lambda: SECONDS).run()
     if as_json:
-        print_json(answer)
+        print_json(document(run))
     else:
-        show_collect_run(answer)
-    if answer["status"] == "incomplete":
+        show_collect_run(run)
+    if run.status == "incomplete":
         raise typer.Exit(1)
 
 
-def show_collect_run(answer: dict[str, Any]) -> None:
+def show_collect_run(run: CollectRun) -> None:
     """Show what a run of collect has found."""
-    if answer["messages"]:
-        rows = [[m["workflow_id"], m["filename"], m["key"]] for m in answer["messages"]]
-        data.print(table("Collected", ["workflow", "file", "kept as"], rows))
-        for answered in filter(None, (m["answer"] for m in answer["messages"])):
-            counts = f": {answered['taken']} taken, {answered['refused']} refused" if "taken" in answered else ""
-            talk.print(
-                f"{answered['kind']} about {answered['export_id'] or 'no export'}: {answered['outcome']}{counts}"
-            )
+    if run.messages:
+        rows = [[message.workflow_id, message.filename, message.key] for message in run.messages]
+        data.print(table("Collected", ["workflow", "file", "stored as"], rows))
+        for answer in (message.answer for message in run.messages if message.answer):
+            counts = "" if answer.processed is None else f": {answer.processed} processed, {answer.refused} refused"
+            talk.print(f"{answer.kind} about {answer.export_id or 'no export'}: {answer.outcome}{counts}")
     else:
         talk.print("No message waits.")
-    if answer["left"]:
-        talk.print(f"{answer['left']} message(s) had to be left for the next run.")
+    if run.left:
+        talk.print(f"{run.left} message(s) had to be left for the next run.")
 
 
 def send_file(
+    context: typer.Context,
     to: Annotated[str, typer.Argument(metavar="TO", help="Mailbox id of the receiver.")],
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, metavar="FILE")],
     workflow: Annotated[
@@ -162,13 +159,13 @@ def send_file(
     as_json: Json = False,
 ) -> None:
     """Send a file of any size to a mailbox; a large one goes in several parts."""
-    settings = deployment()
+    works_on = deployment(context)
     local_id = local_id or f"mesh-command-{uuid.uuid4()}"
     progress, task = transfer(f"Sending {file.name}", None)
     with file.open("rb") as body, progress:
-        sent = connect(settings).send_file(
+        sent = works_on.wiring.mesh().send_file(
             to,
-            workflow or settings.workflow_id,
+            workflow or works_on.settings.workflow_id,
             body,
             filename=file.name,
             subject=subject,
@@ -184,12 +181,13 @@ def send_file(
 
 
 def track_message(
+    context: typer.Context,
     message_id: Annotated[str, typer.Argument(metavar="ID", help="Message id, or with --local a local id.")],
     local: Annotated[bool, typer.Option("--local", help="ID is the local id it was sent under.")] = False,
     as_json: Json = False,
 ) -> None:
     """Tell what has become of a message that was sent."""
-    client = connect(deployment())
+    client = deployment(context).wiring.mesh()
     tracking = client.track_by_local_id(message_id) if local else client.track(message_id)
     found = {name: value for name, value in asdict(tracking).items() if value is not None}
     if as_json:
@@ -200,12 +198,13 @@ def track_message(
 
 
 def lookup(
+    context: typer.Context,
     ods_code: Annotated[str, typer.Argument(metavar="ODS", help="ODS code of the organisation.")],
     workflow_id: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Workflow id.")],
     as_json: Json = False,
 ) -> None:
     """Find the mailboxes of an organisation for a workflow."""
-    found = connect(deployment()).lookup(ods_code, workflow_id)
+    found = deployment(context).wiring.mesh().lookup(ods_code, workflow_id)
     if as_json:
         print_json([asdict(mailbox) for mailbox in found])
     elif found:

@@ -5,8 +5,6 @@ Exit codes: 0 done; 1 failed; 2 wrong use; 3 refused by MESH; 4 outcome of a sen
 
 from __future__ import annotations
 
-import logging
-import os
 import sys
 from typing import Annotated
 
@@ -28,7 +26,9 @@ from nhs_mesh import (
     Unauthorised,
     __version__,
 )
+from vaccinations.aws.parameters import SecretIncomplete
 from vaccinations.settings import SettingsError
+from vaccinations.telemetry import silence
 
 __all__ = ["app", "main"]
 
@@ -52,6 +52,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     stack: Annotated[
         str | None,
         typer.Option(help="CloudFormation stack to work on.", envvar="MESH_STACK", metavar="NAME"),
@@ -61,8 +62,7 @@ def options(
     ] = False,
 ) -> None:
     """Take the options that every command has."""
-    if stack:
-        os.environ["MESH_STACK"] = stack
+    context.obj = stack
 
 
 for module in (mailbox, exports, refused, intake, setup, local):
@@ -71,12 +71,10 @@ for module in (mailbox, exports, refused, intake, setup, local):
 
 def main() -> None:
     """Run the command and turn what goes wrong into one line and an exit code."""
-    # The use cases log and count as the functions do; a person at a terminal is told by the command itself.
-    os.environ["POWERTOOLS_METRICS_DISABLED"] = "true"
-    logging.getLogger("mesh-dps").setLevel(logging.CRITICAL)
+    silence()
     try:
         app()
-    except (NoDeployment, SettingsError, ConfigurationError) as error:
+    except (NoDeployment, SettingsError, SecretIncomplete, ConfigurationError) as error:
         _end(error, WRONG_USE)
     except SendOutcomeUnknown as error:
         _end(error, UNKNOWN, f"Before sending it again, ask MESH: mesh track-message {error.local_id} --local")

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mesh_cli.deployment import find_deployment
-from vaccinations.settings import Settings
+from mesh_cli.deployment import Deployment, find_deployment
 
 __all__ = ["FAILED", "REFUSED", "UNKNOWN", "WRONG_USE", "Json", "deployment"]
 
@@ -18,6 +17,13 @@ FAILED, WRONG_USE, REFUSED, UNKNOWN = 1, 2, 3, 4
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
 
 
-def deployment() -> Settings:
-    """Return the settings of the deployment that the command line or the environment names."""
-    return find_deployment(os.environ.get("MESH_STACK"))
+def deployment(context: typer.Context) -> Deployment:
+    """Find the deployment that the command line or the environment names.
+
+    Parameters
+    ----------
+    context
+        Of the command; its object is what ``--stack`` says.
+    """
+    stack: str | None = context.obj
+    return find_deployment(stack, os.environ)

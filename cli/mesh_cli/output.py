@@ -23,17 +23,6 @@ data = Console(highlight=False)
 #: Progress, hints and errors.
 talk = Console(stderr=True, highlight=False)
 
-#: How states are coloured, so that what needs a person stands out.
-_STYLES = {
-    "accepted": "cyan",
-    "acknowledged": "green",
-    "failed": "red",
-    "undelivered": "red",
-    "unclear": "bold red",
-    "pending": "yellow",
-    "open": "default",
-}
-
 
 def print_json(document: Any) -> None:
     """Print one JSON document to stdout."""
@@ -45,7 +34,7 @@ def _plain(value: Any) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """Make a table; states get their colour, numbers stand to the right."""
+    """Make a table; numbers stand to the right, and a cell that is a `Text` keeps its colour."""
     made = Table(
         title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
     )
@@ -55,7 +44,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
         made.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in cells:
         # Text, not markup: a file name may hold square brackets.
-        made.add_row(*(Text(str(cell), style=_STYLES.get(str(cell), "")) for cell in row))
+        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
     return made
 
 

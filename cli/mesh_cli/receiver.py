@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mesh_cli.deployment import local_environments
+from mesh_cli.deployment import local_deployment, local_environments
 from mesh_cli.options import Json
 from mesh_cli.output import data, print_json, table, talk
-from vaccinations.settings import Settings, connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,24 +25,24 @@ def play_dps(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Play DPS on the stack of this machine: take up the files that have arrived, and answer each as DPS does.
+    """Play DPS on the stack of this machine: pick up the files that have arrived, process them, and answer each.
 
-    Rows are judged by DPS's rules on new, update and delete; what was taken is remembered while the stack is up. The
-    answers, InfAck and BusAck files, arrive in the sender's inbox.
+    Rows are judged by DPS's rules on new, update and delete; what was processed is remembered while the stack is up.
+    The answers, InfAck and BusAck files, arrive in the sender's inbox.
     """
     from local.dps import Dps
     from local.sandbox import Sandbox
     from local.stack import PROJECT, RECEIVER
 
     reasons = dict(_reason(text) for text in refuse or ())
-    os.environ |= local_environments("DPS plays")["ExportFunction"]
-    settings = Settings.from_environment()
-    client = connect(settings, environ={"MESH_MAILBOX": RECEIVER, "MESH_PASSWORD": Sandbox.password})
-    dps = Dps(client, refuse=because(reasons), workflow_id=settings.workflow_id)
-    held = PROJECT / ".local" / "dps.json"
-    dps.load(held)
+    variables = {name: value for of in local_environments("DPS plays").values() for name, value in of.items()}
+    receiver = {"MESH_MAILBOX": RECEIVER, "MESH_PASSWORD": Sandbox.password}
+    works_on = local_deployment({**variables, **receiver})
+    dps = Dps(works_on.wiring.mesh(), refuse=because(reasons), workflow_id=works_on.settings.workflow_id)
+    on_file = PROJECT / ".local" / "dps.json"
+    dps.load(on_file)
     files = dps.work()
-    dps.save(held)
+    dps.save(on_file)
     if as_json:
         print_json([facts(file) for file in files])
     elif files:
@@ -71,7 +69,7 @@ def facts(file: VaccinationFile) -> dict[str, Any]:
         "filename": file.name,
         "message_id": file.message_id,
         "problem": file.problem or None,
-        "taken": file.taken,
+        "processed": file.processed,
         "refused": [
             {"row": row.number, "record": row.row["UNIQUE_ID"], "outcome": row.refused} for row in file.refused
         ],
@@ -80,9 +78,9 @@ def facts(file: VaccinationFile) -> dict[str, Any]:
 
 
 def show_files(files: list[VaccinationFile]) -> None:
-    """Show what DPS took and refused."""
-    rows = [[file.name, file.taken, len(file.refused)] for file in files]
-    data.print(table("DPS has taken up", ["file", "taken", "refused"], rows))
+    """Show what DPS processed and refused."""
+    rows = [[file.name, file.processed, len(file.refused)] for file in files]
+    data.print(table("DPS has picked up", ["file", "processed", "refused"], rows))
     refused = [[row.row["UNIQUE_ID"], row.refused] for file in files for row in file.refused]
     if refused:
         data.print(table("and refused", ["record", "why"], refused))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 from contextlib import closing
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,25 +14,29 @@ from uuid import UUID
 import typer
 
 from mesh_cli.exports import PANEL, WIDE, Programme, known_programme, record
-from mesh_cli.intake import put_upload, show_receipt, wait_for_receipt
+from mesh_cli.intake import show_receipt, wait_for_receipt
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk
 from vaccinations.aws.bucket import INCOMING
-from vaccinations.formats.acknowledgements import Outcome, read_bus_ack
+from vaccinations.formats.acknowledgements import read_bus_ack
+from vaccinations.model.outcome import Outcome
 from vaccinations.model.programmes import PROGRAMMES
+from vaccinations.results import RejectedUpload, document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from vaccinations.aws.register import Entry
-    from vaccinations.settings import Settings
+    from mesh_cli.deployment import Deployment
+    from vaccinations.aws.bucket import Bucket
+    from vaccinations.aws.register import Register
+    from vaccinations.model.entry import Entry, Refusal
 
 refused = typer.Typer(help="Records that DPS refused: list them, or send them again.", invoke_without_command=True)
 
 Class = Annotated[Outcome | None, typer.Option("--class", "-c", help="Only those refused for this class of reason.")]
 Since = Annotated[
     datetime | None,
-    typer.Option("--since", help="Only answers heard since then (UTC).", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    typer.Option("--since", help="Only answers collected since then (UTC).", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
 ]
 Wait = Annotated[int, typer.Option(help="How long to wait for the receipt, in seconds; 0 does not wait.", min=0)]
 
@@ -58,20 +63,22 @@ def list_refused(
     """
     if context.invoked_subcommand:
         return
-    settings = deployment()
+    wiring = deployment(context).wiring
     with talk.status("Reading the register"):
-        rows = tell_refused(settings, [*find_refused(settings, known_programme(programme), outcome, since)], text=text)
+        found = [*find_refused(wiring.register(), known_programme(programme), outcome, since)]
+        rows = tell_refused(wiring.bucket(), found, text=text)
     if as_json:
-        print_json(rows)
+        print_json([_document(row) for row in rows])
     elif rows:
         show_refused(rows)
-        talk.print(f"{len(rows)} records. Those of class unknown are put right with: mesh refused resend -c unknown")
+        talk.print(f"{len(rows)} records. Those of class unknown are fixed with: mesh refused resend -c unknown")
     else:
         talk.print("DPS has refused no record as it was sent last.")
 
 
 @refused.command("resend")
 def resend_refused(
+    context: typer.Context,
     outcome: Annotated[Outcome, typer.Option("--class", "-c", help="Those refused for this class of reason.")],
     programme: Programme = None,
     since: Since = None,
@@ -79,140 +86,181 @@ def resend_refused(
     wait: Wait = 300,
     as_json: Json = False,
 ) -> None:
-    """Send records again that DPS refused, as they are: as `new` where DPS does not hold them, else as before.
+    """Send records again that DPS refused, as they are: as `new` where they are not on file at DPS, else as before.
 
     They go through the queue, as uploads in the names of the organisations that uploaded them, and out with the next
     export.
     """
-    settings = deployment()
+    works_on = deployment(context)
     with talk.status("Reading the register"):
-        found = [*find_refused(settings, known_programme(programme), outcome, since)]
+        found = [*find_refused(works_on.wiring.register(), known_programme(programme), outcome, since)]
     if not found:
         talk.print(f"DPS has refused no record of class {outcome}.")
         if as_json:
             print_json([])
         return
     if not yes:
-        typer.confirm(f"Send {len(found)} records of class {outcome} again?", abort=True, err=True)
-    _resend(settings, found, wait, as_json=as_json)
+        typer.confirm(
+            f"Send {len(found)} records of class {outcome} again from {works_on.where}?", abort=True, err=True
+        )
+    _resend(works_on, found, wait, as_json=as_json)
 
 
 @record.command("resend")
 def resend_record(
+    context: typer.Context,
     record_id: Annotated[UUID, typer.Argument(metavar="UUID", help="The record's identifier.")],
     wait: Wait = 300,
     as_json: Json = False,
 ) -> None:
-    """Send a record again that DPS refused, as it is: as `new` where DPS does not hold it, else as before."""
-    settings = deployment()
-    entry = settings.register().get([str(record_id)]).get(str(record_id))
-    if entry is None or entry.refused is None:
-        why = "was never taken in" if entry is None else "was not refused by DPS as it was sent last"
+    """Send a record again that DPS refused, as it is: as `new` where it is not on file at DPS, else as before."""
+    works_on = deployment(context)
+    entry = works_on.wiring.register().get([str(record_id)]).get(str(record_id))
+    if entry is None or entry.refusal is None:
+        why = "was never ingested" if entry is None else "was not refused by DPS as it was sent last"
         talk.print(f"{record_id} {why}: there is nothing to send again.")
         raise typer.Exit(1)
-    _resend(settings, [entry], wait, as_json=as_json)
+    _resend(works_on, [entry], wait, as_json=as_json)
 
 
 def find_refused(
-    settings: Settings, programme: str | None = None, outcome: Outcome | None = None, since: datetime | None = None
+    register: Register, programme: str | None = None, outcome: Outcome | None = None, since: datetime | None = None
 ) -> Iterator[Entry]:
     """Find the records whose last version DPS refused."""
-    register = settings.register()
     after = since.replace(tzinfo=UTC).isoformat(timespec="seconds") if since else ""
     for key in [programme] if programme else PROGRAMMES:
         for entry in register.refused(key, after):
-            if entry.refused and outcome in {None, entry.refused.outcome}:
+            if entry.refusal and outcome in {None, entry.refusal.outcome}:
                 yield entry
 
 
-def tell_refused(settings: Settings, found: Iterable[Entry], *, text: bool) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class RefusedRecord:
+    """A record that DPS refused as it was sent last, with what its uploader needs.
+
+    Attributes
+    ----------
+    upload, line
+        The upload that it came in, and its line.
+    refusal
+        DPS's refusal.
+    on_file
+        Whether the record is on file at DPS.
+    text
+        What DPS said, where that is wanted. It may be personal.
+    """
+
+    record: str
+    programme: str
+    action: str
+    upload: str
+    line: int
+    refusal: Refusal
+    on_file: bool
+    text: str | None = None
+
+
+def tell_refused(bucket: Bucket, found: Iterable[Entry], *, text: bool) -> list[RefusedRecord]:
     """Tell of each refused record what its uploader needs, with what DPS said only where that is wanted."""
-    upload = _uploads(settings)
-    rows = [
-        {
-            "record": entry.record_id,
-            "programme": entry.programme,
-            "action": entry.action,
-            "upload": upload(entry.batch_id),
-            "line": entry.line,
-            "class": str(why.outcome),
-            "export": why.export_id,
-            "row": why.row,
-            "heard": why.at,
-            "answer": why.answer,
-            "held": entry.held,
-        }
+    upload = _uploads(bucket)
+    records = [
+        RefusedRecord(
+            record=entry.record_id,
+            programme=entry.programme,
+            action=str(entry.action),
+            upload=upload(entry.batch_id),
+            line=entry.line,
+            refusal=entry.refusal,
+            on_file=entry.on_file,
+        )
         for entry in found
-        if (why := entry.refused)
+        if entry.refusal
     ]
     if not text:
-        return rows
-    said = _texts(settings, rows)
-    return [row | {"text": said.get((str(row["answer"]), row["row"]), "")} for row in rows]
+        return records
+    said = _texts(bucket, [record.refusal for record in records])
+    return [replace(one, text=said.get((one.refusal.answer, one.refusal.row), "")) for one in records]
 
 
-def show_refused(rows: list[dict[str, Any]]) -> None:
+def show_refused(records: list[RefusedRecord]) -> None:
     """Show refused records as a table."""
-    columns = ["record", "upload", "line", "class", "export", "row"]
+    columns: dict[str, Callable[[RefusedRecord], Any]] = {
+        "record": lambda one: one.record,
+        "upload": lambda one: one.upload.removeprefix(INCOMING),
+        "line": lambda one: one.line,
+        "class": lambda one: one.refusal.outcome,
+        "export": lambda one: one.refusal.export_id,
+        "row": lambda one: one.refusal.row,
+    }
     if data.width >= WIDE:
-        columns.append("heard")
-    if "text" in rows[0]:
-        columns.append("text")
-    cells = [[str(row[column]).removeprefix(INCOMING) for column in columns] for row in rows]
-    data.print(table("Refused by DPS", columns, cells))
+        columns["answered"] = lambda one: one.refusal.at
+    if any(one.text is not None for one in records):
+        columns["text"] = lambda one: one.text
+    data.print(table("Refused by DPS", list(columns), [[tell(one) for tell in columns.values()] for one in records]))
 
 
-def _uploads(settings: Settings) -> Any:
+def _document(one: RefusedRecord) -> dict[str, Any]:
+    shown = {
+        "record": one.record,
+        "programme": one.programme,
+        "action": one.action,
+        "upload": one.upload,
+        "line": one.line,
+        "class": str(one.refusal.outcome),
+        "export": one.refusal.export_id,
+        "row": one.refusal.row,
+        "answered": one.refusal.at,
+        "answer": one.refusal.answer,
+        "on_file": one.on_file,
+    }
+    return shown if one.text is None else {**shown, "text": one.text}
+
+
+def _uploads(bucket: Bucket) -> Callable[[str], str]:
     """Make what tells the upload that a batch came from, asking for each once."""
-    archive = settings.archive()
-    return cache(lambda batch_id: str(archive.intake(batch_id)["upload"]))
+    return cache(lambda batch_id: bucket.intake(batch_id).upload)
 
 
-def _texts(settings: Settings, rows: Iterable[dict[str, Any]]) -> dict[tuple[str, int], str]:
+def _texts(bucket: Bucket, refusals: Iterable[Refusal]) -> dict[tuple[str, int], str]:
     """Read what DPS said of rows, each answer once; by answer and row."""
-    archive = settings.archive()
     wanted: defaultdict[str, set[int]] = defaultdict(set)
-    for row in rows:
-        wanted[row["answer"]].add(row["row"])
-    texts = {}
-    for answer, of_answer in wanted.items():
-        is_json = archive.message_filename(answer).lower().endswith(".json")
-        with closing(archive.open_message(answer)) as body:
-            for refusal in read_bus_ack(body, is_json=is_json):
-                if refusal.row in of_answer:
-                    texts[answer, refusal.row] = refusal.text
+    for refusal in refusals:
+        wanted[refusal.answer].add(refusal.row)
+    texts: dict[tuple[str, int], str] = {}
+    for answer, rows in wanted.items():
+        with closing(bucket.open_message(answer)) as body:
+            texts |= {(answer, refused.row): refused.text for refused in read_bus_ack(body) if refused.row in rows}
     return texts
 
 
-def _resend(settings: Settings, entries: Iterable[Entry], wait: int, *, as_json: bool) -> None:
+def _resend(works_on: Deployment, entries: Iterable[Entry], wait: int, *, as_json: bool) -> None:
     """Upload the wish to send records again, a file for each organisation, and show the receipts."""
-    upload = _uploads(settings)
+    bucket = works_on.wiring.bucket()
+    upload = _uploads(bucket)
     ids = defaultdict(list)
     for entry in entries:
         ids[upload(entry.batch_id).removeprefix(INCOMING).partition("/")[0]].append(entry.record_id)
-    receipts: list[dict[str, Any]] = []
-    missing = False
+    answers: list[dict[str, Any]] = []
+    failed = False
     for organisation, named in ids.items():
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}.resend"
-        key, version = put_upload(settings, name, "\n".join([*named, ""]).encode(), organisation)
+        key, version = bucket.put_upload(organisation, name, "\n".join([*named, ""]).encode())
         if not wait:
-            receipts.append({"upload": key, "version": version, "records": len(named)})
+            answers.append({"upload": key, "version": version, "records": len(named)})
+            talk.print(f"Uploaded as {key}.")
             continue
         with talk.status(f"Waiting for the receipt of {organisation}/{name}"):
-            receipt = wait_for_receipt(settings, key, version, wait)
+            receipt = wait_for_receipt(bucket, key, version, wait)
         if receipt is None:
-            missing = True
-            talk.print(
-                f"No receipt after {wait} s; ask later with: mesh receipt {shlex.quote(f'{organisation}/{name}')}"
-            )
+            failed = True
+            where = shlex.quote(f"{organisation}/{name}")
+            talk.print(f"No receipt after {wait} s; ask later with: mesh receipt {where}")
             continue
-        receipts.append(receipt)
+        failed = failed or isinstance(receipt, RejectedUpload) or receipt.rejected > 0
+        answers.append(document(receipt))
         if not as_json:
-            show_receipt(receipt, settings)
+            show_receipt(receipt, bucket)
     if as_json:
-        print_json(receipts)
-    elif not wait:
-        for receipt in receipts:
-            talk.print(f"Uploaded as {receipt['upload']}.")
-    if missing or any(receipt.get("rejected") for receipt in receipts):
+        print_json(answers)
+    if failed:
         raise typer.Exit(1)

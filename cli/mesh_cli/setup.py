@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import boto3
 import typer
 
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk
 from nhs_mesh import MeshError, certificate_facts, check_ca_bundle
-from vaccinations.settings import SECRET_FIELDS, SecretIncomplete, Settings, connect, mesh_secret
+from vaccinations.aws.parameters import SECRET_FIELDS, SecretIncomplete
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vaccinations.wiring import Wiring
 
 PANEL = "Setup"
 KEY_BITS = 4096
@@ -47,12 +51,13 @@ class Switch(StrEnum):
 
 
 def jobs(
+    context: typer.Context,
     switch: Annotated[Switch | None, typer.Argument(help="Say nothing to see how it is.", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
-    """Show or switch the mesh_jobs flag. While it is disabled the jobs do nothing, and say so; uploads are taken in."""
-    name = deployment().mesh_jobs_parameter
-    parameters = boto3.client("ssm")
+    """Show or switch the mesh_jobs flag. While it is disabled the jobs do nothing, and say so; uploads are ingested."""
+    works_on = deployment(context)
+    name, parameters = works_on.settings.mesh_jobs_parameter, works_on.clients.parameters
     before = parameters.get_parameter(Name=name)["Parameter"]["Value"]
     after = before if switch is None else f"{switch}d"
     if after != before:
@@ -68,62 +73,61 @@ class Check:
     """One thing that was looked at."""
 
     name: str
-    held: bool
+    ok: bool
     detail: str
 
 
 @secret.command("check")
-def check(as_json: Json = False) -> None:
+def check(context: typer.Context, as_json: Json = False) -> None:
     """Check everything about the secret: fields, key and certificate, CA bundle, days left, and that MESH answers."""
-    settings = deployment()
-    checks = list(_checks(settings))
-    held = all(one.held for one in checks)
+    checks = list(_checks(deployment(context).wiring))
+    ok = all(one.ok for one in checks)
     if as_json:
-        print_json({"held": held, "checks": [{"check": c.name, "held": c.held, "detail": c.detail} for c in checks]})
+        print_json({"ok": ok, "checks": [{"check": c.name, "ok": c.ok, "detail": c.detail} for c in checks]})
     else:
-        rows = [[one.name, "ok" if one.held else "FAILED", one.detail] for one in checks]
+        rows = [[one.name, "ok" if one.ok else "FAILED", one.detail] for one in checks]
         data.print(table("MESH secret", ["check", "", "detail"], rows))
-    if not held:
+    if not ok:
         raise typer.Exit(1)
 
 
-def _checks(settings: Settings) -> Any:
+def _checks(wiring: Wiring) -> Iterator[Check]:
     try:
-        fields = mesh_secret(settings)
+        secret = wiring.secret()
     except SecretIncomplete as error:
-        yield Check("every field present", held=False, detail=str(error))
+        yield Check("every field present", ok=False, detail=str(error))
         return
-    yield Check("every field present", held=True, detail=", ".join(SECRET_FIELDS))
-    yield _bundle(fields["ca_bundle"])
+    yield Check("every field present", ok=True, detail=", ".join(SECRET_FIELDS))
+    yield _bundle(secret.ca_bundle)
     try:
-        facts = certificate_facts(fields["certificate"])
+        facts = certificate_facts(secret.certificate)
     except MeshError as error:
-        yield Check("certificate", held=False, detail=str(error))
+        yield Check("certificate", ok=False, detail=str(error))
         return
     days = facts.days_left(datetime.now(UTC))
-    yield Check("certificate", held=days > 0, detail=f"{facts.common_name}, until {facts.not_after:%Y-%m-%d}")
+    yield Check("certificate", ok=days > 0, detail=f"{facts.common_name}, until {facts.not_after:%Y-%m-%d}")
     enough = days > DAYS_TO_WORRY
-    yield Check("days left", held=enough, detail=f"{days}" if enough else f"{days}: ask for a new certificate now")
+    yield Check("days left", ok=enough, detail=f"{days}" if enough else f"{days}: ask for a new certificate now")
     try:
-        client = connect(settings)
+        client = wiring.mesh()
     except MeshError as error:
-        yield Check("key fits certificate", held=False, detail=str(error))
+        yield Check("key fits certificate", ok=False, detail=str(error))
         return
-    yield Check("key fits certificate", held=True, detail="and the passphrase opens it")
+    yield Check("key fits certificate", ok=True, detail="and the passphrase opens it")
     try:
         client.handshake()
     except MeshError as error:
-        yield Check("mailbox answers", held=False, detail=str(error))
+        yield Check("mailbox answers", ok=False, detail=str(error))
         return
-    yield Check("mailbox answers", held=True, detail=f"{client.mailbox} at {settings.mesh_base_url}")
+    yield Check("mailbox answers", ok=True, detail=f"{client.mailbox} at {wiring.settings.mesh_base_url}")
 
 
 def _bundle(pem: str) -> Check:
     try:
         subjects = check_ca_bundle(pem)
     except MeshError as error:
-        return Check("CA bundle", held=False, detail=str(error))
-    return Check("CA bundle", held=True, detail=" → ".join(subjects))
+        return Check("CA bundle", ok=False, detail=str(error))
+    return Check("CA bundle", ok=True, detail=" → ".join(subjects))
 
 
 @ca_bundle.command("check")
@@ -136,15 +140,16 @@ def check_bundle(
     """Check that a CA bundle has the root CA, and has it first."""
     found = _bundle(file.read_text())
     if as_json:
-        print_json({"held": found.held, "detail": found.detail})
+        print_json({"ok": found.ok, "detail": found.detail})
     else:
-        (data if found.held else talk).print(f"{'ok' if found.held else 'FAILED'}: {found.detail}", markup=False)
-    if not found.held:
+        (data if found.ok else talk).print(f"{'ok' if found.ok else 'FAILED'}: {found.detail}", markup=False)
+    if not found.ok:
         raise typer.Exit(1)
 
 
 @secret.command("put")
 def put(
+    context: typer.Context,
     mailbox: Annotated[str | None, typer.Option(help="Mailbox id.", metavar="ID")] = None,
     password_file: Annotated[Path | None, File] = None,
     shared_key_file: Annotated[Path | None, File] = None,
@@ -160,13 +165,9 @@ def put(
     Password, shared key and passphrase are read from files or asked for, never taken from the command line, where
     other users of the machine and the shell's history would see them.
     """
-    settings = deployment()
-    client = boto3.client("secretsmanager")
-    try:
-        fields = dict(mesh_secret(settings))
-    except SecretIncomplete:
-        text = client.get_secret_value(SecretId=settings.mesh_secret).get("SecretString") or "{}"
-        fields = _object(text)
+    works_on = deployment(context)
+    name, client = works_on.settings.mesh_secret, works_on.clients.secrets
+    fields = _object(client.get_secret_value(SecretId=name).get("SecretString") or "{}")
     given = {
         "mailbox": mailbox,
         "password": _text(password_file),
@@ -176,15 +177,15 @@ def put(
         "certificate": _text(certificate),
         "ca_bundle": _text(bundle),
     }
-    fields |= {name: value for name, value in given.items() if value}
+    fields |= {field: value for field, value in given.items() if value}
     if ask:
-        for name in ("mailbox", "password", "shared_key", "private_key_passphrase"):
-            if not fields.get(name):
-                fields[name] = typer.prompt(name.replace("_", " ").capitalize(), hide_input=name != "mailbox", err=True)
-    client.put_secret_value(SecretId=settings.mesh_secret, SecretString=json.dumps(fields))
-    missing = [name for name in SECRET_FIELDS if not fields.get(name)]
+        for word in ("mailbox", "password", "shared_key", "private_key_passphrase"):
+            if not fields.get(word):
+                fields[word] = typer.prompt(word.replace("_", " ").capitalize(), hide_input=word != "mailbox", err=True)
+    client.put_secret_value(SecretId=name, SecretString=json.dumps(fields))
+    missing = [field for field in SECRET_FIELDS if not fields.get(field)]
     if as_json:
-        print_json({"secret": settings.mesh_secret, "missing": missing})
+        print_json({"secret": name, "missing": missing})
         return
     talk.print(f"Written. {'Still missing: ' + ', '.join(missing) if missing else 'Now: mesh secret check'}")
 

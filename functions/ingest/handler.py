@@ -1,6 +1,6 @@
-"""Ingest: take uploaded records in, check every row, remember what was seen.
+"""Ingest: check every row of an upload, and queue what DPS does not know for the next export.
 
-It runs while mesh_jobs is off, too: it does not touch MESH, and a message that the queue has handed over and that
+It runs while mesh_jobs is off, too: it does not speak to MESH, and a message that the queue has handed over and that
 was skipped would be an upload lost.
 """
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.utilities.data_classes import S3EventBridgeNotificationEvent, SQSEvent
 
-from vaccinations.jobs.ingest import Ingest
-from vaccinations.settings import Settings
+import vaccinations.jobs.ingest  # noqa: F401 - so that Lambda loads it while it starts the function
+from vaccinations.results import IngestRun, document
 from vaccinations.telemetry import observed
+from vaccinations.wiring import wire
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -20,11 +21,8 @@ if TYPE_CHECKING:
 
 @observed
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Take in each upload of an SQS event whose messages are EventBridge's "Object Created"."""
-    settings = Settings.from_environment()
-    ingest = Ingest(settings.archive(), settings.register(), settings.ledger())
-    uploads = []
-    for message in SQSEvent(event).records:
-        created = S3EventBridgeNotificationEvent(message.json_body).detail.object
-        uploads.append(ingest.take_in(created.key, created.get("version-id") or ""))
-    return {"status": "ok", "uploads": uploads}
+    """Ingest each upload of an SQS event whose messages are "Object Created"; answer an `IngestRun`."""
+    ingest = wire("ingest").ingest()
+    created = (S3EventBridgeNotificationEvent(message.json_body).detail.object for message in SQSEvent(event).records)
+    receipts = tuple(ingest.ingest(upload.key, upload.get("version-id") or "") for upload in created)
+    return document(IngestRun(uploads=receipts))

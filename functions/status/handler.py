@@ -1,12 +1,12 @@
-"""Recent exports: the table on the dashboard."""
+"""Status: the table of recent exports on the dashboard."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vaccinations.jobs.status import RecentExports
-from vaccinations.settings import Settings
+import vaccinations.jobs.status  # noqa: F401 - so that Lambda loads it while it starts the function
 from vaccinations.telemetry import observed
+from vaccinations.wiring import wire
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -15,4 +15,4 @@ if TYPE_CHECKING:
 @observed
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> str:
     """Return the table as HTML, or what there is to say about it, as CloudWatch asks its custom widgets."""
-    return RecentExports(Settings.from_environment().ledger()).show(event)
+    return wire("status").status().show(event)

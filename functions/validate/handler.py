@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vaccinations.jobs.validate import validate
-from vaccinations.settings import Settings, skipped_when_off
+import vaccinations.jobs.validate  # noqa: F401 - so that Lambda loads it while it starts the function
+from vaccinations.results import document
 from vaccinations.telemetry import observed
+from vaccinations.wiring import skipped_when_off, wire
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -15,5 +16,5 @@ if TYPE_CHECKING:
 @observed
 @skipped_when_off("validate")
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Shake hands with MESH: ``{"status": "ok", "mailbox", "certificate_days_left"}``."""
-    return validate(Settings.from_environment())
+    """Shake hands with MESH; answer a `Validation`."""
+    return document(wire("validate").validate().run())

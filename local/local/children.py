@@ -29,6 +29,9 @@ if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
 
+#: What sets a process's clock (`make test-clocks`) and its time zone: a test and what it starts go by the same.
+_CLOCK = ("LD_PRELOAD", "CLOCK_AHEAD", "TZ")
+
 
 def python() -> str:
     """Return the interpreter that the environment was made from, which knows nothing of the environment's packages."""
@@ -56,7 +59,7 @@ def start(
     command
         The program's path and its arguments.
     environment
-        All of the child's environment variables: it inherits none.
+        All of the child's environment variables: it inherits only what sets its clock (`_CLOCK`).
     folder
         The child's working directory.
     """
@@ -68,7 +71,7 @@ def start(
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=dict(environment),
+                env={name: os.environ[name] for name in _CLOCK if name in os.environ} | dict(environment),
                 cwd=folder,
                 start_new_session=True,
             )

@@ -1,8 +1,8 @@
-"""AWS on this machine: moto's server, and the stack of template.yaml in it.
+"""AWS on this machine: moto's server, and in it the stack of template.yaml.
 
-moto's CloudFormation creates what it knows. What it does not know is made through the services' own APIs from the
-template's properties, as is what it drops without a word (a bucket's versioning and notifications). Functions are not
-created there: `local.emulator` runs them.
+moto's CloudFormation creates what it knows. What it does not know is created through the services' own APIs from the
+template's properties, as is what it ignores silently (a bucket's versioning and notifications). Functions are not
+created there: `local.emulator` runs them. The nested application of alarms and dashboard is left out.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import boto3
-import botocore.session
 from botocore.config import Config
 
 from local import children
+from local.session import session
 
 if TYPE_CHECKING:
     import subprocess
@@ -26,23 +25,12 @@ if TYPE_CHECKING:
 
     from local.template import Template
 
-__all__ = ["CREDENTIALS", "REGION", "STACK_NAME", "Aws", "CloudError", "EventSource", "Stack", "session"]
-
-REGION = "eu-west-2"
+__all__ = ["STACK_NAME", "Aws", "CloudError", "EventSource", "Stack"]
 
 STACK_NAME = "local"
 
-#: What the SDK wants to see before it speaks to anybody; moto looks at the region only.
-CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "local",
-    "AWS_SECRET_ACCESS_KEY": "local",
-    "AWS_SESSION_TOKEN": "local",
-    "AWS_REGION": REGION,
-    "AWS_DEFAULT_REGION": REGION,
-}
-
-#: What moto's CloudFormation creates well enough. IAM is not enforced here, so roles and policies are left out, and
-#: logs go to files.
+#: What moto's CloudFormation creates well enough. Roles and policies are left out, since nothing enforces IAM here;
+#: logs are files.
 _CREATED_BY_MOTO = {
     "AWS::DynamoDB::Table",
     "AWS::Events::Rule",
@@ -52,27 +40,17 @@ _CREATED_BY_MOTO = {
     "AWS::SSM::Parameter",
 }
 
-#: An output added to the stack, in which moto hands back, resolved, what the template says about other resources.
+#: An output added to the stack, in which moto returns, resolved, what the template says about other resources.
 _RESOLVED = "Resolved"
 
 
 class CloudError(Exception):
-    """The cloud on this machine could not be brought up; the message says what to do or where to look."""
-
-
-def session() -> boto3.Session:
-    """Return a session for the cloud on this machine, whatever profile the developer works with."""
-    return boto3.Session(
-        aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"],
-        region_name=REGION,
-        botocore_session=botocore.session.Session({"profile": (None, None, None, None)}),
-    )
+    """The cloud on this machine did not start; the message says what to do or where to look."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventSource:
-    """A queue that a function is fed from."""
+    """A queue whose messages a function gets."""
 
     queue_arn: str
     function: str
@@ -90,7 +68,7 @@ class Stack:
     environments
         Each function's environment variables, by the function's logical id.
     event_sources
-        The queues that feed functions.
+        The queues whose messages functions get.
     """
 
     outputs: Mapping[str, str]
@@ -104,14 +82,14 @@ class Aws:
     Parameters
     ----------
     directory
-        Where it writes.
+        Where it writes its log.
     host
         The address it listens on.
 
     Attributes
     ----------
     endpoint_url
-        What ``AWS_ENDPOINT_URL`` has to be.
+        The value for ``AWS_ENDPOINT_URL``.
     """
 
     def __init__(self, directory: Path, host: str) -> None:
@@ -132,12 +110,12 @@ class Aws:
                 "PATH": os.defpath,
                 "HOME": str(self._directory),
                 "TMPDIR": str(self._directory),
-                "MOTO_RECORDER_FILEPATH": str(self._directory / "requests.jsonl"),  # written only when asked to
+                "MOTO_RECORDER_FILEPATH": str(self._directory / "requests.jsonl"),  # written only on request
             },
         )
 
     def close(self) -> None:
-        """End the server; everything in it is gone."""
+        """Stop the server; everything in it is lost."""
         if self._process is not None:
             children.stop(self._process)
 
@@ -151,11 +129,11 @@ class Aws:
         Raises
         ------
         CloudError
-            It has ended, or does not answer in time.
+            It has stopped, or does not answer in time.
         """
         if self._process is None or not children.listens(self._process, self._port, self._host):
             raise CloudError(f"moto's server does not answer:\n{self._log.read_text()[-2000:]}")
-        # Makes moto load its CloudFormation, which takes two seconds, before it is needed.
+        # moto loads its CloudFormation, which takes two seconds, before it is needed.
         self.client("cloudformation").list_stacks()
 
     def deploy(self, template: Template, parameters: Mapping[str, str], secrets: Mapping[str, str]) -> Stack:
@@ -164,9 +142,9 @@ class Aws:
         Parameters
         ----------
         parameters
-            Values of the template's parameters, where they are not the defaults.
+            Values of the template's parameters, where they differ from the defaults.
         secrets
-            What goes into the template's secrets, by logical id.
+            The contents of the template's secrets, by logical id.
         """
         made = {name: f"{STACK_NAME}-{name}" for name in template.resources()}
         for name, resource in template.resources("AWS::SecretsManager::Secret").items():
@@ -196,7 +174,7 @@ class Aws:
         )
 
     def _finish_bucket(self, name: str, properties: Mapping[str, Any]) -> None:
-        """Apply what moto's CloudFormation drops from a bucket and what changes how it behaves."""
+        """Apply the properties of a bucket that matter here and that moto's CloudFormation ignores."""
         s3 = self.client("s3")
         if "VersioningConfiguration" in properties:
             s3.put_bucket_versioning(Bucket=name, VersioningConfiguration=properties["VersioningConfiguration"])
@@ -207,9 +185,9 @@ class Aws:
 
 
 def _for_moto(template: Template, made: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """Cut the template down to what moto creates.
+    """Reduce the template to what moto creates.
 
-    Whatever else is referred to becomes a parameter, whose value is what was ``made`` for it.
+    Every other resource becomes a parameter, whose value is what was ``made`` for it.
 
     Returns
     -------

@@ -1,9 +1,9 @@
-"""DPS on this machine: picks vaccination files up, applies the receiver's rules to them, answers as DPS does.
+"""The stand-in for DPS: picks vaccination files up, applies the receiver's rules to them, answers as DPS does.
 
-What it models is the national Immunisation API's batch service as far as a sender can tell: which files are processed,
-which rows are taken, and the InfAck and BusAck files that say so (`that service's public code
-<https://github.com/NHSDigital/immunisation-fhir-api>`_, May 2026). It checks no row for what DPS calls validation;
-whoever uses it says which rows are to be refused, and why.
+It models the national Immunisation API's batch service as far as a sender can tell: which files and rows are processed
+and which refused, and the InfAck and BusAck files that say so (`that service's public code
+<https://github.com/NHSDigital/immunisation-fhir-api>`_, May 2026). It does not check
+rows for what DPS calls validation; its user says which rows are refused, and why.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from nhs_mesh import MeshClient
 
-__all__ = ["BUS_ACK_COLUMNS", "INF_ACK_COLUMNS", "Dps", "Held", "JudgedRow", "VaccinationFile", "identifier"]
+__all__ = ["BUS_ACK_COLUMNS", "INF_ACK_COLUMNS", "Dps", "JudgedRow", "RecordOnFile", "VaccinationFile", "identifier"]
 
 type Row = dict[str, str]
 """A row of a vaccination file, by column."""
@@ -58,7 +58,7 @@ class JudgedRow:
     number
         Its place in the file; the first data row is 1.
     refused
-        Why it was refused (what DPS calls OPERATION_OUTCOME); empty where it was taken.
+        Why it was refused (what DPS calls OPERATION_OUTCOME); empty where it was processed.
     """
 
     number: int
@@ -78,11 +78,11 @@ class VaccinationFile:
     Attributes
     ----------
     file_id
-        DPS's own id of it.
+        DPS's own id for it.
     message_id, sender, name
         MESH's id of the message, the mailbox it came from, its file name.
     received_at
-        When it was picked up. All answers to it bear this time.
+        When it was picked up. All answers to it have this time.
     problem
         Why the file as a whole was refused; empty where it was not.
     rows
@@ -103,8 +103,8 @@ class VaccinationFile:
         return [row for row in self.rows if row.refused]
 
     @property
-    def taken(self) -> int:
-        """How many rows were taken."""
+    def processed(self) -> int:
+        """How many rows were processed."""
         return len(self.rows) - len(self.refused)
 
     # -- the answers
@@ -153,7 +153,7 @@ class VaccinationFile:
             "messageHeaderId": self.file_id,
             "summary": {
                 "totalRecords": len(self.rows),
-                "succeeded": self.taken,
+                "succeeded": self.processed,
                 "failed": len(self.refused),
                 "ingestionTime": {"start": int(moment.timestamp()), "end": int(moment.timestamp())},
             },
@@ -173,15 +173,15 @@ class VaccinationFile:
 
 
 @dataclass(slots=True)
-class Held:
-    """A record as DPS holds it.
+class RecordOnFile:
+    """A record that is on file at DPS.
 
     Attributes
     ----------
     row
-        The last row about it that was taken.
+        The last row about it that was processed.
     deleted
-        Whether that was a `delete`. A later `new` or `update` reinstates it.
+        Whether that was a `delete`. A later `new` or `update` reinstates the record.
     """
 
     row: Row = field(repr=False)
@@ -189,31 +189,33 @@ class Held:
 
 
 def identifier(row: Row) -> str:
-    """Name the record that a row is about, as DPS does."""
+    """Return the identifier of a row's record, as DPS writes it."""
     return f"{row.get('UNIQUE_ID_URI', '')}#{row.get('UNIQUE_ID', '')}"
 
 
 class Dps:
-    """DPS, with all that it has taken, in memory; messages are streamed, and their rows kept.
+    """DPS, with all that it has on file, in memory. Messages are streamed; their rows are kept.
 
     Parameters
     ----------
     client
-        Of DPS's own mailbox.
+        The MESH client of DPS's own mailbox.
     refuse
         Given a row, says why it is refused (OPERATION_OUTCOME), or None. It is asked before the record is looked up,
         as DPS validates first.
     workflow_id
-        Of the messages that are vaccination files. Others stay where they are.
+        The workflow id of vaccination files. Messages of other workflows stay in the mailbox.
     answers_workflow_id
-        Of the answers: something that sender and DPS agree on.
+        The workflow id of the answers, on which sender and DPS agree.
+    clock
+        Tells the time at which a file is picked up.
 
     Attributes
     ----------
     files
         What was picked up, in order.
-    records
-        What it holds, by `identifier`.
+    on_file
+        The records on file, by `identifier`.
     """
 
     def __init__(
@@ -226,7 +228,7 @@ class Dps:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.files: list[VaccinationFile] = []
-        self.records: dict[str, Held] = {}
+        self.on_file: dict[str, RecordOnFile] = {}
         self._client = client
         self._refuse = refuse
         self._workflow_id = workflow_id
@@ -235,37 +237,37 @@ class Dps:
         self._names: set[str] = set()
 
     def work(self) -> list[VaccinationFile]:
-        """Pick up whatever waits, and answer it."""
+        """Pick up every file that waits, and answer it."""
         picked_up = self.pick_up()
         for file in picked_up:
             self.answer(file)
         return picked_up
 
     def pick_up(self, leave: Container[str] = ()) -> list[VaccinationFile]:
-        """Take the files that wait in the mailbox, in the order in which they came, and acknowledge each.
+        """Process the files that wait in the mailbox, in the order in which they came, and acknowledge each.
 
         Parameters
         ----------
         leave
-            Ids of messages not to look at.
+            The ids of messages to leave in the mailbox.
         """
         picked_up = []
         for message_id in list(self._client.inbox(workflow_filter=self._workflow_id)):
             if message_id in leave:
                 continue
-            file = self._take(message_id)
+            file = self._process(message_id)
             self._client.acknowledge(message_id)
             self.files.append(file)
             picked_up.append(file)
         return picked_up
 
     def answer(self, file: VaccinationFile, formats: Container[str] = ("csv", "json")) -> list[str]:
-        """Send the answers to a file to the mailbox it came from; return their message ids. Again, it repeats them.
+        """Send the answers to a file to the mailbox it came from; return their message ids. A second call repeats them.
 
         Parameters
         ----------
         formats
-            In which the BusAck comes.
+            The formats of the BusAck.
         """
         return [
             self._client.send_file(file.sender, self._answers_workflow_id, body, filename=name).message_id
@@ -273,7 +275,7 @@ class Dps:
             if "_InfAck_" in name or name.rpartition(".")[2] in formats
         ]
 
-    def _take(self, message_id: str) -> VaccinationFile:
+    def _process(self, message_id: str) -> VaccinationFile:
         with self._client.download(message_id) as message:
             name = message.filename or f"{message_id}.csv"
             file = VaccinationFile(str(uuid.uuid4()), message_id, message.sender or "", name, self._clock())
@@ -291,31 +293,31 @@ class Dps:
         return file
 
     def _judge(self, row: Row) -> str:
-        """Take a row, or say why not: DPS's rules on `new`, `update` and `delete`."""
+        """Process a row, or say why it is refused, by DPS's rules on `new`, `update` and `delete`."""
         action = row["ACTION_FLAG"].upper()
         if action not in _ACTIONS:
             return "Invalid ACTION_FLAG - ACTION_FLAG must be 'NEW', 'UPDATE' or 'DELETE'"
         if refused := self._refuse(row):
             return " ".join(refused.split())  # DPS puts it on one line
         record = identifier(row)
-        held = self.records.get(record)
-        if action == "NEW" and held and not held.deleted:
+        known = self.on_file.get(record)
+        if action == "NEW" and known and not known.deleted:
             return f"The provided identifier: {record} is duplicated"
-        if (action == "UPDATE" and not held) or (action == "DELETE" and (not held or held.deleted)):
+        if (action == "UPDATE" and not known) or (action == "DELETE" and (not known or known.deleted)):
             return f"Immunization resource does not exist. ID: {record}"
-        self.records[record] = Held(row, deleted=action == "DELETE")
+        self.on_file[record] = RecordOnFile(row, deleted=action == "DELETE")
         return ""
 
     # -- from one run of a command to the next
 
     def save(self, path: Path) -> None:
-        """Write down what it holds and which names it has seen."""
-        records = {record: asdict(held) for record, held in self.records.items()}
-        path.write_text(json.dumps({"names": sorted(self._names), "records": records}))
+        """Write down what is on file and which names it has seen."""
+        on_file = {identifier: asdict(record) for identifier, record in self.on_file.items()}
+        path.write_text(json.dumps({"names": sorted(self._names), "on_file": on_file}))
 
     def load(self, path: Path) -> None:
-        """Go on from what `save` wrote; anew where there is nothing."""
+        """Load what `save` wrote, where there is such a file."""
         if path.exists():
             known: dict[str, Any] = json.loads(path.read_text())
             self._names = set(known["names"])
-            self.records = {record: Held(**held) for record, held in known["records"].items()}
+            self.on_file = {identifier: RecordOnFile(**record) for identifier, record in known["on_file"].items()}

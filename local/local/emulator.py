@@ -1,11 +1,11 @@
-"""The built functions, run as Lambda runs them: under AWS's runtime interface emulator, which comes with aws-sam-cli.
+"""Runs the built functions as Lambda does: under AWS's runtime interface emulator, which comes with aws-sam-cli.
 
-An execution environment is one emulator process, which starts the function's interpreter, takes invocations over HTTP
+An execution environment is one emulator process. It starts the function's interpreter, receives invocations over HTTP
 and ends those that run out of time. As in Lambda it serves one invocation at a time, is kept for the next, and is
-replaced when it died; an invocation that finds none free gets a new one.
+replaced when it dies; an invocation that finds none free gets a new one.
 
 The interpreter sees what it would see in AWS and nothing else: the function's folder, the built layers, and AWS's own
-part (awslambdaric and boto3 as locked), not the environment of whoever runs this.
+part (awslambdaric and boto3 as locked), not the developer's environment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import importlib.util
 import json
 import os
 import platform
-import re
 import shutil
 import sys
 import threading
@@ -24,9 +23,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from packaging.requirements import Requirement
+
 from local import children
-from local.cloud import CREDENTIALS, STACK_NAME, CloudError
-from local.later import Later
+from local.cloud import STACK_NAME, CloudError
+from local.session import CREDENTIALS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,7 +40,7 @@ __all__ = ["BUILD", "Emulator", "FunctionError", "check_build", "python_path", "
 #: Where the build is in the project's folder.
 BUILD = Path(".aws-sam", "build")
 
-#: What AWS puts beside a function: these distributions, and those that they need.
+#: What AWS puts beside a function: these distributions, and their dependencies.
 _RUNTIME = ("awslambdaric", "boto3")
 
 
@@ -51,7 +52,7 @@ class FunctionError(Exception):
     function
         The function's logical id.
     error_type, error_message
-        What Lambda would have answered: the exception's name and text, or ``Sandbox.Timedout`` and the like.
+        What Lambda answers: the exception's name and text, or ``Sandbox.Timedout`` and the like.
     stack_trace
         The lines of the function's traceback, where it raised.
     """
@@ -65,7 +66,7 @@ class FunctionError(Exception):
 
 
 def check_build(project: Path) -> None:
-    """See that the functions were built from the sources as they are now.
+    """Check that the functions were built from the sources as they are now.
 
     Raises
     ------
@@ -79,7 +80,7 @@ def check_build(project: Path) -> None:
     for source in _sources(project):
         if source.stat().st_mtime > time_built:
             raise CloudError(
-                f"{source.relative_to(project)} is newer than the built functions; build them anew with: make build"
+                f"{source.relative_to(project)} is newer than the built functions; build them again with: make build"
             )
 
 
@@ -99,18 +100,13 @@ class Emulator:
     project
         The project's folder, with the build in it.
     directory
-        Where to put logs and what the functions write to their /tmp.
+        Where logs go, and what the functions write to /tmp.
     functions
         The functions, by logical id.
     environments
         Their environment variables.
     endpoint_url
         Where they find AWS.
-
-    Attributes
-    ----------
-    later
-        Where they find Lambda itself, to have a function invoked later.
     """
 
     def __init__(
@@ -126,7 +122,6 @@ class Emulator:
         self._functions = functions
         self._environments = environments
         self._endpoint_url = endpoint_url
-        self.later = Later(self.invoke)
         self._lock = threading.Lock()
         self._idle: dict[str, list[_ExecutionEnvironment]] = {name: [] for name in functions}
         self._busy: dict[str, set[_ExecutionEnvironment]] = {name: set() for name in functions}
@@ -142,18 +137,18 @@ class Emulator:
         function
             Its logical id, for example ``ExportFunction``.
         event
-            What it gets, ``{}`` where left out.
+            What it gets, by default ``{}``.
 
         Raises
         ------
         FunctionError
-            The function raised, ran out of time or memory, or its process was ended.
+            The function raised, ran out of time or memory, or its process ended.
         """
-        environment = self._take(function)
+        environment = self._acquire(function)
         try:
             answer = environment.invoke({} if event is None else event)
         finally:
-            self._give_back(function, environment)
+            self._release(function, environment)
         return answer
 
     def log(self, function: str) -> str:
@@ -162,9 +157,9 @@ class Emulator:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def kill(self, function: str) -> int:
-        """Kill a function's processes (SIGKILL), in the middle of an invocation or not, and return how many.
+        """End a function's processes, in the middle of an invocation or not, and return how many.
 
-        Whoever waits for an answer gets a FunctionError. The next invocation starts afresh.
+        Callers that wait for an answer get a FunctionError. The next invocation starts a new process.
         """
         with self._lock:
             environments = [*self._idle[function], *self._busy[function]]
@@ -179,12 +174,11 @@ class Emulator:
             self._closed = True
             environments = [e for group in (self._idle, self._busy) for some in group.values() for e in some]
         children.stop(*(environment.process for environment in environments))
-        self.later.close()
 
-    def _take(self, function: str) -> _ExecutionEnvironment:
+    def _acquire(self, function: str) -> _ExecutionEnvironment:
         with self._lock:
             if self._closed:
-                raise FunctionError(function, "Sandbox.Closed", "the cloud on this machine was taken down")
+                raise FunctionError(function, "Sandbox.Closed", "the cloud on this machine has stopped")
             while self._idle[function]:
                 environment = self._idle[function].pop()
                 if environment.alive:
@@ -194,7 +188,7 @@ class Emulator:
             self._busy[function].add(environment)
         return environment
 
-    def _give_back(self, function: str, environment: _ExecutionEnvironment) -> None:
+    def _release(self, function: str, environment: _ExecutionEnvironment) -> None:
         with self._lock:
             self._busy[function].discard(environment)
             if environment.alive and not self._closed:
@@ -212,6 +206,7 @@ class Emulator:
             "PATH": os.defpath,
             "LANG": "en_US.UTF-8",
             "TZ": ":UTC",
+            "LD_PRELOAD": "",  # the emulator's clock cannot be set, and it tells the function how much time it has
             "TMPDIR": str(temporary),
             "PYTHONPATH": python_path(self._build, function, self._runtime),
             "PYTHONDONTWRITEBYTECODE": "1",  # the build stays as it was built
@@ -222,9 +217,8 @@ class Emulator:
             "POWERTOOLS_TRACE_DISABLED": "true",  # there is no X-Ray here
             **self._environments[name],
             **CREDENTIALS,
-            "AWS_ACCESS_KEY_ID": name,  # tells whose a request is, where moto records them
+            "AWS_ACCESS_KEY_ID": name,  # says whose a request is, where moto records them
             "AWS_ENDPOINT_URL": self._endpoint_url,
-            "AWS_ENDPOINT_URL_LAMBDA": self.later.endpoint_url,
         }
         port, runtime_port = children.free_port(), children.free_port()
         process = children.start(
@@ -262,7 +256,7 @@ class _ExecutionEnvironment:
         return self.process.poll() is None
 
     def close(self) -> None:
-        """End it; the emulator kills the function."""
+        """End the process; the emulator ends the function."""
         self._closed = True
         children.stop(self.process)
 
@@ -273,15 +267,15 @@ class _ExecutionEnvironment:
         except (OSError, http.client.HTTPException):
             self.close()
         if self._closed:
-            # An emulator that is ended hangs up, or finds the time for an answer of its own about the function's end.
+            # An emulator that is ended closes the connection, or still answers that the function ended.
             raise FunctionError(self._function, "Sandbox.Killed", "the function's process was ended")
         try:
             answer = json.loads(text)
         except json.JSONDecodeError:
-            # The emulator says in plain words that the function ran out of time.
+            # The emulator answers in plain text that the function ran out of time.
             timed_out = text.startswith("Task timed out")
             raise FunctionError(self._function, "Sandbox.Timedout" if timed_out else "Sandbox.Failure", text) from None
-        # The emulator tells failure from success by nothing but the answer's form.
+        # Only the form of the answer tells failure from success.
         if isinstance(answer, dict) and "errorType" in answer and "errorMessage" in answer:
             raise FunctionError(
                 self._function, answer["errorType"], answer["errorMessage"], tuple(answer.get("stackTrace") or ())
@@ -299,7 +293,7 @@ class _ExecutionEnvironment:
 
 
 def _emulator_binary(directory: Path) -> Path:
-    """Return the emulator, as a copy that may be executed where the installed one lacks the right."""
+    """Return the emulator; a copy that may be executed where the installed one may not."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         machine = f"{platform.system()} on {platform.machine()}"
         raise CloudError(f"the functions are built for Linux on x86_64 and do not run here, on {machine}")
@@ -322,7 +316,7 @@ def python_path(build: Path, function: Function, runtime: Path) -> str:
 
 
 def runtime(directory: Path) -> Path:
-    """Make a folder with nothing in it but the distributions that AWS puts beside a function, as links."""
+    """Make a folder of links to the distributions that AWS puts beside a function, and to nothing else."""
     folder = directory / "runtime"
     folder.mkdir()
     seen: set[str] = set()
@@ -332,8 +326,8 @@ def runtime(directory: Path) -> Path:
         if distribution.name in seen:
             continue
         seen.add(distribution.name)
-        # Without a marker: what an extra asks for is not needed.
-        wanted += [re.split(r"[^\w.-]", need, maxsplit=1)[0] for need in distribution.requires or () if ";" not in need]
+        needs = map(Requirement, distribution.requires or ())
+        wanted += [need.name for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
         for top in {file.parts[0] for file in distribution.files or ()} - {"..", "__pycache__"}:
             (folder / top).symlink_to(str(distribution.locate_file(top)))
     return folder

@@ -1,4 +1,4 @@
-"""What Lambda's event source mapping does: it hands a queue's messages to a function and deletes those taken in."""
+"""Does what Lambda's event source mapping does: gives a queue's messages to a function and deletes what it ingested."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from local.cloud import REGION
 from local.emulator import FunctionError
+from local.session import REGION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,22 +21,22 @@ __all__ = ["Poller"]
 
 logger = logging.getLogger(__name__)
 
-#: How long the poller rests when the queue is empty, in seconds.
-_REST = 0.1
+#: How long the poller waits when the queue is empty, in seconds.
+_PAUSE = 0.1
 
 
 class Poller:
-    """Feeds a function from a queue, in a thread of its own.
+    """Gives a queue's messages to a function, in a thread of its own.
 
-    Where the function fails, the messages stay in the queue, unseen until their visibility timeout is over, and go to
-    the dead-letter queue when they were received too often: both are the queue's doing, here as in AWS.
+    Where the function fails, the messages stay in the queue, invisible until their visibility timeout is over, and go
+    to the dead-letter queue when they were received too often. The queue does both, here as in AWS.
 
     Parameters
     ----------
     sqs
         boto3's client of the queue.
     source
-        Which queue feeds which function.
+        The queue, and the function that gets its messages.
     invoke
         Invokes a function (its name, an event) and raises `local.emulator.FunctionError` where it fails.
 
@@ -60,12 +60,12 @@ class Poller:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no more messages, and wait for the invocation that is under way."""
+        """Receive no more messages, and wait for the invocation under way."""
         self._stopping.set()
         self._thread.join()
 
     def drain(self, timeout: float = 60) -> None:
-        """Wait until every message was taken in, or has gone to the dead-letter queue.
+        """Wait until every message was ingested, or is in the dead-letter queue.
 
         Parameters
         ----------
@@ -75,7 +75,7 @@ class Poller:
         Raises
         ------
         TimeoutError
-            There are still some, or the function failed and the queue will not offer the message again in time; the
+            Some still wait, or the function failed and the queue does not offer the message again in time; the
             function's last error is the cause.
         """
         until = time.monotonic() + timeout
@@ -84,15 +84,15 @@ class Poller:
             waiting, visible_again_after = self._waiting()
             if not waiting:
                 return
-            # What failed is tried again once its visibility timeout is over: no use to wait where that is too late.
+            # The queue offers a failed message again once its visibility timeout is over. Where that is too late, stop.
             failed = len(self.failures) > failed_before
             if time.monotonic() + (visible_again_after if failed else 0) > until:
                 cause = self.failures[-1] if self.failures else None
-                raise TimeoutError(f"{waiting} messages for {self._source.function} were not taken in") from cause
+                raise TimeoutError(f"{waiting} messages for {self._source.function} were not ingested") from cause
             time.sleep(0.05)
 
     def _waiting(self) -> tuple[int, int]:
-        """Return how many messages the queue holds, and its visibility timeout in seconds."""
+        """Return how many messages are in the queue, and its visibility timeout in seconds."""
         counts = (
             "ApproximateNumberOfMessages",
             "ApproximateNumberOfMessagesNotVisible",
@@ -106,17 +106,17 @@ class Poller:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                took = self._poll()
+                received = self._poll()
             except (BotoCoreError, ClientError):
                 if self._stopping.is_set():
                     return
                 logger.exception("the queue of %s could not be read", self._source.function)
-                took = False
-            if not took:
-                self._stopping.wait(_REST)
+                received = False
+            if not received:
+                self._stopping.wait(_PAUSE)
 
     def _poll(self) -> bool:
-        """Take one batch; False where there was none."""
+        """Receive one batch and have it ingested; return False where there was none."""
         messages = self._sqs.receive_message(
             QueueUrl=self._url,
             MaxNumberOfMessages=self._source.batch_size,
@@ -135,7 +135,7 @@ class Poller:
         return True
 
     def _record(self, message: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a message in the form in which Lambda hands it to a function."""
+        """Return a message in the form in which Lambda gives it to a function."""
         return {
             "messageId": message["MessageId"],
             "receiptHandle": message["ReceiptHandle"],

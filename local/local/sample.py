@@ -91,7 +91,7 @@ class SampleUpload:
     csv
         The file.
     accepted
-        By programme, how many records are taken in.
+        By programme, how many records are accepted.
     duplicates
         Rows that say again what an earlier row said.
     bad_lines

@@ -1,4 +1,4 @@
-"""NHS England's own MESH sandbox, as a process of its own, over mutual TLS with full authentication."""
+"""Runs NHS England's MESH sandbox as a process of its own, over mutual TLS with full authentication."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = ["Sandbox"]
 
 
 class Sandbox:
-    """The sandbox, up between ``with`` and its end.
+    """The sandbox, which runs between ``with`` and its end.
 
     Parameters
     ----------
     folder
-        Where its certificates, mailboxes and log go; a temporary one where None.
+        Where its certificates, mailboxes and log go; by default a temporary folder.
     host
-        The address it listens on; one of a container network lets containers reach it.
+        The address it listens on. Containers reach an address of their network.
     """
 
     #: The sandbox's own mailboxes and their password.
@@ -85,7 +85,7 @@ class Sandbox:
         self._stack.close()
 
     def client(self, mailbox: str = "X26ABC1", **options: Any) -> MeshClient:
-        """Make a client of one of the mailboxes."""
+        """Return a client of one of the mailboxes."""
         given = {
             "certificate": self.certificates.certificate,
             "private_key": self.certificates.private_key,
@@ -96,7 +96,7 @@ class Sandbox:
         return MeshClient(base_url, Credentials(mailbox, self.password, self.shared_key), **given)
 
     def admin(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """Call the sandbox's admin API, which real MESH does not have: reset mailboxes, add events, make reports."""
+        """Call the sandbox's admin API (reset mailboxes, add events, make reports), which real MESH does not have."""
         context = ssl.create_default_context(cadata=self.certificates.ca_bundle)
         certificate = self.certificates
         with tempfile.NamedTemporaryFile("w") as chain, tempfile.NamedTemporaryFile("w") as key:

@@ -1,10 +1,10 @@
-"""The whole stack on this machine: MESH sandbox, AWS, the functions, and the queue that feeds them.
+"""The whole stack on this machine: MESH sandbox, AWS, the functions, and the queue of uploads.
 
     with LocalCloud() as cloud:
         cloud.invoke("ValidateFunction")
 
-It is one process tree, which goes when this process goes, and everything it writes is in the project's folder .local,
-under a name of its own, so that several can be up at once.
+It is one process tree, which ends with this process. Everything it writes is in the project's folder .local, under a
+name of its own, so that several stacks can run at once.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from local.cloud import CREDENTIALS, Aws, CloudError
+from local.cloud import Aws, CloudError
 from local.emulator import Emulator, check_build
 from local.queue import Poller
 from local.sandbox import Sandbox
+from local.session import CREDENTIALS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,27 +38,26 @@ __all__ = ["LOOPBACK", "PROJECT", "LocalCloud", "docker_bridge"]
 #: The project's folder.
 PROJECT = Path(__file__).resolve().parents[2]
 
-#: Where only this machine reaches what listens.
+#: The address that only this machine reaches.
 LOOPBACK = "127.0.0.1"
 
-#: The mailboxes of the sandbox: whose the stack's secret is, and which plays DPS.
+#: The sandbox's mailbox of the stack's secret, and the one that stands in for DPS.
 SENDER = "X26ABC1"
 RECEIVER = "X26ABC3"
-#: The sandbox's organisation, which the sender's mailbox belongs to.
+#: The organisation of the sandbox that has the sender's mailbox.
 ODS_CODE = "X26"
 
 
 class LocalCloud:
-    """The stack of template.yaml on this machine, up between ``__enter__`` and ``__exit__``.
+    """The stack of template.yaml on this machine, which runs between ``__enter__`` and ``__exit__``.
 
     Parameters
     ----------
     publish
         Whether to tell other programs where everything is, in ``.local/environment`` (for the commands) and
-        ``.local/env.json`` (for ``sam local invoke --env-vars``). Only one that is up can do so.
+        ``.local/env.json`` (for ``sam local invoke --env-vars``). Only one running stack can do so.
     host
-        The address of this machine that AWS and the sandbox listen on; one of a container network lets containers
-        reach them.
+        The address of this machine on which AWS and the sandbox listen. Containers reach an address of their network.
     project
         The project's folder.
 
@@ -70,11 +70,11 @@ class LocalCloud:
     sandbox
         The MESH sandbox.
     emulator
-        What runs the functions.
+        Runs the functions.
     pollers
-        What feeds functions from queues.
+        Give the queues' messages to functions.
     directory
-        Where logs and the like are while it is up.
+        Where logs and the like are while the stack runs.
     """
 
     endpoint_url: str
@@ -94,12 +94,12 @@ class LocalCloud:
         self._undo = ExitStack()
 
     def __enter__(self) -> Self:
-        """Bring it up.
+        """Start it.
 
         Raises
         ------
         local.cloud.CloudError
-            The functions are not built, a part did not start, or another one has published itself already.
+            The functions are not built, a part did not start, or another stack has published itself already.
         """
         check_build(self._project)
         if self._publish:
@@ -112,7 +112,7 @@ class LocalCloud:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Take it down."""
+        """Stop it."""
         self._undo.close()
 
     def client(self, service: Any) -> Any:
@@ -125,12 +125,12 @@ class LocalCloud:
         Raises
         ------
         local.emulator.FunctionError
-            The function raised, ran out of time, or its process was ended.
+            The function raised, ran out of time, or its process ended.
         """
         return self.emulator.invoke(function, event)
 
     def drain(self, timeout: float = 60) -> None:
-        """Wait until every upload was taken in, or has gone to the dead-letter queue.
+        """Wait until every upload was ingested, or is in the dead-letter queue.
 
         Raises
         ------
@@ -145,8 +145,10 @@ class LocalCloud:
         return {**self._stack.environments[function], "AWS_ENDPOINT_URL": self.endpoint_url, **CREDENTIALS}
 
     def environment_of_commands(self) -> dict[str, str]:
-        """Return the environment variables with which the project's commands work on this stack."""
-        variables = self.environment("ExportFunction")
+        """Return the environment variables with which the project's commands work on this stack: all functions'."""
+        variables: dict[str, str] = {}
+        for function in self._stack.environments:
+            variables |= self.environment(function)
         return {name: value for name, value in variables.items() if not name.startswith("POWERTOOLS_")}
 
     def logs(self) -> dict[str, str]:
@@ -157,7 +159,7 @@ class LocalCloud:
         self.directory = _make_directory(self._project / ".local")
         undo.callback(shutil.rmtree, self.directory, ignore_errors=True)
 
-        # Three slow starts side by side: moto's (four seconds), the translator's and the sandbox's.
+        # Three slow starts side by side: moto (four seconds), the translator and the sandbox.
         self._aws = Aws(self.directory, self._host)
         undo.callback(self._aws.close)
         self._aws.start()
@@ -190,12 +192,12 @@ class LocalCloud:
             poller.start()
             undo.callback(poller.stop)
             self.pollers.append(poller)
-        undo.callback(self.emulator.close)  # before the pollers stop: they wait for an invocation under way
+        undo.callback(self.emulator.close)  # before the pollers, which wait for an invocation under way
         if self._publish:
             self._write_environment(undo)
 
     def _secret(self) -> dict[str, str]:
-        """Return what the sandbox's mailbox is opened with, in the form of the stack's secret."""
+        """Return what opens the sandbox's mailbox, in the form of the stack's secret."""
         certificates = self.sandbox.certificates
         return {
             "mailbox": SENDER,
@@ -210,7 +212,7 @@ class LocalCloud:
     def _refuse_a_second(self) -> None:
         other = _process_of(self._project / ".local" / "environment")
         if other is not None and _is_running(other):
-            raise CloudError(f"the stack is up already, in process {other}")
+            raise CloudError(f"the stack is running already, in process {other}")
 
     def _write_environment(self, undo: ExitStack) -> None:
         environment = self._project / ".local" / "environment"
@@ -225,24 +227,29 @@ class LocalCloud:
         )
         undo.callback(variables.unlink, missing_ok=True)
 
-        # What `mesh local dps` has taken came from this stack's mailboxes.
-        held = environment.with_name("dps.json")
-        held.unlink(missing_ok=True)
-        undo.callback(held.unlink, missing_ok=True)
+        # What `mesh local dps` has on file came from this stack's mailboxes.
+        on_file = environment.with_name("dps.json")
+        on_file.unlink(missing_ok=True)
+        undo.callback(on_file.unlink, missing_ok=True)
 
 
-def docker_bridge() -> str:
-    """Return this machine's address on Docker's default network, under which containers reach it.
+def docker_bridge(interface: str = "docker0") -> str:
+    """Return this machine's address on Docker's default network, where containers reach it.
+
+    Parameters
+    ----------
+    interface
+        The name of Docker's bridge among this machine's network interfaces.
 
     Raises
     ------
     CloudError
-        There is no such network: Docker does not run.
+        There is no such interface: Docker does not run.
     """
     siocgifaddr = 0x8915  # Linux: the address of a network interface
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
         try:
-            answer = fcntl.ioctl(asking, siocgifaddr, struct.pack("256s", b"docker0"))
+            answer = fcntl.ioctl(asking, siocgifaddr, struct.pack("256s", interface.encode()))
         except OSError:
             raise CloudError(
                 "Docker is not running; start it, or leave containers out (`mesh invoke` needs none)"
@@ -251,7 +258,7 @@ def docker_bridge() -> str:
 
 
 def _make_directory(parent: Path) -> Path:
-    """Make a folder that no other process uses, and remove those of processes that are gone."""
+    """Make a folder that no other process uses, and remove those of processes that have ended."""
     parent.mkdir(exist_ok=True)
     for folder in parent.glob("cloud-*"):
         process = folder.name.split("-")[1]

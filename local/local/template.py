@@ -1,7 +1,7 @@
-"""template.yaml as CloudFormation sees it: read, and translated by SAM's own translator.
+"""Reads template.yaml and watching.yaml as CloudFormation sees them, translated by SAM's own translator.
 
-The template is the only definition of tables, queues, parameters and of each function's environment; whatever runs on
-this machine is made from what is read here.
+The template alone defines tables, queues, parameters and each function's environment; everything that runs on this
+machine is made from what is read here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
-from local.cloud import session
+from local.session import session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,15 +61,15 @@ class Template:
         Raises
         ------
         samtranslator.model.exceptions.InvalidDocumentException
-            The template is not what SAM takes.
+            The template is not a valid SAM template.
         """
         document = yaml_parse(path.read_text())
         for resource in document["Resources"].values():
             for code in ("CodeUri", "ContentUri"):
                 if code in resource.get("Properties", {}):
-                    # The translator wants an address in S3, as `sam package` leaves it; nobody reads from it.
+                    # The translator needs an address in S3, as `sam package` writes it; nothing reads it.
                     resource["Properties"][code] = "s3://local/build"
-        # SAM would fetch AWS's managed policies; the template uses none of them.
+        # SAM would fetch AWS's managed policies; the template uses none.
         translator = Translator({}, Parser(), None, session())
         return cls(translator.translate(document, {}))
 

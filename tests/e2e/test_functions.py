@@ -10,7 +10,7 @@ import pytest
 
 from local.emulator import FunctionError
 from local.stack import LocalCloud
-from tests.usecases.world import row, upload_of
+from tests.usecases.rows import row, upload_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ def test_two_programmes_may_be_exported_at_the_same_time(cloud: LocalCloud) -> N
     assert len(arrived) == len(set(arrived))
 
 
-def test_uploads_are_taken_in_while_mesh_jobs_is_off(cloud: LocalCloud, jobs_off: None) -> None:
+def test_uploads_are_ingested_while_mesh_jobs_is_off(cloud: LocalCloud, jobs_off: None) -> None:
     put_upload(cloud, "off.csv", upload_of(row(100)))
     assert "receipts/R1L/off.csv/" in everything(cloud)
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from local.stack import ODS_CODE, PROJECT, SENDER, LocalCloud
 from mesh_cli.main import app
-from tests.usecases.world import row, upload_of, uuid_of
+from tests.usecases.rows import row, upload_of, uuid_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,6 +49,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         for name, text in files.items():
             (folder / name).write_text(text)
         environment = {
+            **os.environ,
             **cloud.environment_of_commands(),
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "MAILBOX": SENDER,

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from tests.faults.stage import DISLIKED
 from tests.faults.victim import Death
-from tests.usecases.world import row, uuid_of
-from vaccinations.aws.ledger import Status
+from tests.usecases.rows import row, uuid_of
+from vaccinations.model.export import Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,10 +58,10 @@ SECOND_THOUGHTS = (row(5, batch="XY9999"), row(6, "MenACWY", vaccinated="N"))
 
 
 def an_upload_with_a_bit_of_everything(stage: Stage) -> None:
-    an_upload_to_take_in_twice(stage, SECOND_THOUGHTS)
+    an_upload_to_ingest_twice(stage, SECOND_THOUGHTS)
 
 
-def an_upload_to_take_in_twice(stage: Stage, more: tuple[str, ...] = ()) -> None:
+def an_upload_to_ingest_twice(stage: Stage, more: tuple[str, ...] = ()) -> None:
     stage.put("monday.csv", *MONDAY)
     stage.run("ingest")
     stage.run("export")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import uuid
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from local.dps import Dps
+from tests.clocks import Clock
 from tests.usecases.conftest import fresh_settings
-from tests.usecases.world import Clock, upload_of
-from vaccinations.aws.bucket import Archive
+from tests.usecases.rows import upload_of
+from vaccinations.aws.bucket import Bucket
 from vaccinations.aws.ledger import Ledger
 from vaccinations.aws.register import Register
 from vaccinations.model.programmes import URIS
@@ -44,7 +45,7 @@ class Stage:
     queue: str
     sqs: Any
     s3: Any
-    archive: Archive
+    bucket: Bucket
     register: Register
     ledger: Ledger
     sandbox: Sandbox
@@ -63,6 +64,10 @@ class Stage:
             file.message_id: [tuple(judged.row[column] for column in columns) for judged in file.rows]  # type: ignore[misc]
             for file in self.dps.files
         }
+
+    def settings_with(self, **variables: str) -> Settings:
+        """Return the settings with some variables changed."""
+        return replace(self.settings, values={**self.settings.values, **variables})
 
     def put(self, name: str, *rows: str) -> None:
         """Upload a file; its event goes into the queue."""
@@ -106,10 +111,10 @@ class Stage:
         """Pick up what has arrived, as DPS would."""
         return self.dps.pick_up(leave=self.lost)
 
-    def held(self, record: str) -> tuple[bool, str] | None:
-        """Tell what DPS holds of a record: whether it was deleted, and the vaccine's batch number."""
-        held = self.dps.records.get(f"{URIS['vaccination_record']}#{record}")
-        return (held.deleted, held.row["BATCH_NUMBER"]) if held else None
+    def on_file(self, record: str) -> tuple[bool, str] | None:
+        """Tell what is on file at DPS of a record: whether it was deleted, and the vaccine's batch number."""
+        found = self.dps.on_file.get(f"{URIS['vaccination_record']}#{record}")
+        return (found.deleted, found.row["BATCH_NUMBER"]) if found else None
 
     def collected(self) -> list[str]:
         """Tell which of the messages to us are kept in the bucket, whole; none may be left in the mailbox."""
@@ -135,7 +140,7 @@ class Stage:
         self.sandbox.admin("POST", "/messageexchange/admin/report", {"mailbox_id": "X26ABC1", **about, **names})
 
     def receipt(self, upload: dict[str, str]) -> dict[str, Any]:
-        batch_id = self.archive.batch_id(**upload)
+        batch_id = self.bucket.batch_id(**upload)
         key = f"receipts/{upload['key'].removeprefix('incoming/')}/{batch_id}.json"
         document: dict[str, Any] = json.loads(self.s3.get_object(Bucket=self.settings.bucket, Key=key)["Body"].read())
         return document
@@ -178,9 +183,9 @@ def fresh_stage(
             queue,
             sqs,
             s3,
-            Archive(s3, settings.bucket),
+            Bucket(s3, settings.bucket),
             Register(dynamodb, settings.records_table),
-            Ledger(dynamodb, settings.exports_table),
+            Ledger(dynamodb, settings.exports_table, settings.records_table),
             sandbox,
             Dps(receiver, refuse=_dislike, clock=clock),
             clock,

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.crashes import CORRECTED, SHARDS, Scenario, a_file_that_is_answered, dies_everywhere
-from tests.usecases.world import row, uuid_of
-from vaccinations.aws.ledger import Processing
+from tests.usecases.rows import row, uuid_of
+from vaccinations.model.export import Processing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,10 +29,11 @@ def heard(stage: Stage) -> None:
     """Compare what we know of DPS's answers with what it answered."""
     assert len(stage.collected()) == 2
     export = stage.ledger.get("hpv", 1)
-    assert (export.processing, export.taken, export.refused) == (Processing.PROCESSED, 1, 2)
+    attempt = export.attempts[-1]
+    assert (attempt.processing, attempt.rows_processed, attempt.rows_refused) == (Processing.PROCESSED, 1, 2)
     assert [line.split(",")[0] for line in stage.refusals()] == ["3", "4"]
     [left] = stage.register.refused("hpv")
-    assert (left.record_id, left.held) == (uuid_of(3), False)
+    assert (left.record_id, left.on_file) == (uuid_of(3), False)
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))

@@ -11,7 +11,7 @@ from tests.faults.crashes import (
     ONCE,
     SHARDS,
     Scenario,
-    an_upload_to_take_in_twice,
+    an_upload_to_ingest_twice,
     an_upload_with_a_bit_of_everything,
     dies_everywhere,
 )
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SCENARIOS = {
     "ingest": Scenario(an_upload_with_a_bit_of_everything, "ingest", EVERYTHING),
-    "ingest-overtaken": Scenario(an_upload_to_take_in_twice, "ingest", ONCE, overtaken=True),
+    "ingest-overtaken": Scenario(an_upload_to_ingest_twice, "ingest", ONCE, overtaken=True),
 }
 
 

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
@@ -257,55 +258,39 @@ def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
     """Do one invocation, as Lambda would."""
     # Imported by the fork server already.
     import vaccinations.aws.register
-    import vaccinations.formats.dps_columns
-    import vaccinations.jobs.export
+    import vaccinations.formats.dps_parts
     import vaccinations.jobs.ingest
-    from vaccinations.aws.bucket import Archive
-    from vaccinations.aws.bus import publisher
-    from vaccinations.aws.ledger import Ledger
-    from vaccinations.aws.register import Register
-    from vaccinations.formats.dps_columns import write_part
-    from vaccinations.jobs.collect import Collect
-    from vaccinations.jobs.export import Export, ExportRequest
-    from vaccinations.jobs.ingest import Ingest
-    from vaccinations.jobs.track import Track
+    import vaccinations.jobs.render
+    from vaccinations.formats.dps_parts import write_part
+    from vaccinations.jobs.export import ExportRequest
+    from vaccinations.results import document
     from vaccinations.settings import Settings
+    from vaccinations.wiring import Wiring
 
     ahead = datetime.fromisoformat(job["now"]) - datetime.now(UTC)
 
     def clock() -> datetime:
         return datetime.now(UTC) + ahead
 
-    settings = Settings(**job["settings"])
-    changed = publisher(clients["events"], "default")
-    ledger = Ledger(clients["dynamodb"], settings.exports_table, changed=changed, clock=clock)
-    archive = Archive(clients["s3"], settings.bucket)
-    register = Register(clients["dynamodb"], settings.records_table)
+    wiring = Wiring(Settings(**job["settings"]), SimpleNamespace(**clients), clock)  # type: ignore[arg-type]
+    vars(wiring)["mesh"] = lambda: mesh
     options = job["options"]
     if job["part_bytes"]:
-        vars(vaccinations.jobs.export)["write_part"] = partial(write_part, part_bytes=job["part_bytes"])
-        vars(vaccinations.formats.dps_columns)["MEMBER_CHARACTERS"] = job["part_bytes"]
-    for module in (vaccinations.jobs.export, vaccinations.jobs.ingest, vaccinations.aws.register):
-        vars(module)["ahead"] = _in_turn
+        vars(vaccinations.jobs.render)["write_part"] = partial(write_part, part_bytes=job["part_bytes"])
+        vars(vaccinations.formats.dps_parts)["MEMBER_CHARACTERS"] = job["part_bytes"]
+    for module in (vaccinations.jobs.render, vaccinations.jobs.ingest, vaccinations.aws.register):
+        vars(module)["prefetch"] = _in_turn
     match job["use_case"]:
         case "ingest":
-            return _poll(Ingest(archive, register, ledger, clock=clock), clients["sqs"], options["queue"])
+            return _poll(wiring.ingest(), clients["sqs"], options["queue"])
         case "export":
             told = iter(job["seconds_left"])
-            export = Export(
-                settings,
-                ledger,
-                archive,
-                connect=lambda: mesh,
-                holder=str(uuid.uuid4()),
-                seconds_left=lambda: next(told, 900.0),
-                clock=clock,
-            )
-            return export.run(ExportRequest.from_event(options))
+            export = wiring.export(str(uuid.uuid4()), lambda: next(told, 900.0))
+            return document(export.run(ExportRequest.from_event(options)))
         case "track":
-            return Track(ledger, mesh, clock=clock).run()
+            return document(wiring.track().run())
         case "collect":
-            return Collect(archive, ledger, register, mesh, seconds_left=lambda: 900.0, clock=clock).run()
+            return document(wiring.collect(lambda: 900.0).run())
     raise ValueError(job["use_case"])
 
 
@@ -315,11 +300,13 @@ def _in_turn(work: Callable[[Any], Any], items: Iterable[Any], *, depth: int) ->
 
 
 def _poll(ingest: Any, sqs: Any, queue: str) -> list[Any]:
-    """Take the queue's messages in until there are none, each deleted once it was, as Lambda's poller does."""
+    """Ingest what the queue's messages tell of, each deleted once it was, as Lambda's poller does."""
+    from vaccinations.results import document
+
     answers = []
     while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=1).get("Messages"):
         for message in messages:
-            answers.append(ingest.take_in(**json.loads(message["Body"])))
+            answers.append(document(ingest.ingest(**json.loads(message["Body"]))))
             sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
     return answers
 
@@ -333,7 +320,8 @@ def _serve() -> None:
     import vaccinations.jobs.collect
     import vaccinations.jobs.export
     import vaccinations.jobs.ingest
-    import vaccinations.jobs.track  # noqa: F401 - for the forks
+    import vaccinations.jobs.track
+    import vaccinations.wiring  # noqa: F401 - for the forks
     from nhs_mesh import Credentials, MeshClient
 
     logging.disable(logging.CRITICAL)

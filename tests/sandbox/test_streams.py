@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import random
 import subprocess
 import sys
@@ -232,7 +233,7 @@ def test_a_large_body_streams_in_flat_memory(
         capture_output=True,
         text=True,
         check=False,
-        env={"TMPDIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)},
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": ":".join(sys.path)},
     )
     assert ran.returncode == 0, ran.stderr
     figures = json.loads(ran.stdout)

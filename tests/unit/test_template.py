@@ -1,4 +1,4 @@
-"""What the stack promises about security, durability and order, read from the translated template."""
+"""What the stack promises about security, durability and order, read from the translated templates."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from local.stack import PROJECT
 from local.template import Template
 from tests import watching
-from vaccinations.jobs.export import ExportRequest
 from vaccinations.model.programmes import PROGRAMMES
 
 TEMPLATE = Template.read(PROJECT / "template.yaml")
+WATCHING = Template.read(PROJECT / "watching.yaml")
 SAMCONFIG = tomllib.loads((PROJECT / "samconfig.toml").read_text())
 
 #: Statements of roles that may name the resource "*", and why.
@@ -36,8 +36,8 @@ KEYS = {
 }
 
 
-def resources(type_: str) -> list[Any]:
-    found = TEMPLATE.resources(type_)
+def resources(type_: str, template: Template = TEMPLATE) -> list[Any]:
+    found = template.resources(type_)
     assert found, f"the template has no {type_}"
     return [pytest.param(name, resource, id=name) for name, resource in found.items()]
 
@@ -50,8 +50,8 @@ def statements(document: Any) -> list[Any]:
     return as_list(document["Statement"])
 
 
-def properties(name: str) -> Any:
-    return TEMPLATE.resources()[name]["Properties"]
+def properties(name: str, template: Template = TEMPLATE) -> Any:
+    return template.resources()[name]["Properties"]
 
 
 # --- Roles -----------------------------------------------------------------------------------------------------------
@@ -105,8 +105,14 @@ def test_nothing_may_delete_data() -> None:
 
 @pytest.mark.parametrize("type_", KEYS)
 def test_all_data_is_encrypted_with_the_stacks_own_key(type_: str) -> None:
-    for name, resource in TEMPLATE.resources(type_).items():
+    found = TEMPLATE.resources(type_) | WATCHING.resources(type_)
+    assert found
+    for name, resource in found.items():
         assert KEYS[type_](resource["Properties"]) in ({"Ref": "Key"}, {"Fn::GetAtt": ["Key", "Arn"]}), name
+
+
+def test_what_watches_encrypts_with_the_stacks_own_key() -> None:
+    assert properties("Watching")["Parameters"]["Key"] == {"Fn::GetAtt": ["Key", "Arn"]}
 
 
 def test_the_key_is_rotated() -> None:
@@ -168,7 +174,7 @@ def test_a_bucket_can_not_be_made_public(name: str, bucket: Any) -> None:
 
 def test_no_policy_of_a_resource_allows_everybody() -> None:
     for type_ in ("AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy", "AWS::SQS::QueuePolicy"):
-        for name, policy in TEMPLATE.resources(type_).items():
+        for name, policy in (TEMPLATE.resources(type_) | WATCHING.resources(type_)).items():
             for statement in statements(policy["Properties"]["PolicyDocument"]):
                 assert statement["Effect"] == "Deny" or "*" not in json.dumps(statement["Principal"]), name
 
@@ -274,7 +280,7 @@ def test_only_the_rule_may_put_uploads_into_the_queue() -> None:
     assert statement["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Fn::GetAtt": ["UploadsRule", "Arn"]}}}
 
 
-def test_uploads_are_taken_in_one_at_a_time_in_order() -> None:
+def test_uploads_are_ingested_one_at_a_time_in_order() -> None:
     queue = properties("UploadsQueue")
     assert queue["FifoQueue"] is True
     assert queue["ContentBasedDeduplication"] is True, "EventBridge sends to no other FIFO queue"
@@ -283,7 +289,7 @@ def test_uploads_are_taken_in_one_at_a_time_in_order() -> None:
     assert properties("IngestFunctionUploads")["BatchSize"] == 1
 
 
-def test_an_upload_is_not_handed_out_again_while_it_may_still_be_taken_in() -> None:
+def test_an_upload_is_not_offered_again_while_it_may_still_be_ingested() -> None:
     timeout = TEMPLATE.functions()["IngestFunction"].timeout
     # Not much longer either: all other uploads wait for one that failed.
     assert timeout < properties("UploadsQueue")["VisibilityTimeout"] < 2 * timeout
@@ -311,39 +317,20 @@ def test_two_stacks_in_one_account_do_not_share_a_schedule(name: str, schedule: 
     assert "Name" not in schedule["Properties"]
 
 
-def schedules(*, per_programme: bool) -> dict[tuple[str, str], str]:
-    """Tell what is invoked with which event when, with ExportPerProgramme on or off."""
+def test_each_job_runs_when_it_should() -> None:
     runs = {}
     for schedule in TEMPLATE.resources("AWS::Scheduler::Schedule").values():
         properties = schedule["Properties"]
-        _, on, off = properties.get("State", {}).get("Fn::If", ("", "ENABLED", "ENABLED"))
-        if (on if per_programme else off) == "ENABLED":
-            target = properties["Target"]
-            expression = TEMPLATE.parameters[properties["ScheduleExpression"]["Ref"]]["Default"]
-            runs[target["Arn"]["Fn::GetAtt"][0], target["Input"]] = expression
-    return runs
-
-
-def test_each_job_runs_when_it_should() -> None:
-    assert schedules(per_programme=False) == {
+        target = properties["Target"]
+        expression = TEMPLATE.parameters[properties["ScheduleExpression"]["Ref"]]["Default"]
+        runs[target["Arn"]["Fn::GetAtt"][0], target["Input"]] = expression
+    assert runs == {
         ("ValidateFunction", "{}"): "cron(0 6 * * ? *)",
         ("ExportFunction", "{}"): "cron(0 19 * * ? *)",
         ("ExportFunction", '{"resume_only": true}'): "cron(30 * * * ? *)",
         ("TrackFunction", "{}"): "cron(45 * * * ? *)",
         ("CollectFunction", "{}"): "cron(50 * * * ? *)",
     }
-
-
-def test_each_programme_may_have_an_export_run_of_its_own() -> None:
-    assert TEMPLATE.document["Conditions"]["ExportsPerProgramme"] == {
-        "Fn::Equals": [{"Ref": "ExportPerProgramme"}, "true"]
-    }
-    together, apart = schedules(per_programme=False), schedules(per_programme=True)
-    nightly = together.pop(("ExportFunction", "{}"))
-    own = {("ExportFunction", json.dumps({"programme": programme})): nightly for programme in PROGRAMMES}
-    assert apart == together | own
-    for _, event in own:
-        assert ExportRequest.from_event(json.loads(event)).programme
 
 
 @pytest.mark.parametrize("function", ["ExportFunction", "TrackFunction", "CollectFunction"])
@@ -356,14 +343,50 @@ def test_a_run_that_failed_is_not_repeated_at_once(function: str) -> None:
     assert config["MaximumRetryAttempts"] == 0
 
 
+# --- What watches over it --------------------------------------------------------------------------------------------
+
+#: The names of functions and logs, as watching.yaml says them.
+FUNCTION_NAMES = {
+    function["Properties"]["FunctionName"]["Fn::Sub"].replace("${AWS::StackName}", "${Stack}")
+    for function in TEMPLATE.resources("AWS::Lambda::Function").values()
+}
+LOG_GROUPS = {
+    group["Properties"]["LogGroupName"]["Fn::Sub"].replace("${AWS::StackName}", "${Stack}")
+    for group in TEMPLATE.resources("AWS::Logs::LogGroup").values()
+}
+
+
+def test_what_watches_is_given_each_of_its_parameters_and_no_others() -> None:
+    application = properties("Watching")
+    assert application["TemplateURL"] == "watching.yaml"
+    assert set(application["Parameters"]) == set(WATCHING.parameters)
+    assert application["Parameters"]["Stack"] == {"Ref": "AWS::StackName"}
+
+
+@pytest.mark.parametrize("name", sorted({*WATCHING.parameters} & {*TEMPLATE.parameters}))
+def test_a_parameter_that_is_passed_on_is_limited_in_both_templates_alike(name: str) -> None:
+    assert properties("Watching")["Parameters"][name] == {"Ref": name}
+    given, taken = TEMPLATE.parameters[name], WATCHING.parameters[name]
+    limits = {"Type", "MinValue", "MaxValue"} | ({"AllowedPattern"} if name != "MeshBaseUrl" else set())
+    assert {limit: given.get(limit) for limit in limits} == {limit: taken.get(limit) for limit in limits}
+
+
+def test_a_function_and_its_log_have_names_that_end_alike() -> None:
+    for function in TEMPLATE.resources("AWS::Lambda::Function").values():
+        name = function["Properties"]["FunctionName"]["Fn::Sub"].removeprefix("${AWS::StackName}-")
+        group = properties(function["Properties"]["LoggingConfig"]["LogGroup"]["Ref"])["LogGroupName"]["Fn::Sub"]
+        assert group == f"/aws/lambda/${{AWS::StackName}}/{name}"
+        assert function["Properties"]["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] == name
+
+
 # --- Alarms ----------------------------------------------------------------------------------------------------------
 
 RUNBOOK = (PROJECT / "docs" / "operations.md").read_text()
 
 
-@pytest.mark.parametrize(("name", "alarm"), resources("AWS::CloudWatch::Alarm"))
+@pytest.mark.parametrize(("name", "alarm"), resources("AWS::CloudWatch::Alarm", WATCHING))
 def test_an_alarm_says_what_it_means_and_leads_to_its_section_of_the_runbook(name: str, alarm: Any) -> None:
-    section = alarm["Properties"]["AlarmName"]["Fn::Sub"].removeprefix("${AWS::StackName}-")
+    section = alarm["Properties"]["AlarmName"]["Fn::Sub"].removeprefix("${Stack}-")
     meaning, _, link = alarm["Properties"]["AlarmDescription"]["Fn::Sub"].rpartition(" ")
     assert len(meaning) > 80
     assert link == f"${{RunbookUrl}}#{section}"
@@ -375,31 +398,39 @@ def test_an_alarm_says_what_it_means_and_leads_to_its_section_of_the_runbook(nam
 
 def test_the_runbook_is_about_alarms_that_there_are() -> None:
     sections = re.findall(r"^### (.+)$", RUNBOOK.partition("\n## Runbook\n")[2], re.MULTILINE)
-    alarms = TEMPLATE.resources("AWS::CloudWatch::Alarm").values()
-    assert sorted(f"${{AWS::StackName}}-{s}" for s in sections) == sorted(
+    alarms = WATCHING.resources("AWS::CloudWatch::Alarm").values()
+    assert sorted(f"${{Stack}}-{s}" for s in sections) == sorted(
         alarm["Properties"]["AlarmName"]["Fn::Sub"] for alarm in alarms
     )
 
 
-@pytest.mark.parametrize(("name", "alarm"), resources("AWS::CloudWatch::Alarm"))
+@pytest.mark.parametrize(("name", "alarm"), resources("AWS::CloudWatch::Alarm", WATCHING))
 def test_an_alarm_rings_where_somebody_listens(name: str, alarm: Any) -> None:
     assert alarm["Properties"]["AlarmActions"] == [{"Ref": "AlarmsTopic"}]
-    subscription = TEMPLATE.resources()["AlarmsByEmail"]
+    subscription = WATCHING.resources()["AlarmsByEmail"]
     assert subscription["Condition"] == "TellsByEmail"
     assert subscription["Properties"]["Endpoint"] == {"Ref": "AlarmEmail"}
+    assert subscription["Properties"]["TopicArn"] == {"Ref": "AlarmsTopic"}
+
+
+def test_the_output_names_the_topic_of_the_alarms() -> None:
+    name = properties("AlarmsTopic", WATCHING)["TopicName"]["Fn::Sub"].replace("${Stack}", "${AWS::StackName}")
+    assert TEMPLATE.outputs["AlarmsTopicArn"]["Value"]["Fn::Sub"].endswith(f":{name}")
 
 
 def test_alarms_may_publish_to_the_encrypted_topic_and_nobody_else_may() -> None:
     # Without a right to the key, CloudWatch drops what it should tell, and says so nowhere but in the alarm's history.
-    [topic] = [s for s in statements(properties("AlarmsTopicPolicy")["PolicyDocument"]) if s["Effect"] == "Allow"]
+    [topic] = [
+        s for s in statements(properties("AlarmsTopicPolicy", WATCHING)["PolicyDocument"]) if s["Effect"] == "Allow"
+    ]
     [key] = [s for s in statements(properties("Key")["KeyPolicy"]) if s["Sid"] == "LetAlarmsUseTheTopic"]
     assert topic["Principal"] == key["Principal"] == {"Service": "cloudwatch.amazonaws.com"}
     assert topic["Condition"] == key["Condition"] == {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
     assert key["Action"] == ["kms:Decrypt", "kms:GenerateDataKey*"]
-    assert tls_only(properties("AlarmsTopicPolicy")["PolicyDocument"]) == {json.dumps({"Ref": "AlarmsTopic"})}
+    assert tls_only(properties("AlarmsTopicPolicy", WATCHING)["PolicyDocument"]) == {json.dumps({"Ref": "AlarmsTopic"})}
 
 
-@pytest.mark.parametrize(("name", "alarm"), resources("AWS::CloudWatch::Alarm"))
+@pytest.mark.parametrize(("name", "alarm"), resources("AWS::CloudWatch::Alarm", WATCHING))
 def test_an_alarm_looks_back_no_further_than_cloudwatch_allows(name: str, alarm: Any) -> None:
     alarm = alarm["Properties"]
     period = alarm.get("Period") or {m["MetricStat"]["Period"] for m in alarm["Metrics"] if "MetricStat" in m}.pop()
@@ -411,7 +442,7 @@ def test_an_alarm_looks_back_no_further_than_cloudwatch_allows(name: str, alarm:
 def test_silence_is_an_alarm_of_its_own() -> None:
     breaching = {
         name
-        for name, alarm in TEMPLATE.resources("AWS::CloudWatch::Alarm").items()
+        for name, alarm in WATCHING.resources("AWS::CloudWatch::Alarm").items()
         if alarm["Properties"]["TreatMissingData"] == "breaching"
     }
     assert breaching == {"MailboxNotValidatedAlarm", "TrackSilentAlarm"}
@@ -420,30 +451,31 @@ def test_silence_is_an_alarm_of_its_own() -> None:
 @pytest.mark.parametrize("metric", ["Errors", "Throttles"])
 def test_every_function_is_watched(metric: str) -> None:
     watched = {
-        m["MetricStat"]["Metric"]["Dimensions"][0]["Value"]["Ref"]
-        for alarm in TEMPLATE.resources("AWS::CloudWatch::Alarm").values()
+        m["MetricStat"]["Metric"]["Dimensions"][0]["Value"]["Fn::Sub"]
+        for alarm in WATCHING.resources("AWS::CloudWatch::Alarm").values()
         for m in alarm["Properties"].get("Metrics", ())
         if m.get("MetricStat", {}).get("Metric", {}).get("MetricName") == metric
     }
-    assert watched == set(TEMPLATE.functions())
+    assert watched == FUNCTION_NAMES
 
 
 def test_jobs_that_are_off_are_an_alarm_in_production_only() -> None:
-    assert TEMPLATE.resources()["JobsOffAlarm"]["Condition"] == "IsProduction"
+    assert WATCHING.resources()["JobsOffAlarm"]["Condition"] == "IsProduction"
     production = dict(o.split("=", 1) for o in SAMCONFIG["production"]["deploy"]["parameters"]["parameter_overrides"])
-    assert TEMPLATE.document["Conditions"]["IsProduction"] == {
+    assert properties("Watching")["Parameters"]["MeshBaseUrl"] == {"Ref": "MeshBaseUrl"}
+    assert WATCHING.document["Conditions"]["IsProduction"] == {
         "Fn::Equals": [{"Ref": "MeshBaseUrl"}, production["MeshBaseUrl"]]
     }
 
 
 # --- Dashboard and saved queries -------------------------------------------------------------------------------------
 
-DASHBOARD = watching.dashboard(TEMPLATE, production=True)
+DASHBOARD = watching.dashboard(WATCHING, production=True)
 WIDGETS = DASHBOARD["widgets"]
 
 
 def on_dashboard(namespace: str, name: str) -> set[str]:
-    """Return what the dashboard shows a metric of, by the value of its only dimension."""
+    """Return the values of a metric's only dimension that the dashboard shows."""
     found = (metric for widget in WIDGETS for metric in watching.metrics(widget))
     return {value for space, metric, _, value, *_ in found if (space, metric) == (namespace, name)}
 
@@ -461,48 +493,53 @@ def test_widgets_fit_the_grid_and_leave_each_other_room() -> None:
 
 def test_the_dashboard_is_in_characters_that_cloudformation_keeps() -> None:
     assert json.dumps(DASHBOARD, ensure_ascii=False).isascii()
-    assert properties("Dashboard")["DashboardName"] == {"Ref": "AWS::StackName"}
+    assert properties("Dashboard", WATCHING)["DashboardName"] == {"Ref": "Stack"}
 
 
 def test_the_dashboard_shows_the_state_of_every_alarm_that_there_is() -> None:
     def shown(*, production: bool) -> list[str]:
-        [widget] = [w for w in watching.dashboard(TEMPLATE, production=production)["widgets"] if w["type"] == "alarm"]
+        [widget] = [w for w in watching.dashboard(WATCHING, production=production)["widgets"] if w["type"] == "alarm"]
         return sorted(widget["properties"]["alarms"])
 
-    alarms = sorted(f"${{{name}.Arn}}" for name in TEMPLATE.resources("AWS::CloudWatch::Alarm"))
+    alarms = sorted(f"${{{name}.Arn}}" for name in WATCHING.resources("AWS::CloudWatch::Alarm"))
     assert shown(production=True) == alarms
     assert shown(production=False) == [alarm for alarm in alarms if alarm != "${JobsOffAlarm.Arn}"]
 
 
 @pytest.mark.parametrize("metric", ["Invocations", "Errors", "Throttles", "Duration"])
 def test_every_function_is_on_the_dashboard(metric: str) -> None:
-    assert on_dashboard("AWS/Lambda", metric) == {f"${{{name}}}" for name in TEMPLATE.functions()}
+    assert on_dashboard("AWS/Lambda", metric) == {name.replace("${Stack}", "local") for name in FUNCTION_NAMES}
 
 
 def test_the_dashboard_tells_the_memory_of_every_function() -> None:
     [widget] = [widget for widget in WIDGETS if widget["type"] == "log"]
-    groups = set(re.findall(r"SOURCE '\$\{(\w+)\}'", widget["properties"]["query"]))
-    assert groups == set(TEMPLATE.resources("AWS::Logs::LogGroup"))
+    groups = set(re.findall(r"SOURCE '([^']+)'", widget["properties"]["query"]))
+    assert groups == {name.replace("${Stack}", "local") for name in LOG_GROUPS}
     assert "max(@maxMemoryUsed" in widget["properties"]["query"]
 
 
 @pytest.mark.parametrize("queue", ["UploadsQueue", "UploadsDeadLetterQueue"])
 def test_every_queue_is_on_the_dashboard(queue: str) -> None:
-    assert f"${{{queue}.QueueName}}" in on_dashboard("AWS/SQS", "ApproximateNumberOfMessagesVisible")
+    assert f"${{{queue}}}" in on_dashboard("AWS/SQS", "ApproximateNumberOfMessagesVisible")
 
 
-@pytest.mark.parametrize("programme", PROGRAMMES.values(), ids=lambda programme: programme.key)
-def test_every_programme_has_its_row_on_the_dashboard(programme: Any) -> None:
-    [row] = [widget for widget in WIDGETS if widget["properties"].get("title") == programme.name]
-    assert {metric[-1] for metric in watching.metrics(row)} == {programme.key}
-    [waiting] = [w for w in WIDGETS if any(metric[1] == "RecordsWaiting" for metric in watching.metrics(w))]
-    assert programme.key in {metric[-1] for metric in watching.metrics(waiting)}
+@pytest.mark.parametrize("name", ["template.yaml", "watching.yaml"])
+def test_a_new_programme_needs_no_line_in_the_templates(name: str) -> None:
+    words = set(re.findall(r"\w+", (PROJECT / name).read_text().lower()))
+    assert not words & ({*PROGRAMMES, *(programme.name.lower() for programme in PROGRAMMES.values())} - {"hpv"})
+
+
+def test_what_is_shown_of_programmes_is_labelled_with_the_programme() -> None:
+    searches = [m[0] for w in WIDGETS for m in w["properties"].get("metrics", ()) if isinstance(m[0], dict)]
+    assert len(searches) == 10
+    assert all(search["label"].startswith("${PROP('Dim.programme')}") for search in searches)
 
 
 def test_the_table_of_recent_exports_is_at_the_dashboards_end() -> None:
     last = max(WIDGETS, key=lambda widget: widget["y"])
     assert last["type"] == "custom"
-    assert last["properties"]["endpoint"] == "${StatusFunction.Arn}"
+    assert last["properties"]["endpoint"] == "${StatusFunction}"
+    assert properties("Watching")["Parameters"]["StatusFunction"] == {"Fn::GetAtt": ["StatusFunction", "Arn"]}
     assert last["properties"]["updateOn"]["refresh"]
 
 
@@ -515,14 +552,14 @@ def test_the_dashboard_leads_to_sections_of_the_runbook_that_there_are() -> None
 
 
 def test_saved_queries_are_in_a_folder_of_the_stack_and_errors_are_looked_for_everywhere() -> None:
-    assert {name.partition("/")[0] for name in watching.queries(TEMPLATE)} == {"local"}
-    assert {group["Ref"] for group in properties("ErrorsQuery")["LogGroupNames"]} == set(
-        TEMPLATE.resources("AWS::Logs::LogGroup")
-    )
+    assert {name.partition("/")[0] for name in watching.queries(WATCHING)} == {"local"}
+    assert {group["Fn::Sub"] for group in properties("ErrorsQuery", WATCHING)["LogGroupNames"]} == LOG_GROUPS
+    for query in WATCHING.resources("AWS::Logs::QueryDefinition").values():
+        assert {group["Fn::Sub"] for group in query["Properties"]["LogGroupNames"]} <= LOG_GROUPS
 
 
 def test_the_runbook_lists_the_saved_queries_and_names_no_others() -> None:
-    queries = {name.removeprefix("local/") for name in watching.queries(TEMPLATE)}
+    queries = {name.removeprefix("local/") for name in watching.queries(WATCHING)}
     assert set(re.findall(r"^\| \*(\w+)\* \|", RUNBOOK, re.MULTILINE)) == queries
     assert set(re.findall(r"saved query \*(\w+)\*", RUNBOOK)) <= queries
 
@@ -548,23 +585,19 @@ def test_a_layer_is_pinned_and_leaves_boto3_to_the_runtime(layer: str) -> None:
 
 
 @pytest.mark.parametrize("function", TEMPLATE.functions().values(), ids=lambda f: f.name)
-def test_a_function_is_told_everything_that_it_reads(function: Any) -> None:
-    assert set(function.variables) >= {
-        "MESH_BASE_URL",
-        "MESH_WORKFLOW_ID",
-        "MESH_DISABLE_SSL_VERIFICATION",
-        "MESH_SECRET",
-        "MESH_JOBS_PARAMETER",
-        "DPS_MAILBOX",
-        "DPS_FILENAME_STYLE",
-        "DPS_ODS_CODE",
-        "DPS_EXPORTS_TABLE",
-        "VACCINATION_RECORDS_TABLE",
-        "BUCKET",
-        "POWERTOOLS_SERVICE_NAME",
-        "POWERTOOLS_METRICS_NAMESPACE",
-        "POWERTOOLS_LOG_LEVEL",
-    }
+def test_a_function_logs_and_measures_under_its_own_name(function: Any) -> None:
+    assert function.variables["POWERTOOLS_SERVICE_NAME"] == function.name.removesuffix("Function").lower()
+    assert function.variables["POWERTOOLS_METRICS_NAMESPACE"] == {"Fn::Sub": "Vaccinations/${AWS::StackName}"}
+    assert function.variables["POWERTOOLS_LOG_LEVEL"] == {"Ref": "LogLevel"}
+
+
+@pytest.mark.parametrize("function", TEMPLATE.functions().values(), ids=lambda f: f.name)
+def test_a_function_is_told_of_the_data_that_its_role_allows_and_of_nothing_else(function: Any) -> None:
+    role = properties(properties(function.name)["Role"]["Fn::GetAtt"][0])
+    allowed = json.dumps([s["Resource"] for p in role["Policies"] for s in statements(p["PolicyDocument"])])
+    data = {"Bucket", "DpsExportsTable", "MeshJobsParameter", "MeshSecret", "VaccinationRecordsTable"}
+    told = {value["Ref"] for value in function.variables.values() if isinstance(value, dict) and "Ref" in value}
+    assert told & data == {name for name in data if re.search(rf"\b{name}\b", allowed)}
 
 
 # --- Parameters and deployment ---------------------------------------------------------------------------------------
@@ -612,6 +645,9 @@ def test_the_settings_of_each_environment_are_ones_that_the_template_takes(envir
     deploy = SAMCONFIG[environment]["deploy"]["parameters"]
     assert deploy["stack_name"].startswith("vaccinations-to-dps-")
     assert deploy["tags"]
+    assert set(deploy["capabilities"].split()) == {"CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"}, (
+        "for the nested application"
+    )
     given = dict(override.split("=", 1) for override in deploy["parameter_overrides"])
     assert set(given) <= set(TEMPLATE.parameters)
     for name, value in given.items():

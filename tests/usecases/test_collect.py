@@ -1,19 +1,19 @@
-"""Promises of collecting, over NHS England's sandbox and moto's server."""
+"""Promises of collecting, in memory, and on moto's server and NHS England's sandbox."""
 
 from __future__ import annotations
 
 import io
 import json
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nhs_mesh import MeshClient, Part, Unavailable
+from nhs_mesh import Part, Unavailable
+from tests.usecases.stores import on_sandbox
+from vaccinations.results import CollectedMessage, CollectRun
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.usecases.world import World
 
 LARGE = random.Random(7).randbytes(3_000_000)
@@ -24,9 +24,18 @@ def facts(world: World, key: str) -> dict[str, str]:
     return found
 
 
-def versions(world: World) -> int:
-    """Count every version of every object that came over MESH."""
-    return len(world.s3.list_object_versions(Bucket=world.settings.bucket, Prefix="inbox/").get("Versions", []))
+def watch_writes(world: World, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """List the keys of the objects that are written from now on."""
+    written: list[str] = []
+    for name in ("_put", "_put_stream"):
+        put = getattr(world.bucket, name)
+
+        def noted(key: str, *args: Any, put: Any = put, **options: Any) -> None:
+            written.append(key)
+            put(key, *args, **options)
+
+        monkeypatch.setattr(world.bucket, name, noted)
+    return written
 
 
 def test_a_message_is_kept_with_what_mesh_said_of_it_and_leaves_the_mailbox(world: World) -> None:
@@ -35,27 +44,27 @@ def test_a_message_is_kept_with_what_mesh_said_of_it_and_leaves_the_mailbox(worl
     )
     answer = world.collect()
     key = f"inbox/letters/{sent.message_id}"
-    assert answer == {
-        "status": "ok",
-        "messages": [
-            {
-                "message_id": sent.message_id,
-                "workflow_id": "letters",
-                "filename": "letter.txt",
-                "key": key,
-                "answer": None,
-            }
-        ],
-        "left": 0,
-    }
+    message = CollectedMessage(
+        message_id=sent.message_id, workflow_id="letters", filename="letter.txt", key=key, answer=None
+    )
+    assert answer == CollectRun(status="ok", messages=(message,), left=0)
     assert world.object(key) == b"Dear sender"
     assert facts(world, key) | {"sender": "X26ABC3", "subject": "A letter", "local_id": "letter-1"} == facts(world, key)
-    kept = world.s3.head_object(Bucket=world.settings.bucket, Key=key)["Metadata"]
-    assert (kept["sender"], kept["filename"]) == ("X26ABC3", "letter.txt")
     assert list(world.client.inbox()) == []
     assert world.receiver.track(sent.message_id).status == "acknowledged"
 
 
+@on_sandbox
+def test_what_mesh_said_of_a_message_is_the_objects_metadata_too(world: World, s3: Any) -> None:
+    sent = world.receiver.send_file("X26ABC1", "letters", b"Dear sender", filename="100% of it.txt")
+    world.collect()
+    bucket: Any = world.bucket
+    kept = s3.head_object(Bucket=bucket.bucket, Key=f"inbox/letters/{sent.message_id}")["Metadata"]
+    assert kept["sender"] == "X26ABC3"
+    assert kept["filename"] == "100%25 of it.txt"
+
+
+@on_sandbox
 @pytest.mark.parametrize("compress", [True, False])
 def test_a_message_of_many_parts_is_kept_whole(world: World, compress: bool) -> None:
     sent = world.receiver.send_file("X26ABC1", "letters", LARGE, compress=compress, chunk_size=700_000)
@@ -94,7 +103,7 @@ def test_a_message_whose_gzip_is_broken_is_kept_as_it_came_reported_and_does_not
     broken = Part(lambda: io.BytesIO(b"\x1f\x8bthis is no gzip"), 17, content_encoding="gzip")
     first = world.receiver.send(broken, to="X26ABC1", workflow_id="letters", filename="broken.txt")
     second = world.receiver.send_file("X26ABC1", "letters", b"Dear sender").message_id
-    assert len(world.collect()["messages"]) == 2
+    assert len(world.collect().messages) == 2
     assert world.object(f"inbox/letters/{first}") == b"\x1f\x8bthis is no gzip"
     assert "is not valid gzip" in facts(world, f"inbox/letters/{first}")["problem"]
     assert facts(world, f"inbox/letters/{first}")["content_encoding"] == "gzip"
@@ -103,9 +112,9 @@ def test_a_message_whose_gzip_is_broken_is_kept_as_it_came_reported_and_does_not
     assert '"MessagesUnreadable":[1.0]' in capsys.readouterr().out
 
 
-def test_reports_are_left_for_track(world: World, report: Callable[[str], None]) -> None:
-    report("some message")
-    assert world.collect()["messages"] == []
+def test_reports_are_left_for_track(world: World) -> None:
+    world.report("some message")
+    assert world.collect().messages == ()
     assert len(list(world.client.inbox())) == 1
 
 
@@ -113,43 +122,44 @@ def test_a_message_that_cannot_be_fetched_stays_in_the_mailbox_and_the_others_ar
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids = [world.receiver.send_file("X26ABC1", "letters", b"Dear sender").message_id for _ in range(3)]
-    download = MeshClient.download
+    download = world.client.download
 
-    def breaks(self: MeshClient, message_id: str, **options: bool) -> object:
+    def breaks(message_id: str, **options: bool) -> object:
         if message_id == ids[1]:
             raise Unavailable("MESH does not answer")
-        return download(self, message_id, **options)
+        return download(message_id, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(MeshClient, "download", breaks)
+        patch.setattr(world.client, "download", breaks)
         answer = world.collect()
-    assert (answer["status"], answer["left"]) == ("incomplete", 1)
-    assert [m["message_id"] for m in answer["messages"]] == [ids[0], ids[2]]
+    assert (answer.status, answer.left) == ("incomplete", 1)
+    assert [m.message_id for m in answer.messages] == [ids[0], ids[2]]
     assert list(world.client.inbox()) == [ids[1]]
-    assert world.collect()["status"] == "ok"
+    assert world.collect().status == "ok"
     assert list(world.client.inbox()) == []
 
 
 def test_what_is_in_the_bucket_already_is_not_written_a_second_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.receiver.send_file("X26ABC1", "letters", b"Dear sender")
+    written = watch_writes(world, monkeypatch)
+    sent = world.receiver.send_file("X26ABC1", "letters", b"Dear sender")
 
-    def breaks(self: MeshClient, message_id: str) -> None:
+    def breaks(message_id: str) -> None:
         raise Unavailable("MESH does not answer")
 
     with monkeypatch.context() as patch:
-        patch.setattr(MeshClient, "acknowledge", breaks)
-        assert world.collect()["left"] == 1
-    assert versions(world) == 2
-    assert world.collect()["status"] == "ok"
-    assert versions(world) == 2
+        patch.setattr(world.client, "acknowledge", breaks)
+        assert world.collect().left == 1
+    assert world.collect().status == "ok"
+    key = f"inbox/letters/{sent.message_id}"
+    assert written == [key, f"{key}.json"]
     assert list(world.client.inbox()) == []
 
 
 def test_a_run_that_is_out_of_time_leaves_the_rest_for_the_next(world: World) -> None:
     world.receiver.send_file("X26ABC1", "letters", b"Dear sender")
     world.seconds_left = 10
-    assert world.collect() == {"status": "incomplete", "messages": [], "left": 1}
+    assert world.collect() == CollectRun(status="incomplete", messages=(), left=1)
     world.seconds_left = 900
-    assert len(world.collect()["messages"]) == 1
+    assert len(world.collect().messages) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -13,22 +13,31 @@ import pytest
 from botocore.config import Config
 
 from local.children import free_port
-from tests.usecases.world import World, row, upload_of
+from tests.schemas import FOLDER
+from tests.usecases.rows import row, upload_of
+from tests.usecases.stores import on_sandbox
 from vaccinations.aws.bus import DETAIL_TYPE, SOURCE, publisher
-from vaccinations.aws.ledger import Status
-from vaccinations.jobs.export import file_names
-from vaccinations.model.programmes import PROGRAMMES
+from vaccinations.aws.ledger import Ledger
+from vaccinations.model import lifecycle
+from vaccinations.model.export import Failure, Processing, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from vaccinations.aws.ledger import Ledger
+    from tests.usecases.world import World
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "dps-export-event.schema.json").read_text())
+SCHEMA = json.loads((FOLDER / "export-changed.schema.json").read_text())
+pytestmark = on_sandbox
+
+
+def publish(world: World, events: Any, bus: str) -> None:
+    stores = world.stores
+    changed = publisher(events, bus)
+    stores.ledger = Ledger(stores.dynamodb, *stores.tables, changed=changed, clock=world.clock)
 
 
 @pytest.fixture
-def heard(aws: Callable[[str], Any], world: World, make_ledger: Callable[..., Ledger]) -> Iterator[Callable[[], Any]]:
+def heard(aws: Callable[[str], Any], world: World) -> Iterator[Callable[[], Any]]:
     """Listen to the bus as another system would, by a rule and a queue; return what was heard since."""
     events, sqs = aws("events"), aws("sqs")
     name = f"heard-{uuid.uuid4().hex[:12]}"
@@ -38,7 +47,7 @@ def heard(aws: Callable[[str], Any], world: World, make_ledger: Callable[..., Le
     events.create_event_bus(Name=name)
     events.put_rule(Name=name, EventBusName=name, EventPattern=json.dumps(pattern))
     events.put_targets(Rule=name, EventBusName=name, Targets=[{"Id": "queue", "Arn": arn}])
-    world.ledger = make_ledger(clock=world.clock, changed=publisher(events, name))
+    publish(world, events, name)
 
     def since() -> list[dict[str, Any]]:
         details = []
@@ -69,11 +78,11 @@ def test_each_state_that_an_export_comes_into_is_published(world: World, heard: 
         "status": "accepted",
         "attempt": 1,
         "records": 2,
-        "filename": export.filename,
+        "filename": export.attempts[-1].filename,
         "message_id": export.message_id,
         "processing": None,
-        "taken": None,
-        "refused": None,
+        "rows_processed": None,
+        "rows_refused": None,
         "changed_at": export.updated_at.isoformat(),
     }
     world.track()
@@ -82,20 +91,22 @@ def test_each_state_that_an_export_comes_into_is_published(world: World, heard: 
     world.track()
     assert [(e["export_id"], e["status"]) for e in heard()] == [("hpv-1", "acknowledged")]
     world.clock.forward(hours=1)
-    answered = world.ledger.process(world.ledger.get("hpv", 1), taken=1, refused=1)
+    hear = partial(lifecycle.hear, number=1, to=Processing.PROCESSED, now=world.clock())
+    answered = world.ledger.change(
+        world.ledger.get("hpv", 1), lambda found: hear(found, rows_processed=1, rows_refused=1)
+    )
     [processed] = heard()
-    facts = tuple(processed[name] for name in ("status", "processing", "taken", "refused"))
+    facts = tuple(processed[name] for name in ("status", "processing", "rows_processed", "rows_refused"))
     assert facts == ("acknowledged", "processed", 1, 1)
-    assert answered.processed_at
-    assert processed["changed_at"] == answered.processed_at.isoformat()
+    processed_at = answered.attempts[-1].processed_at
+    assert processed_at
+    assert processed["changed_at"] == processed_at.isoformat()
 
 
-def test_an_attempt_that_fails_and_the_next_one_are_published(
-    world: World, heard: Callable[[], Any], report: Callable[[str], None]
-) -> None:
+def test_an_attempt_that_fails_and_the_next_one_are_published(world: World, heard: Callable[[], Any]) -> None:
     world.upload(upload_of(row(1)))
     world.export()
-    report(world.ledger.get("hpv", 1).message_id)
+    world.report(world.ledger.get("hpv", 1).message_id)
     world.track()
     world.next_night()
     told = [(e["status"], e["attempt"]) for e in heard()]
@@ -105,15 +116,16 @@ def test_an_attempt_that_fails_and_the_next_one_are_published(
 def test_what_a_person_sends_again_is_published(world: World, heard: Callable[[], Any]) -> None:
     world.upload(upload_of(row(1)))
     world.export()
-    world.ledger.undeliver(world.ledger.get("hpv", 1), {"code": "14", "description": ""})
+    export = world.ledger.get("hpv", 1)
+    undeliver = partial(lifecycle.undeliver, message_id=export.message_id, error=Failure("14", ""), now=world.clock())
+    world.ledger.change(export, undeliver)
     heard()
-    world.ledger.retry(world.ledger.get("hpv", 1), file_names(PROGRAMMES["hpv"], world.settings))
+    world.resend("hpv-1")
     assert [e["status"] for e in heard()] == ["pending"]
 
 
 def test_an_export_goes_out_though_nobody_can_be_told(
     world: World,
-    make_ledger: Callable[..., Ledger],
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -125,9 +137,9 @@ def test_an_export_goes_out_though_nobody_can_be_told(
         aws_secret_access_key="testing",
         config=Config(retries={"total_max_attempts": 1}),
     )
-    world.ledger = make_ledger(clock=world.clock, changed=publisher(nobody, "default"))
+    publish(world, nobody, "default")
     world.upload(upload_of(row(1)))
-    assert world.export()["status"] == "ok"
+    assert world.export().status == "ok"
     assert world.ledger.get("hpv", 1).status is Status.ACCEPTED
     assert capsys.readouterr().out.count('"EventsNotPublished":[1.0]') == 2
     assert "the export's state could not be published" in caplog.messages

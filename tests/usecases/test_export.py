@@ -1,28 +1,32 @@
-"""Promises of the nightly export, over NHS England's sandbox and moto's server."""
+"""Promises of the nightly export, in memory, and on moto's server and NHS England's sandbox."""
 
 from __future__ import annotations
 
+import json
 import re
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import vaccinations.formats.dps_columns
-import vaccinations.jobs.export
 from nhs_mesh import MeshClient, SendOutcomeUnknown
-from tests.usecases.world import World, row, upload_of, uuid_of
-from vaccinations.aws.ledger import Status
-from vaccinations.formats.dps_columns import COLUMNS, write_part
-from vaccinations.jobs.export import ExportRequest, InvalidEvent, file_names
+from tests.usecases.rows import row, upload_of, uuid_of
+from tests.usecases.stores import on_sandbox
+from tests.usecases.world import DPS, World
+from vaccinations.formats.dps_columns import COLUMNS
+from vaccinations.formats.dps_parts import write_part
+from vaccinations.jobs.export import ExportRequest, InvalidEvent
+from vaccinations.model.export import Status
 from vaccinations.model.programmes import PROGRAMMES
-from vaccinations.settings import FilenameStyle
-from vaccinations.telemetry import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from vaccinations.results import ExportRun
+
+#: A mailbox that MESH does not know.
+NOBODY = "NOSUCHBOX"
 
 
 def some(programme: str = "HPV", numbers: range = range(3), **options: str) -> str:
@@ -32,15 +36,15 @@ def some(programme: str = "HPV", numbers: range = range(3), **options: str) -> s
 def test_each_programme_with_unsent_records_gets_one_file(world: World) -> None:
     world.upload(upload_of(row(1, "HPV"), row(2, "MenACWY"), row(3, "HPV")))
     answer = world.export()
-    assert answer["status"] == "ok"
-    assert [(e["export_id"], e["programme"], e["status"], e["records"]) for e in answer["exports"]] == [
+    assert answer.status == "ok"
+    assert [(e.export_id, e.programme, e.status, e.records) for e in answer.exports] == [
         ("hpv-1", "hpv", "accepted", 2),
         ("menacwy-1", "menacwy", "accepted", 1),
     ]
-    assert answer["nothing_to_send"] == ["flu", "mmr", "mmrv", "td_ipv"]
+    assert answer.nothing_to_send == ("flu", "mmr", "mmrv", "td_ipv")
     files = dict(world.inbox())
-    assert [r["UNIQUE_ID"] for r in files[f"Vaccinations-HPV-{world.clock():%Y-%m-%d}.csv"]] == [uuid_of(1), uuid_of(3)]
-    assert [r["UNIQUE_ID"] for r in files[f"Vaccinations-MenACWY-{world.clock():%Y-%m-%d}.csv"]] == [uuid_of(2)]
+    assert [r["UNIQUE_ID"] for r in files[f"Vaccinations-HPV-{world.clock.today}.csv"]] == [uuid_of(1), uuid_of(3)]
+    assert [r["UNIQUE_ID"] for r in files[f"Vaccinations-MenACWY-{world.clock.today}.csv"]] == [uuid_of(2)]
 
 
 def test_a_file_has_the_34_columns_and_names_every_record_new(world: World) -> None:
@@ -61,7 +65,7 @@ def test_a_second_run_sends_nothing(world: World) -> None:
     world.upload(some())
     world.export()
     answer = world.export()
-    assert (answer["exports"], len(answer["nothing_to_send"])) == ([], len(PROGRAMMES))
+    assert (answer.exports, len(answer.nothing_to_send)) == ((), len(PROGRAMMES))
     assert len(world.inbox()) == 1
 
 
@@ -70,14 +74,14 @@ def test_records_of_later_uploads_go_into_the_next_file_of_the_day(world: World)
     world.export()
     world.upload(some(numbers=range(10, 12)), name="later.csv")
     world.export()
-    day = f"{world.clock():%Y-%m-%d}"
+    day = f"{world.clock.today}"
     assert [(name, len(rows)) for name, rows in world.inbox()] == [
         (f"Vaccinations-HPV-{day}.csv", 3),
         (f"Vaccinations-HPV-{day}-2.csv", 2),
     ]
 
 
-def test_rows_keep_the_order_in_which_they_were_taken_in(world: World) -> None:
+def test_rows_keep_the_order_in_which_they_were_ingested(world: World) -> None:
     for start in (20, 10, 30):
         world.upload(some(numbers=range(start, start + 3)), name=f"{start}.csv")
     world.export()
@@ -85,24 +89,24 @@ def test_rows_keep_the_order_in_which_they_were_taken_in(world: World) -> None:
     assert [r["UNIQUE_ID"] for r in rows] == [uuid_of(n) for start in (20, 10, 30) for n in range(start, start + 3)]
 
 
-def test_the_log_says_what_was_sent_as_the_guide_shows_it(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    logger.addHandler(caplog.handler)
+def test_the_log_says_what_was_sent_as_the_guide_shows_it(world: World, logged: Callable[[], str]) -> None:
     world.upload(some())
-    message_id = world.export()["exports"][0]["message_id"]
-    assert f'DPS export (hpv-1) for programme (hpv) sent: 202 - {{"message_id":"{message_id}"}}' in caplog.messages
-    assert "No vaccination records to export for programme flu" in caplog.messages
+    message_id = world.export().exports[0].message_id
+    messages = [json.loads(line).get("message") for line in logged().splitlines()]
+    assert f'DPS export (hpv-1) for programme (hpv) sent: 202 - {{"message_id":"{message_id}"}}' in messages
+    assert "No vaccination records to export for programme flu" in messages
 
 
 def test_a_single_programme_can_be_exported(world: World) -> None:
     world.upload(upload_of(row(1, "HPV"), row(2, "MenACWY")))
     answer = world.export(programme="menacwy")
-    assert [e["export_id"] for e in answer["exports"]] == ["menacwy-1"]
-    assert answer["nothing_to_send"] == []
+    assert [e.export_id for e in answer.exports] == ["menacwy-1"]
+    assert answer.nothing_to_send == ()
 
 
 def test_resume_only_seals_nothing(world: World) -> None:
     world.upload(some())
-    assert world.export(resume_only=True)["exports"] == []
+    assert world.export(resume_only=True).exports == ()
     assert world.ledger.get("hpv", 1).status is Status.OPEN
 
 
@@ -110,8 +114,8 @@ def test_a_dry_run_says_what_would_be_done_and_changes_nothing(world: World) -> 
     world.upload(some())
     before = (world.ledger.get("hpv", 1), world.objects())
     answer = world.export(dry_run=True)
-    assert answer["status"] == "dry run"
-    assert [(e["export_id"], e["records"], e["would"]) for e in answer["exports"]] == [("hpv-1", 3, "seal and send")]
+    assert answer.status == "dry run"
+    assert [(e.export_id, e.records, e.would) for e in answer.exports] == [("hpv-1", 3, "seal and send")]
     assert (world.ledger.get("hpv", 1), world.objects()) == before
     assert world.inbox() == []
 
@@ -132,76 +136,73 @@ def test_an_event_that_means_nothing_is_refused_by_name(event: dict[str, Any], c
 
 
 def test_what_mesh_refuses_is_failed_with_its_code_and_tried_again_the_next_night(world: World) -> None:
-    right = world.settings
-    world.settings = replace(right, dps_mailbox="NOSUCHBOX")
+    world.recipient = NOBODY
     world.upload(some())
     answer = world.export()
-    assert answer["status"] == "incomplete"
-    assert answer["exports"][0]["status"] == "failed"
-    assert answer["exports"][0]["error"]["code"] == "12"
-    world.settings = right
-    assert world.export(resume_only=True)["exports"][0]["status"] == "failed"
+    assert answer.status == "incomplete"
+    assert answer.exports[0].status == "failed"
+    assert answer.exports[0].error_code == "12"
+    world.recipient = DPS
+    assert world.export(resume_only=True).exports[0].status == "failed"
     answer = world.next_night()
-    assert answer["exports"][0]["status"] == "accepted"
+    assert answer.exports[0].status == "accepted"
     export = world.ledger.get("hpv", 1)
-    assert (export.attempt, export.local_id) == (2, "hpv-1-2")
+    assert (len(export.attempts), export.local_id) == (2, "hpv-1-2")
     assert len(world.inbox()) == 1
 
 
 def test_an_export_is_tried_five_times_and_then_waits_for_a_person(world: World) -> None:
-    world.settings = replace(world.settings, dps_mailbox="NOSUCHBOX")
+    world.recipient = NOBODY
     world.upload(some())
     world.export()
     for _ in range(6):
         world.next_night()
     export = world.ledger.get("hpv", 1)
-    assert (export.status, export.attempt) == (Status.FAILED, 5)
-    assert len({export.filename, *(earlier["filename"] for earlier in export.earlier)}) == 5
+    assert (export.status, len(export.attempts)) == (Status.FAILED, 5)
+    assert len({attempt.filename for attempt in export.attempts}) == 5
 
 
 def test_a_person_may_send_again_what_was_tried_five_times(world: World) -> None:
-    right = world.settings
-    world.settings = replace(right, dps_mailbox="NOSUCHBOX")
+    world.recipient = NOBODY
     world.upload(some())
     world.export()
     for _ in range(5):
         world.next_night()
-    world.settings = right
-    assert world.next_night()["exports"][0]["status"] == "failed"
-    world.ledger.retry(world.ledger.get("hpv", 1), file_names(PROGRAMMES["hpv"], right))
-    assert world.export(resume_only=True)["exports"][0]["status"] == "accepted"
+    world.recipient = DPS
+    assert world.next_night().exports[0].status == "failed"
+    world.resend("hpv-1")
+    assert world.export(resume_only=True).exports[0].status == "accepted"
     assert len(world.inbox()) == 1
 
 
 def test_a_later_export_waits_until_every_earlier_one_was_accepted(world: World) -> None:
-    right = world.settings
-    world.settings = replace(right, dps_mailbox="NOSUCHBOX")
+    world.recipient = NOBODY
     world.upload(some())
     world.export()
     world.upload(some(batch="CD5678"), name="corrected.csv")
     world.export(resume_only=True)
     world.export()
     assert world.ledger.get("hpv", 2).status is Status.OPEN
-    world.settings = right
+    world.recipient = DPS
     world.next_night()
     assert [{r["ACTION_FLAG"] for r in rows} for _, rows in world.inbox()] == [{"new"}, {"update"}]
 
 
 def test_one_programmes_trouble_does_not_stop_another(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.upload(upload_of(row(1, "HPV"), row(2, "MenACWY")))
-    rows = world.archive.open_rows
+    rows = world.bucket.open_rows
 
     def broken(programme: str, batch_id: str) -> Any:
         if programme == "hpv":
             raise OSError("the disk is on fire")
         return rows(programme, batch_id)
 
-    monkeypatch.setattr(world.archive, "open_rows", broken)
+    monkeypatch.setattr(world.bucket, "open_rows", broken)
     answer = world.export()
-    assert answer["status"] == "incomplete"
-    assert [(e["programme"], e["status"]) for e in answer["exports"]] == [("hpv", "error"), ("menacwy", "accepted")]
+    assert answer.status == "incomplete"
+    assert [(e.programme, e.status) for e in answer.exports] == [("hpv", "error"), ("menacwy", "accepted")]
     monkeypatch.undo()
-    assert world.export(resume_only=True)["exports"][0]["status"] == "accepted"
+    assert world.export(resume_only=True).exports[0].status == "accepted"
 
 
 class Losing:
@@ -224,20 +225,20 @@ def test_a_lost_answer_is_not_sent_twice(world: World) -> None:
     world.upload(some())
     losing = Losing(world.client)
     answer = world.export_use_case(connect=lambda: losing).run(ExportRequest())
-    assert (answer["status"], answer["exports"][0]["status"]) == ("incomplete", "pending")
+    assert (answer.status, answer.exports[0].status) == ("incomplete", "pending")
     # MESH gets its time: while the lease runs, nobody touches the export.
-    assert world.export(resume_only=True)["exports"][0]["status"] == "pending"
+    assert world.export(resume_only=True).exports[0].status == "pending"
     world.clock.forward(hours=1)
     answer = world.export(resume_only=True)
-    assert answer["exports"][0]["status"] == "accepted"
+    assert answer.exports[0].status == "accepted"
     assert losing.sends == 1
     assert len(world.inbox()) == 1
 
 
 def small_parts(monkeypatch: pytest.MonkeyPatch, part_bytes: int) -> None:
     """Let parts be small, of uploads that come from now on."""
-    monkeypatch.setattr(vaccinations.jobs.export, "write_part", partial(write_part, part_bytes=part_bytes))
-    monkeypatch.setattr(vaccinations.formats.dps_columns, "MEMBER_CHARACTERS", part_bytes)
+    monkeypatch.setattr("vaccinations.jobs.render.write_part", partial(write_part, part_bytes=part_bytes))
+    monkeypatch.setattr("vaccinations.formats.dps_parts.MEMBER_CHARACTERS", part_bytes)
 
 
 def test_a_file_of_several_parts_arrives_as_one_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +247,7 @@ def test_a_file_of_several_parts_arrives_as_one_message(world: World, monkeypatc
     world.export()
     export = world.ledger.get("hpv", 1)
     assert export.parts > 2
-    assert export.parts_sent == export.parts
+    assert export.attempts[-1].parts_sent == export.parts
     [(_, rows)] = world.inbox()
     assert [r["UNIQUE_ID"] for r in rows] == [uuid_of(n) for n in range(200)]
 
@@ -258,16 +259,16 @@ def test_a_run_out_of_time_stops_between_parts_and_the_next_goes_on_there(
     world.upload(some(numbers=range(200)))
     steps = 0
     export = world.ledger.get("hpv", 1)
-    while not export.parts_sent:
+    while not (export.attempts and export.attempts[-1].parts_sent):
         answer = world.export_use_case(seconds_left=lambda: 1.0).run(ExportRequest())
         steps += 1
         export = world.ledger.get("hpv", 1)
-        assert (answer["exports"][0]["status"], export.lease) == ("pending", None)
+        assert (answer.exports[0].status, export.lease) == ("pending", None)
         assert world.inbox() == []
     # Each run has done one step: it has made one part, the last of them has sent one.
     assert steps == export.parts + 1 > 3
-    assert export.parts_sent == 1
-    assert world.export(resume_only=True)["exports"][0]["status"] == "accepted"
+    assert export.attempts[-1].parts_sent == 1
+    assert world.export(resume_only=True).exports[0].status == "accepted"
     [(_, rows)] = world.inbox()
     assert [r["UNIQUE_ID"] for r in rows] == [uuid_of(n) for n in range(200)]
 
@@ -277,13 +278,13 @@ def test_each_part_is_made_once_however_many_runs_it_takes(world: World, monkeyp
     for name in ("one", "two", "three"):
         world.upload(some(numbers=range(60), batch=f"{name}1"), name=f"{name}.csv")
     made = []
-    put_part = world.archive.put_part
+    put_part = world.bucket.put_part
 
     def watched(programme: str, number: int, part: int, file: Path) -> None:
         made.append(part)
         put_part(programme, number, part, file)
 
-    monkeypatch.setattr(world.archive, "put_part", watched)
+    monkeypatch.setattr(world.bucket, "put_part", watched)
     while world.ledger.get("hpv", 1).status is not Status.ACCEPTED:
         world.export_use_case(seconds_left=lambda: 1.0).run(ExportRequest())
     parts = world.ledger.get("hpv", 1).parts
@@ -297,57 +298,37 @@ def test_a_batch_whose_rows_were_not_stored_is_rendered_when_it_is_needed(world:
     world.upload(some())
     world.upload(some(numbers=range(10, 12)), name="later.csv")
     [rows, _] = [key for key in world.objects() if key.startswith("batches/") and key.endswith(".csv.gz")]
-    world.s3.delete_object(Bucket=world.settings.bucket, Key=rows)
+    world.stores.delete(rows)
     world.export()
     [(_, arrived)] = world.inbox()
     assert [r["UNIQUE_ID"] for r in arrived] == [uuid_of(n) for n in (0, 1, 2, 10, 11)]
 
 
-def test_a_run_out_of_time_hands_over_the_programme_it_is_at_and_those_it_has_not_begun(world: World) -> None:
+def test_a_night_that_is_out_of_time_seals_what_it_leaves_and_the_hourly_run_sends_it(world: World) -> None:
     world.upload(upload_of(row(1, "HPV"), row(2, "MenACWY")))
-    handed_over: list[Any] = []
-    hurried = world.export_use_case(seconds_left=lambda: 1.0, hand_over=handed_over.append)
-    answer = hurried.run(ExportRequest())
-    assert handed_over == [
-        {"programme": programme, "resume_only": False} for programme in ("hpv", "menacwy", "mmr", "mmrv", "td_ipv")
-    ]
-    assert answer["handed_over"] == [event["programme"] for event in handed_over]
-    for event in handed_over:
-        world.export(**event)
-    assert len(world.inbox()) == 2
+    answer = world.export_use_case(seconds_left=lambda: 1.0).run(ExportRequest())
+    assert answer.status == "incomplete"
+    assert [(e.export_id, e.status) for e in answer.exports] == [("hpv-1", "pending"), ("menacwy-1", "pending")]
+    assert answer.left == ("menacwy", "mmr", "mmrv", "td_ipv")
+    assert answer.nothing_to_send == ("flu",)
+    assert world.inbox() == []
+    # What comes in from now on is of the next night.
+    world.upload(upload_of(row(3, "MenACWY")), "later.csv")
+    hourly = world.export(resume_only=True)
+    assert [(e.export_id, e.status) for e in hourly.exports] == [("hpv-1", "accepted"), ("menacwy-1", "accepted")]
+    assert [[r["UNIQUE_ID"] for r in rows] for _, rows in world.inbox()] == [[uuid_of(1)], [uuid_of(2)]]
 
 
-def test_a_run_that_gets_nothing_done_hands_nothing_over(world: World) -> None:
-    """So that no runs follow each other for ever."""
-    handed_over: list[Any] = []
-    hurried = world.export_use_case(seconds_left=lambda: 1.0, hand_over=handed_over.append)
-    assert hurried.run(ExportRequest())["handed_over"] == []
-    world.upload(some())
-    right = world.settings
-    hurried = replace(hurried, settings=replace(right, dps_mailbox="NOSUCHBOX"))
-    while world.ledger.get("hpv", 1).status is not Status.FAILED:
-        handed_over.clear()
-        replace(hurried).run(ExportRequest())
-    assert [event["programme"] for event in handed_over] == []
-
-
-def test_where_handing_over_fails_the_hourly_run_goes_on(world: World, capfd: pytest.CaptureFixture[str]) -> None:
-    world.upload(some())
-
-    def refuse(_: object) -> None:
-        raise ConnectionError
-
-    hurried = world.export_use_case(seconds_left=lambda: 1.0, hand_over=refuse)
-    answer = hurried.run(ExportRequest(programme="hpv"))
-    assert (answer["status"], answer["handed_over"]) == ("incomplete", [])
-    assert '"HandOversFailed":[1.0]' in capfd.readouterr().out
-    assert world.export(resume_only=True)["exports"][0]["status"] == "accepted"
-    assert len(world.inbox()) == 1
+def test_a_dry_run_that_is_out_of_time_seals_nothing(world: World) -> None:
+    world.upload(upload_of(row(1, "HPV"), row(2, "MenACWY")))
+    use_case = world.export_use_case(seconds_left=lambda: 1.0)
+    use_case.run(ExportRequest(dry_run=True))
+    assert world.ledger.get("menacwy", 1).status is Status.OPEN
 
 
 def test_two_runs_at_once_send_an_export_once(world: World) -> None:
     world.upload(some())
-    answers: list[dict[str, Any]] = []
+    answers: list[ExportRun] = []
 
     def while_sending() -> MeshClient:
         if not answers:
@@ -355,71 +336,74 @@ def test_two_runs_at_once_send_an_export_once(world: World) -> None:
         return world.client
 
     answer = world.export_use_case(connect=while_sending).run(ExportRequest())
-    assert answer["exports"][0]["status"] == "accepted"
-    assert answers[0]["exports"][0]["status"] == "pending"
+    assert answer.exports[0].status == "accepted"
+    assert answers[0].exports[0].status == "pending"
     assert len(world.inbox()) == 1
 
 
 class Pausing:
-    """A room in which something happens meanwhile, once, right after a call."""
+    """A port on which something happens meanwhile, right after one of the calls of a method."""
 
-    def __init__(self, room: Any, call: str, meanwhile: Callable[[], object]) -> None:
-        self._room = room
+    def __init__(self, port: Any, call: str, which: int, meanwhile: Callable[[], object]) -> None:
+        self._port = port
         self._call = call
-        self._meanwhile: list[Callable[[], object]] = [meanwhile]
+        self._left = which
+        self._meanwhile = meanwhile
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self._room, name)
+        method = getattr(self._port, name)
         if name != self._call:
             return method
 
         def call(*args: Any, **options: Any) -> Any:
             answer = method(*args, **options)
-            while self._meanwhile:
-                self._meanwhile.pop()()
+            self._left -= 1
+            if self._left == 0:
+                self._meanwhile()
             return answer
 
         return call
 
 
 @pytest.mark.parametrize(
-    ("room", "call"),
+    ("port", "call", "which"),
     [
-        ("ledger", "lease"),
-        ("archive", "put_part"),
-        ("archive", "put_manifest"),
-        ("ledger", "begin_sending"),
-        ("ledger", "sent"),
+        ("bucket", "put_part", 1),
+        ("bucket", "put_manifest", 1),
+        ("ledger", "change", 1),  # it has taken the lease
+        ("ledger", "change", 2),  # it is about to send
+        ("ledger", "change", 3),  # it has sent the first part
     ],
 )
 def test_a_run_that_slept_through_its_lease_sends_nothing_more(
-    world: World, monkeypatch: pytest.MonkeyPatch, room: str, call: str
+    world: World, monkeypatch: pytest.MonkeyPatch, port: str, call: str, which: int
 ) -> None:
-    if call == "sent":
+    if which == 3:
         small_parts(monkeypatch, 2_000)
     world.upload(some(numbers=range(200)))
-    answers: list[dict[str, Any]] = []
+    answers: list[ExportRun] = []
 
     def another_run() -> None:
         world.clock.forward(hours=1)
         answers.append(world.export(resume_only=True))
 
-    sleepy: Any = {room: Pausing(getattr(world, room), call, another_run)}
+    sleepy: Any = {port: Pausing(getattr(world, port), call, which, another_run)}
     answer = world.export_use_case(**sleepy).run(ExportRequest())
-    assert answers[0]["exports"][0]["status"] == "accepted"
-    assert answer["exports"][0]["status"] == "accepted"
+    assert answers[0].exports[0].status == "accepted"
+    assert answer.exports[0].status == "accepted"
     [(_, rows)] = world.inbox()
     assert [r["UNIQUE_ID"] for r in rows] == [uuid_of(n) for n in range(200)]
-    assert world.ledger.get("hpv", 1).message_id == answers[0]["exports"][0]["message_id"]
+    assert world.ledger.get("hpv", 1).message_id == answers[0].exports[0].message_id
 
 
+@on_sandbox
 def test_an_export_costs_a_fixed_handful_of_writes(
     world: World, count_writes: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def writes(records: int) -> int:
         world.upload(some(numbers=range(10_000 * records, 10_000 * records + records)), name=f"{records}.csv")
         before = count_writes()
-        assert world.export()["exports"][0]["status"] == "accepted"
+        assert world.export().exports[0].status == "accepted"
         return count_writes() - before
 
     assert writes(1) == writes(5) == writes(300) == 6
@@ -429,21 +413,3 @@ def test_an_export_costs_a_fixed_handful_of_writes(
     assert parts[3] > 10
     assert parts[4] > 40
     assert few == many == 10
-
-
-def test_a_file_name_holds_only_safe_characters_and_the_london_day(world: World) -> None:
-    name = file_names(PROGRAMMES["td_ipv"], world.settings)
-    from datetime import UTC, datetime
-
-    assert name(datetime(2024, 8, 23, 22, 59, tzinfo=UTC), 1)[0] == "Vaccinations-Td-IPV-2024-08-23.csv"
-    assert name(datetime(2024, 8, 23, 23, 0, tzinfo=UTC), 3)[0] == "Vaccinations-Td-IPV-2024-08-24-3.csv"
-
-
-def test_the_batch_service_gets_the_file_names_it_wants(world: World) -> None:
-    from datetime import UTC, datetime
-
-    settings = replace(world.settings, filename_style=FilenameStyle.BATCH_V5, ods_code="n1g3b")
-    name = file_names(PROGRAMMES["td_ipv"], settings)
-    summer, winter = datetime(2024, 8, 23, 22, 15, 9, tzinfo=UTC), datetime(2024, 12, 23, 22, 15, 9, tzinfo=UTC)
-    assert name(summer, 1)[1] == "3IN1_Vaccinations_v5_N1G3B_20240823T23150901.csv"
-    assert name(winter, 1)[1] == "3IN1_Vaccinations_v5_N1G3B_20241223T22150900.csv"

@@ -1,31 +1,30 @@
-"""Promises of hearing DPS's answers, over NHS England's sandbox and moto's server, and DPS's model behind."""
+"""Promises of hearing DPS's answers, in memory, and on moto's server and the sandbox, and DPS's stand-in behind."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from dataclasses import replace
-from itertools import count as counting
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from local.dps import Dps, VaccinationFile
-from tests.usecases.world import row, upload_of, uuid_of
-from vaccinations.aws.ledger import LedgerConflict, Processing, Status
-from vaccinations.formats.acknowledgements import Outcome
+from tests.usecases.rows import row, upload_of, uuid_of
 from vaccinations.formats.dps_columns import local_id_of
-from vaccinations.jobs.export import file_names
-from vaccinations.model.programmes import PROGRAMMES
-from vaccinations.settings import FilenameStyle
+from vaccinations.formats.dps_names import FilenameStyle
+from vaccinations.model import lifecycle
+from vaccinations.model.export import Processing, Status
+from vaccinations.model.outcome import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.usecases.world import World
-    from vaccinations.aws.ledger import DPSExport
-    from vaccinations.aws.register import Entry
+    from vaccinations.model.entry import Entry
+    from vaccinations.model.export import DPSExport
+    from vaccinations.results import CollectRun
 
 INVALID = "Validation errors: contained[?(@.resourceType=='Patient')].name[0].given of Zephyrson | does not do"
 
@@ -80,9 +79,9 @@ def hear(world: World, dps: Dps, *which: str) -> list[str]:
     return outcomes(world.collect())
 
 
-def outcomes(collected: dict[str, Any]) -> list[str]:
-    assert collected["status"] == "ok"
-    return [message["answer"]["outcome"] for message in collected["messages"]]
+def outcomes(collected: CollectRun) -> list[str]:
+    assert collected.status == "ok"
+    return [message.answer.outcome for message in collected.messages if message.answer]
 
 
 def export(world: World, number: int = 1) -> DPSExport:
@@ -95,7 +94,7 @@ def entry(world: World, n: int) -> Entry:
 
 def counts(world: World, number: int = 1) -> tuple[Processing | None, int | None, int | None]:
     found = export(world, number)
-    return found.processing, found.taken, found.refused
+    return found.processing, found.attempts[-1].rows_processed, found.attempts[-1].rows_refused
 
 
 # --- the file as a whole
@@ -106,7 +105,7 @@ def counts(world: World, number: int = 1) -> tuple[Processing | None, int | None
 def test_an_inf_ack_finds_its_export_by_name_in_any_case_and_either_style(
     world: World, dps: Dps, style: str, change: Callable[[str], str]
 ) -> None:
-    world.settings = replace(world.settings, filename_style=FilenameStyle(style), ods_code="R1L")
+    world.style, world.ods_code = FilenameStyle(style), "R1L"
     file = sent(world, dps, row(1))
     file.name = change(file.name)
     assert hear(world, dps, "InfAck") == ["received"]
@@ -119,23 +118,20 @@ def test_a_file_that_dps_refuses_is_counted_and_may_be_sent_again_under_a_new_na
 ) -> None:
     file = sent(world, dps, row(1))
     file.problem = "its headers are missing or wrong"
-    dps.records.clear()
+    dps.on_file.clear()
     assert hear(world, dps, "InfAck") == ["refused"]
     found = export(world)
-    assert (found.processing, found.refusal, found.status) == (
-        Processing.REFUSED,
-        "10001/10002",
-        Status.ACKNOWLEDGED,
-    )
+    assert (found.processing, found.status) == (Processing.REFUSED, Status.ACKNOWLEDGED)
+    assert found.attempts[-1].refusal == "10001/10002"
     assert metrics()["ExportsRefused"] == 1
-    assert world.next_night()["exports"] == []  # not by itself
-    again = world.ledger.retry(found, file_names(PROGRAMMES["hpv"], world.settings))
-    assert again.mesh_filename != found.mesh_filename
+    assert world.next_night().exports == ()  # not by itself
+    again = world.resend("hpv-1")
+    assert again.attempts[1].mesh_filename != again.attempts[0].mesh_filename
     world.export(resume_only=True)
     dps.pick_up()
-    assert set(hear(world, dps)) == {"received", "processed", "known already"}
+    assert hear(world, dps) == ["received", "processed"]
     assert counts(world) == (Processing.PROCESSED, 1, 0)
-    assert [earlier["processing"] for earlier in export(world).earlier] == ["refused"]
+    assert export(world).attempts[0].processing is Processing.REFUSED
 
 
 def test_an_answer_to_an_earlier_attempt_is_noted_with_it_and_nothing_else(
@@ -143,11 +139,11 @@ def test_an_answer_to_an_earlier_attempt_is_noted_with_it_and_nothing_else(
 ) -> None:
     refusals[uuid_of(1)] = INVALID
     file = sent(world, dps, row(1))
-    refused = export(world)
-    world.ledger.retry(world.ledger.refuse(refused, "1"), file_names(PROGRAMMES["hpv"], world.settings))
+    world.ledger.change(export(world), lambda e: lifecycle.hear(e, 1, Processing.REFUSED, world.clock()))
+    world.resend("hpv-1")
     assert {*hear(world, dps)} == {"about an earlier attempt"}
     assert file.refused
-    assert entry(world, 1).refused is None
+    assert entry(world, 1).refusal is None
     assert counts(world) == (None, None, None)
 
 
@@ -156,7 +152,7 @@ def test_without_answers_exports_end_as_acknowledged_and_nothing_waits(
 ) -> None:
     sent(world, dps, row(1))
     world.clock.forward(days=9)
-    assert world.collect()["messages"] == []
+    assert world.collect().messages == ()
     assert (export(world).status, counts(world)) == (Status.ACKNOWLEDGED, (None, None, None))
     assert metrics()["OldestUnprocessedHours"] == 0
 
@@ -180,10 +176,10 @@ def test_the_age_of_the_oldest_file_without_an_answer_is_told_once_dps_has_answe
 
 @pytest.mark.parametrize(
     "order",
-    [["InfAck", "BusAck"], ["BusAck", "InfAck"], [".csv"], [".json"], [".json", ".csv"], ["BusAck"] * 2],
+    [["InfAck", "BusAck"], ["BusAck", "InfAck"], [".csv"], [".json", ".csv"], ["BusAck"] * 2],
     ids=" ".join,
 )
-def test_a_bus_ack_in_either_form_order_and_number_counts_once(
+def test_a_bus_ack_in_any_order_and_number_counts_once(
     world: World,
     dps: Dps,
     refusals: dict[str, str],
@@ -196,16 +192,16 @@ def test_a_bus_ack_in_either_form_order_and_number_counts_once(
     assert told.count("processed") == 1
     assert counts(world) == (Processing.PROCESSED, 3, 2)
     seen = metrics()
-    assert (seen["RecordsTaken"], seen["RecordsRefused"], seen["ExportsProcessed"]) == (3, 2, 1)
+    assert (seen["RecordsProcessed"], seen["RecordsRefused"], seen["ExportsProcessed"]) == (3, 2, 1)
     for n, outcome in ((2, Outcome.INVALID), (4, Outcome.NOT_PERMITTED)):
-        refused = entry(world, n).refused
+        refused = entry(world, n).refusal
         assert refused
         assert (refused.outcome, refused.export_id, refused.row) == (outcome, "hpv-1", n)
-        assert not entry(world, n).held
-    assert entry(world, 3).refused is None
+        assert not entry(world, n).on_file
+    assert entry(world, 3).refusal is None
 
 
-def test_a_file_whose_every_row_was_taken_is_processed_without_refusals(world: World, dps: Dps) -> None:
+def test_a_file_of_which_dps_refused_no_row_is_processed_without_refusals(world: World, dps: Dps) -> None:
     sent(world, dps, row(1), row(2))
     hear(world, dps, "BusAck")
     assert counts(world) == (Processing.PROCESSED, 2, 0)
@@ -227,7 +223,7 @@ def test_those_who_uploaded_are_told_which_line_was_refused_and_why(
             "line": str(line),
             "column": "",
             "what is wrong": f"DPS refused it (invalid): {INVALID}",
-            "what would be right": Outcome.INVALID.mend,
+            "what would be right": Outcome.INVALID.fix,
         }
 
 
@@ -244,17 +240,18 @@ def test_a_row_that_the_export_never_held_is_reported_and_not_believed(
         (9, local_id_of(uuid_of(1))),  # there are three rows
         (9_999_999, "nonsense"),
     ]
-    document = json.loads(next(body for name, body in file.answers() if name.endswith(".json")))
-    [failure] = document["failures"]
-    document["failures"] = [failure | {"rowId": n, "localId": local_id} for n, local_id in strangers]
-    document["summary"]["failed"] = len(strangers)
-    name = f"{file.name.rpartition('.')[0]}_BusAck_20261123T12000000.json"
-    world.receiver.send_file("X26ABC1", "acks", json.dumps(document).encode(), filename=name)
+    body = next(body for name, body in file.answers() if "BusAck" in name and name.endswith(".csv")).decode()
+    header, line = body.splitlines()
+    cells = line.split("|")
+    lines = ["|".join([f"{file.file_id}^{n}", *cells[1:10], local_id, *cells[11:]]) for n, local_id in strangers]
+    name = f"{file.name.rpartition('.')[0]}_BusAck_20261123T12000000.csv"
+    world.receiver.send_file("X26ABC1", "acks", "".join(f"{x}\n" for x in [header, *lines]).encode(), filename=name)
     assert genuine.number == 2
-    [message] = world.collect()["messages"]
-    assert message["answer"]["not_believed"] == metrics()["RowsNotBelieved"] == 4
+    [message] = world.collect().messages
+    assert message.answer
+    assert message.answer.not_believed == metrics()["RowsNotBelieved"] == 4
     assert counts(world) == (Processing.PROCESSED, 2, 1)
-    assert [bool(entry(world, n).refused) for n in (1, 2, 3)] == [False, True, False]
+    assert [bool(entry(world, n).refusal) for n in (1, 2, 3)] == [False, True, False]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +259,6 @@ def test_a_row_that_the_export_never_held_is_reported_and_not_believed(
     [
         ("somebody-elses-file_BusAck_20261123T12000000.csv", b"", "unmatched"),
         ("{stem}_BusAck_20261123T12000000.csv", b"nonsense", "unreadable"),
-        ("{stem}_BusAck_20261123T12000000.json", b'{"failures": [', "unreadable"),
         ("{stem}_InfAck_20261123T12000000.csv", b"nonsense", "unreadable"),
     ],
 )
@@ -277,9 +273,10 @@ def test_an_answer_that_cannot_be_applied_is_kept_and_reported_and_changes_nothi
     file = sent(world, dps, row(1))
     name = name.format(stem=file.name.rpartition(".")[0])
     world.receiver.send_file("X26ABC1", "dps export ack", body, filename=name)
-    [message] = world.collect()["messages"]
-    assert message["answer"]["outcome"] == outcome
-    assert world.object(message["key"]) == body
+    [message] = world.collect().messages
+    assert message.answer
+    assert message.answer.outcome == outcome
+    assert world.object(message.key) == body
     assert list(world.client.inbox()) == []
     assert counts(world) == (None, None, None)
     assert metrics()["AnswersUnmatched" if outcome == "unmatched" else "MessagesUnreadable"] == 1
@@ -316,26 +313,28 @@ def test_a_record_whose_new_was_refused_goes_out_as_new_when_it_is_corrected(
     refusals[uuid_of(1)] = INVALID
     sent(world, dps, row(1))
     hear(world, dps)
-    assert world.upload(upload_of(row(1)))["unchanged"] == 1  # not corrected: not sent again
+    assert world.upload(upload_of(row(1))).unchanged == 1  # not corrected: not sent again
     refusals.clear()
     file = sent(world, dps, row(1, batch="CD5678"))
     assert [judged.row["ACTION_FLAG"] for judged in file.rows] == ["new"]
     assert not file.refused
     hear(world, dps)
     assert counts(world, 2) == (Processing.PROCESSED, 1, 0)
-    assert (entry(world, 1).held, entry(world, 1).refused) == (True, None)
+    assert (entry(world, 1).on_file, entry(world, 1).refusal) == (True, None)
     assert [judged.row["ACTION_FLAG"] for judged in sent(world, dps, row(1, batch="EF9012")).rows] == ["update"]
 
 
-def test_a_duplicate_counts_as_taken_and_held(world: World, dps: Dps) -> None:
+def test_a_duplicate_counts_as_processed_and_on_file(world: World, dps: Dps) -> None:
     sent(world, dps, row(1), row(2))
-    world.ledger.reset("hpv")  # as if the ledger had been lost
-    world.next_night()
+    # DPS says that it refused the file, and has processed its rows nevertheless.
+    world.ledger.change(export(world), lambda e: lifecycle.hear(e, 1, Processing.REFUSED, world.clock()))
+    world.resend("hpv-1")
+    world.export(resume_only=True)
     [file] = dps.pick_up()
     assert len(file.refused) == 2
     hear(world, dps)
-    assert counts(world, 2) == (Processing.PROCESSED, 2, 0)
-    assert entry(world, 1).held
+    assert counts(world) == (Processing.PROCESSED, 2, 0)
+    assert entry(world, 1).on_file
     assert [judged.row["ACTION_FLAG"] for judged in sent(world, dps, row(1, batch="CD5678")).rows] == ["update"]
 
 
@@ -346,7 +345,7 @@ def test_a_correction_that_overtook_the_answer_is_left_alone_by_it(
     sent(world, dps, row(1))
     world.upload(upload_of(row(1, batch="CD5678")))
     hear(world, dps)
-    assert entry(world, 1).refused is None
+    assert entry(world, 1).refusal is None
     assert counts(world) == (Processing.PROCESSED, 0, 1)
     refusals.clear()
     world.next_night()
@@ -354,14 +353,14 @@ def test_a_correction_that_overtook_the_answer_is_left_alone_by_it(
     assert [judged.refused.partition(".")[0] for judged in file.rows] == ["Immunization resource does not exist"]
     hear(world, dps)
     found = entry(world, 1)
-    assert (found.held, found.refused and found.refused.outcome) == (False, Outcome.UNKNOWN)
+    assert (found.on_file, found.refusal and found.refusal.outcome) == (False, Outcome.UNKNOWN)
     again = world.upload(f"{uuid_of(1)}\n", "again.resend")
-    assert again["accepted"] == {"hpv": {"new": 1}}
+    assert again.accepted == {"hpv": {"new": 1}}
     world.next_night()
     [file] = dps.pick_up()
     assert [(judged.row["BATCH_NUMBER"], judged.refused) for judged in file.rows] == [("CD5678", "")]
     hear(world, dps)
-    assert entry(world, 1).refused is None
+    assert entry(world, 1).refusal is None
 
 
 def test_a_record_is_sent_again_as_what_dps_would_take(world: World, dps: Dps, refusals: dict[str, str]) -> None:
@@ -375,12 +374,12 @@ def test_a_record_is_sent_again_as_what_dps_would_take(world: World, dps: Dps, r
     refusals.clear()
     ids = "\n".join([*map(uuid_of, (1, 2, 3, 4, 5, 6)), "nonsense", uuid_of(4).upper(), ""])
     receipt = world.upload(ids, "again.resend")
-    assert receipt["accepted"] == {"hpv": {"update": 1, "delete": 1, "new": 1}}
-    assert (receipt["unchanged"], receipt["rejected"]) == (1, 4)
+    assert receipt.accepted == {"hpv": {"update": 1, "delete": 1, "new": 1}}
+    assert (receipt.unchanged, receipt.rejected) == (1, 4)
     assert [(reject["line"], reject["what is wrong"]) for reject in world.rejects(receipt)] == [
         ("3", "DPS has not refused this record as it was sent last"),
-        ("5", "this record was withdrawn, and DPS does not hold it"),
-        ("6", "is of no record that was taken in"),
+        ("5", "this record was withdrawn, and it is not on file at DPS"),
+        ("6", "is of no record that was ingested"),
         ("7", "is not a record's identifier"),
     ]
     world.next_night()
@@ -393,7 +392,7 @@ def test_a_record_is_sent_again_as_what_dps_would_take(world: World, dps: Dps, r
     }
 
 
-def test_a_record_that_was_withdrawn_while_dps_did_not_hold_it_comes_back_as_new(
+def test_a_record_that_was_withdrawn_while_it_was_not_on_file_comes_back_as_new(
     world: World, dps: Dps, refusals: dict[str, str]
 ) -> None:
     refusals[uuid_of(1)] = INVALID
@@ -401,13 +400,13 @@ def test_a_record_that_was_withdrawn_while_dps_did_not_hold_it_comes_back_as_new
     hear(world, dps)
     # Withdrawn and stated anew in one file, and then in another.
     receipt = world.upload(upload_of(row(1, vaccinated="N"), row(1, batch="CD5678"), row(1, vaccinated="N")))
-    assert receipt["accepted"] == {"hpv": {"delete": 2, "new": 1}}
+    assert receipt.accepted == {"hpv": {"delete": 2, "new": 1}}
     refusals.clear()
     world.next_night()
     [file] = dps.pick_up()
     assert [bool(judged.refused) for judged in file.rows] == [True, False, False]
     hear(world, dps)
-    assert entry(world, 1).refused is None
+    assert entry(world, 1).refusal is None
 
 
 def test_refused_records_are_listed_by_programme_and_time(world: World, dps: Dps, refusals: dict[str, str]) -> None:
@@ -419,28 +418,39 @@ def test_refused_records_are_listed_by_programme_and_time(world: World, dps: Dps
     hear(world, dps)
     assert [found.record_id for found in world.register.refused("hpv")] == [uuid_of(1), uuid_of(3)]
     assert list(world.register.refused("flu")) == []
-    later = (first.replace(hour=23)).isoformat(timespec="seconds")
+    later = (first + timedelta(hours=1)).isoformat(timespec="seconds")
     assert [found.record_id for found in world.register.refused("hpv", later)] == [uuid_of(3)]
 
 
 # --- dying on the way is tried call by call in tests/faults; here, two at once
 
 
-def test_an_answer_that_another_run_applies_at_the_same_time_is_left_to_the_next(
-    world: World, dps: Dps, monkeypatch: pytest.MonkeyPatch
+def test_an_answer_that_another_run_applies_at_the_same_time_is_counted_once(
+    world: World, dps: Dps, refusals: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    refusals[uuid_of(1)] = INVALID
     sent(world, dps, row(1))
-    genuine = type(world.ledger).process
-    first = counting()
+    answer(world, dps, "BusAck")
+    genuine = type(world.ledger).change
+    others: list[CollectRun] = []
 
-    def overtaken(ledger: Any, found: DPSExport, **told: int) -> DPSExport:
-        if next(first) == 0:
-            genuine(ledger, found, **told)
-            raise LedgerConflict(found.export_id)
-        return genuine(ledger, found, **told)
+    def overtaken(ledger: Any, found: DPSExport, how: Any) -> DPSExport:
+        if not others:
+            monkeypatch.setattr(type(world.ledger), "change", genuine)
+            others.append(world.collect())
+        return genuine(ledger, found, how)
 
-    monkeypatch.setattr(type(world.ledger), "process", overtaken)
+    monkeypatch.setattr(type(world.ledger), "change", overtaken)
+    world.collect()
+    assert outcomes(others[0]) == ["processed"]
+    assert counts(world) == (Processing.PROCESSED, 0, 1)
+    assert list(world.client.inbox()) == []
+
+
+def test_a_json_answer_is_kept_and_not_read(world: World, dps: Dps) -> None:
+    sent(world, dps, row(1))
     answer(world, dps, ".json")
-    assert world.collect()["left"] == 1
-    assert outcomes(world.collect()) == ["known already"]
-    assert counts(world) == (Processing.PROCESSED, 1, 0)
+    [message] = world.collect().messages
+    assert message.answer is None
+    assert b'"failures"' in world.object(message.key)
+    assert counts(world) == (None, None, None)

@@ -1,334 +1,362 @@
-"""Promises of the ledger, on moto's server and on DynamoDB Local, AWS's own."""
+"""Promises of the ledger, in memory, on moto's server, on tables in memory, and on DynamoDB Local, AWS's own."""
 
 from __future__ import annotations
 
-import dataclasses
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from vaccinations.aws.ledger import (
-    PROCESSING,
-    TRANSITIONS,
-    DPSExport,
-    ImpossibleTransition,
-    LeaseLost,
-    Ledger,
-    LedgerConflict,
-    Processing,
-    Status,
-)
+from tests.usecases.stores import STORES
+from vaccinations.aws.ledger import Ledger
+from vaccinations.model import lifecycle
+from vaccinations.model.export import Failure, FileNames, Phase, Processing, Status
+from vaccinations.model.lifecycle import ImpossibleMove, LeaseLost, LeaseTaken
+from vaccinations.ports import LedgerConflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
-    from vaccinations.aws.register import Register
-    from vaccinations.settings import Settings
+    from tests.usecases.stores import Stores
+    from vaccinations.model.export import DPSExport
 
-NOW = datetime(2026, 11, 23, 19, 0, tzinfo=UTC)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def forward(self, **period: float) -> None:
-        self.now += timedelta(**period)
+on_every_database = pytest.mark.parametrize("stores", [*STORES, "tables", "DynamoDB Local"], indirect=True)
+on_tables = pytest.mark.parametrize("stores", ["moto", "tables", "DynamoDB Local"], indirect=True)
+ERROR = Failure("12", "Unregistered to address")
 
 
-@pytest.fixture(scope="module", params=["moto", "DynamoDB Local"])
-def dynamodb(request: pytest.FixtureRequest, aws: Callable[[str], Any]) -> Any:
-    return aws("dynamodb") if request.param == "moto" else request.getfixturevalue("dynamodb_local")
+def name(moment: datetime, sequence: int) -> FileNames:
+    return FileNames(f"file-{moment:%Y-%m-%d}-{sequence}.csv", f"Mesh-{moment:%Y%m%d%H%M%S}.csv")
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def attach(stores: Stores, batch_id: str, programme: str = "hpv", records: int = 3) -> int | None:
+    if stores.register.intake(batch_id) is None:
+        stores.register.begin(batch_id, {programme: records})
+    return stores.ledger.attach(programme, batch_id, records)
 
 
-@pytest.fixture
-def ledger(make_ledger: Callable[..., Ledger], clock: Clock) -> Ledger:
-    return make_ledger(clock=clock)
+def begin(stores: Stores, export: DPSExport, how: Callable[..., DPSExport]) -> DPSExport:
+    return stores.ledger.begin_attempt(export, partial(how, now=stores.clock()), name)
 
 
-def name(moment: datetime, sequence: int) -> tuple[str, str]:
-    return f"file-{moment:%Y-%m-%d}-{sequence}.csv", f"mesh-{moment:%Y%m%d%H%M%S}.csv"
-
-
-def attach(ledger: Ledger, register: Register, batch_id: str, programme: str = "hpv", records: int = 3) -> int | None:
-    if register.intake(batch_id) is None:
-        register.begin(batch_id, {programme: records})
-    return ledger.attach(programme, batch_id, records, lambda n: register.attaching(batch_id, programme, n))
-
-
-def sealed(ledger: Ledger, register: Register, batch_id: str = "a") -> DPSExport:
-    number = attach(ledger, register, batch_id)
+def sealed(stores: Stores, batch_id: str = "a") -> DPSExport:
+    number = attach(stores, batch_id)
     assert number
-    return ledger.seal(ledger.get("hpv", number), name)
+    return begin(stores, stores.ledger.get("hpv", number), lifecycle.seal)
 
 
-def leased(ledger: Ledger, register: Register, clock: Clock, batch_id: str = "a") -> DPSExport:
-    export = ledger.lease(sealed(ledger, register, batch_id), "run-1", clock() + timedelta(minutes=15))
-    assert export
-    return export
+def leased(stores: Stores, batch_id: str = "a", holder: str = "run-1") -> DPSExport:
+    return lease(stores, sealed(stores, batch_id), holder)
 
 
-def accepted(ledger: Ledger, register: Register, clock: Clock, batch_id: str = "a") -> DPSExport:
-    return ledger.accept(ledger.begin_sending(leased(ledger, register, clock, batch_id), 1), "MESSAGE1")
+def lease(stores: Stores, export: DPSExport, holder: str = "run-1") -> DPSExport:
+    now = stores.clock()
+    until = now + timedelta(minutes=15)
+    return stores.ledger.change(export, lambda current: lifecycle.take_lease(current, holder, until, now))
 
 
-def test_batches_gather_in_one_open_export_in_the_order_they_came(ledger: Ledger, register: Register) -> None:
-    assert [attach(ledger, register, batch) for batch in ("c", "a", "b")] == [1, 1, 1]
-    export = ledger.get("hpv", 1)
+def move(stores: Stores, export: DPSExport, how: Callable[..., DPSExport], *facts: Any) -> DPSExport:
+    now = stores.clock()
+    return stores.ledger.change(export, lambda current: how(current, *facts, now))
+
+
+def sending(stores: Stores, export: DPSExport, holder: str = "run-1") -> DPSExport:
+    return move(stores, move(stores, export, lifecycle.render, holder, 1), lifecycle.begin_sending, holder)
+
+
+def accepted(stores: Stores, batch_id: str = "a") -> DPSExport:
+    return move(stores, sending(stores, leased(stores, batch_id)), lifecycle.accept, "run-1", f"MESSAGE-{batch_id}")
+
+
+# --- gathering
+
+
+@on_every_database
+def test_batches_gather_in_one_open_export_in_the_order_they_came(stores: Stores) -> None:
+    assert [attach(stores, batch) for batch in ("c", "a", "b")] == [1, 1, 1]
+    export = stores.ledger.get("hpv", 1)
     assert (export.export_id, export.status, export.records) == ("hpv-1", Status.OPEN, 9)
     assert export.batches == ("c", "a", "b")
 
 
-def test_a_batch_is_attached_once_however_often_it_is_tried(ledger: Ledger, register: Register) -> None:
-    assert attach(ledger, register, "a") == 1
-    assert attach(ledger, register, "a") is None
-    assert ledger.get("hpv", 1).records == 3
+@on_every_database
+def test_a_batch_is_attached_once_however_often_it_is_tried(stores: Stores) -> None:
+    assert attach(stores, "a") == 1
+    assert attach(stores, "a") is None
+    assert stores.ledger.get("hpv", 1).records == 3
+    intake = stores.register.intake("a")
+    assert intake
+    assert intake.attached == {"hpv": 1}
 
 
-def test_a_batch_of_a_sealed_export_is_not_attached_again_to_the_next(ledger: Ledger, register: Register) -> None:
-    sealed(ledger, register)
-    assert attach(ledger, register, "a") is None
-    assert [export.number for export in ledger.exports("hpv")] == [1]
+@on_every_database
+def test_a_batch_of_a_sealed_export_is_not_attached_again_to_the_next(stores: Stores) -> None:
+    sealed(stores)
+    assert attach(stores, "a") is None
+    assert [export.number for export in stores.ledger.exports("hpv")] == [1]
 
 
-def test_a_batch_that_comes_after_the_sealing_goes_into_the_next_export(ledger: Ledger, register: Register) -> None:
-    sealed(ledger, register)
-    assert attach(ledger, register, "b") == 2
-    assert ledger.get("hpv", 1).batches == ("a",)
-    assert ledger.get("hpv", 2).batches == ("b",)
+@on_every_database
+def test_a_batch_that_comes_after_the_sealing_goes_into_the_next_export(stores: Stores) -> None:
+    sealed(stores)
+    assert attach(stores, "b") == 2
+    assert stores.ledger.get("hpv", 1).batches == ("a",)
+    assert stores.ledger.get("hpv", 2).batches == ("b",)
 
 
-def test_a_full_export_lets_the_next_one_open(
-    ledger: Ledger, register: Register, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@on_tables
+def test_a_full_export_lets_the_next_one_open(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vaccinations.aws.ledger.MAX_BATCHES", 2)
-    assert [attach(ledger, register, batch) for batch in "abc"] == [1, 1, 2]
+    assert [attach(stores, batch) for batch in "abc"] == [1, 1, 2]
 
 
-def test_programmes_have_exports_of_their_own(ledger: Ledger, register: Register) -> None:
-    attach(ledger, register, "a", "hpv")
-    attach(ledger, register, "b", "flu")
-    assert [export.export_id for export in ledger.exports("hpv")] == ["hpv-1"]
-    assert [export.export_id for export in ledger.exports("flu")] == ["flu-1"]
+@on_every_database
+def test_programmes_have_exports_of_their_own(stores: Stores) -> None:
+    attach(stores, "a", "hpv")
+    attach(stores, "b", "flu")
+    assert [export.export_id for export in stores.ledger.exports("hpv")] == ["hpv-1"]
+    assert [export.export_id for export in stores.ledger.exports("flu")] == ["flu-1"]
 
 
-def test_exports_of_one_day_bear_numbered_names(ledger: Ledger, register: Register, clock: Clock) -> None:
-    assert sealed(ledger, register, "a").filename == "file-2026-11-23-1.csv"
-    assert sealed(ledger, register, "b").filename == "file-2026-11-23-2.csv"
-    clock.forward(days=1)
-    assert sealed(ledger, register, "c").filename == "file-2026-11-24-1.csv"
-
-
-def test_no_two_names_of_a_programme_share_a_second(ledger: Ledger, register: Register) -> None:
-    first, second = sealed(ledger, register, "a"), sealed(ledger, register, "b")
-    assert first.mesh_filename != second.mesh_filename
-
-
-def test_only_one_of_two_runs_seals_an_export(ledger: Ledger, register: Register) -> None:
-    attach(ledger, register, "a")
-    export = ledger.get("hpv", 1)
-    ledger.seal(export, name)
-    with pytest.raises(LedgerConflict):
-        ledger.seal(export, name)
-
-
-def test_only_one_run_holds_the_lease(ledger: Ledger, register: Register, clock: Clock) -> None:
-    export = sealed(ledger, register)
-    until = clock() + timedelta(minutes=15)
-    assert ledger.lease(export, "run-1", until)
-    assert ledger.lease(export, "run-2", until) is None
-
-
-def test_a_lease_that_ran_out_is_taken_over_and_its_holder_writes_no_more(
-    ledger: Ledger, register: Register, clock: Clock
-) -> None:
-    first = leased(ledger, register, clock)
-    clock.forward(minutes=16)
-    second = ledger.lease(first, "run-2", clock() + timedelta(minutes=15))
-    assert second
-    with pytest.raises(LeaseLost):
-        ledger.begin_sending(first, 1)
-    assert ledger.begin_sending(second, 1).sending_at == clock()
-
-
-def test_an_export_that_was_accepted_knows_when_and_as_what(ledger: Ledger, register: Register, clock: Clock) -> None:
-    export = accepted(ledger, register, clock)
-    assert (export.status, export.message_id, export.sent_at) == (Status.ACCEPTED, "MESSAGE1", clock())
-    assert export.lease is None
-
-
-def test_the_next_attempt_has_a_name_and_a_local_id_of_its_own(
-    ledger: Ledger, register: Register, clock: Clock
-) -> None:
-    failed = ledger.fail(leased(ledger, register, clock), {"code": "12", "description": "Unregistered to address"})
-    clock.forward(days=1)
-    again = ledger.retry(failed, name)
-    assert (again.status, again.attempt, again.local_id) == (Status.PENDING, 2, "hpv-1-2")
-    assert again.filename != failed.filename
-    assert again.earlier[0]["error"]["code"] == "12"
-    assert again.message_id == ""
-    assert again.sending_at is None
-
-
-def test_an_answer_about_an_earlier_attempt_changes_nothing(ledger: Ledger, register: Register, clock: Clock) -> None:
-    first = accepted(ledger, register, clock)
-    again = ledger.retry(ledger.undeliver(first, {"code": "14", "description": "not collected"}), name)
-    again = ledger.lease(again, "run-2", clock() + timedelta(minutes=15)) or again
-    ledger.accept(again, "MESSAGE2")
-    with pytest.raises(LedgerConflict):
-        ledger.acknowledge(first)
-    assert ledger.get("hpv", 1).status is Status.ACCEPTED
-
-
-def test_by_status_finds_the_exports_of_every_programme(ledger: Ledger, register: Register) -> None:
-    attach(ledger, register, "a", "hpv")
-    attach(ledger, register, "b", "flu")
-    assert {export.export_id for export in ledger.by_status(Status.OPEN)} == {"hpv-1", "flu-1"}
-    assert list(ledger.by_status(Status.ACCEPTED)) == []
-
-
-MOVES: dict[str, tuple[Status, Callable[[Ledger, DPSExport], DPSExport]]] = {
-    "seal": (Status.PENDING, lambda ledger, export: ledger.seal(export, name)),
-    "accept": (Status.ACCEPTED, lambda ledger, export: ledger.accept(export, "M")),
-    "fail": (Status.FAILED, lambda ledger, export: ledger.fail(export, {"code": "12"})),
-    "doubt": (Status.UNCLEAR, lambda ledger, export: ledger.doubt(export, {"code": "300"})),
-    "acknowledge": (Status.ACKNOWLEDGED, lambda ledger, export: ledger.acknowledge(export)),
-    "undeliver": (Status.UNDELIVERED, lambda ledger, export: ledger.undeliver(export, {"code": "14"})),
-}
-
-
-IMPOSSIBLE = [
-    (status, move)
-    for status in Status
-    for move, (to, _) in MOVES.items()
-    if status is not to and (status, to) not in TRANSITIONS
-]
-
-
-@pytest.mark.parametrize(("status", "move"), IMPOSSIBLE)
-def test_a_transition_that_is_not_in_the_table_is_impossible(
-    ledger: Ledger, register: Register, clock: Clock, status: Status, move: str
-) -> None:
-    to, make = MOVES[move]
-    export = leased(ledger, register, clock)
-    with pytest.raises(ImpossibleTransition, match=f"hpv-1: {status} to {to}"):
-        make(ledger, dataclasses.replace(export, status=status))
-    assert ledger.get("hpv", 1).status is Status.PENDING
-
-
-def test_an_unknown_export_is_a_key_error(ledger: Ledger) -> None:
+@on_every_database
+def test_an_unknown_export_is_a_key_error(stores: Stores) -> None:
     with pytest.raises(KeyError, match="hpv-7"):
-        ledger.get("hpv", 7)
+        stores.ledger.get("hpv", 7)
+    with pytest.raises(KeyError, match="hpv-0"):
+        stores.ledger.get("hpv", 0)
 
 
-# --- what DPS answers
+# --- reading
 
 
-def test_an_answer_finds_the_attempt_that_bore_the_name_in_any_case(
-    ledger: Ledger, register: Register, clock: Clock
-) -> None:
-    first = leased(ledger, register, clock)
-    second = ledger.retry(ledger.fail(first, {"code": "12"}), name)
-    attach(ledger, register, "b", "flu")
-    for export, attempt in ((first, 1), (second, 2)):
-        found = ledger.find(export.mesh_filename.removesuffix(".csv").upper())
-        assert found
-        assert (found[0].export_id, found[0].attempt, found[1]) == ("hpv-1", 2, attempt)
-    assert ledger.find("Vaccinations-of-somebody-else") is None
-    assert ledger.find("x" * 5_000) is None
+@on_every_database
+def test_exports_are_listed_oldest_first_or_the_latest_first_without_their_batches(stores: Stores) -> None:
+    for batch in "abc":
+        sealed(stores, batch)
+    listed = list(stores.ledger.exports("hpv"))
+    assert [(export.number, export.batches) for export in listed] == [(1, ()), (2, ()), (3, ())]
+    assert [export.number for export in stores.ledger.latest("hpv", 2)] == [3, 2]
+    assert [export.number for export in stores.ledger.latest("hpv", 10)] == [3, 2, 1]
+    assert [replace(export, batches=(batch,)) for export, batch in zip(listed, "abc", strict=True)] == [
+        stores.ledger.get("hpv", number) for number in (1, 2, 3)
+    ]
 
 
-def test_a_name_that_was_used_before_the_cursor_was_lost_is_passed_over(
-    ledger: Ledger, register: Register, dynamodb: Any, settings: Settings
-) -> None:
-    first = sealed(ledger, register, "a")
-    dynamodb.update_item(
-        TableName=settings.exports_table,
+@pytest.mark.parametrize("stores", ["tables"], indirect=True)
+def test_the_latest_exports_are_read_at_once_and_no_others(stores: Stores) -> None:
+    for batch in "abcdef":
+        sealed(stores, batch)
+    before = len(stores.dynamodb.pages)
+    assert [export.number for export in stores.ledger.latest("hpv", 4)] == [6, 5, 4, 3]
+    assert stores.dynamodb.pages[before:] == [4]
+
+
+@on_every_database
+def test_by_status_finds_the_exports_of_every_programme_longest_in_it_first(stores: Stores) -> None:
+    attach(stores, "a", "hpv")
+    stores.clock.forward(hours=1)
+    later = stores.clock()
+    attach(stores, "b", "flu")
+    assert [export.export_id for export in stores.ledger.by_status(Status.OPEN)] == ["hpv-1", "flu-1"]
+    assert [export.export_id for export in stores.ledger.by_status(Status.OPEN, later)] == ["flu-1"]
+    assert list(stores.ledger.by_status(Status.ACCEPTED)) == []
+
+
+# --- names
+
+
+@on_every_database
+def test_exports_of_one_day_bear_numbered_names(stores: Stores) -> None:
+    today = stores.clock.today
+    assert sealed(stores, "a").attempts[-1].filename.endswith("-1.csv")
+    assert sealed(stores, "b").attempts[-1].filename.endswith("-2.csv")
+    stores.clock.forward(days=1)
+    assert stores.clock.today != today
+    assert sealed(stores, "c").attempts[-1].filename.endswith("-1.csv")
+
+
+@on_every_database
+def test_no_two_names_of_a_programme_share_a_second(stores: Stores) -> None:
+    names = {sealed(stores, batch).attempts[-1].mesh_filename for batch in "abc"}
+    assert len(names) == 3
+
+
+@on_every_database
+def test_an_answer_finds_the_attempt_that_bore_the_name_in_any_case(stores: Stores) -> None:
+    first = leased(stores)
+    failed = move(stores, sending(stores, first), lifecycle.refuse, "run-1", ERROR)
+    second = begin(stores, failed, lifecycle.retry)
+    attach(stores, "b", "flu")
+    for attempt in second.attempts:
+        found = stores.ledger.find(attempt.mesh_filename.removesuffix(".csv").upper())
+        assert found == (second, attempt.number)
+    assert stores.ledger.find("Vaccinations-of-somebody-else") is None
+    assert stores.ledger.find("x" * 5_000) is None
+
+
+@on_tables
+def test_a_name_that_was_used_before_the_cursor_was_lost_is_passed_over(stores: Stores) -> None:
+    first = sealed(stores, "a")
+    stores.dynamodb.update_item(
+        TableName=stores.tables[0],
         Key={"programme": {"S": "hpv"}, "number": {"N": "0"}},
         UpdateExpression="REMOVE named_on, named, named_at",
     )
-    second = sealed(ledger, register, "b")
-    assert second.mesh_filename != first.mesh_filename
+    second = sealed(stores, "b")
+    assert second.attempts[-1].mesh_filename != first.attempts[-1].mesh_filename
     for export in (first, second):
-        found = ledger.find(export.mesh_filename.removesuffix(".csv"))
+        found = stores.ledger.find(export.attempts[-1].mesh_filename.removesuffix(".csv"))
         assert found
         assert found[0].export_id == export.export_id
 
 
-HEAR = {
-    Processing.RECEIVED: lambda ledger, export: ledger.receive(export),
-    Processing.REFUSED: lambda ledger, export: ledger.refuse(export, "10001/10002"),
-    Processing.PROCESSED: lambda ledger, export: ledger.process(export, taken=2, refused=1),
-}
-WAYS: dict[Processing | None, tuple[Processing, ...]] = {
-    None: (),
-    Processing.RECEIVED: (Processing.RECEIVED,),
-    Processing.REFUSED: (Processing.REFUSED,),
-    Processing.PROCESSED: (Processing.PROCESSED,),
-}
+# --- changing
 
 
-def test_what_dps_makes_of_a_file_moves_along_its_table_and_leaves_the_delivery_alone(
-    ledger: Ledger, register: Register, clock: Clock
-) -> None:
-    for number, (before, way) in enumerate(WAYS.items()):
-        for to in Processing:
-            export = accepted(ledger, register, clock, f"{number}-{to}")
-            for step in way:
-                export = HEAR[step](ledger, export)
-            if (before, to) in PROCESSING:
-                clock.forward(minutes=1)
-                moved = HEAR[to](ledger, export)
-                assert (moved.processing, moved.status, moved.updated_at) == (to, Status.ACCEPTED, export.updated_at)
-            else:
-                with pytest.raises(ImpossibleTransition):
-                    HEAR[to](ledger, export)
-            assert ledger.get("hpv", export.number).processing is (to if (before, to) in PROCESSING else before)
+@on_every_database
+def test_an_export_is_read_as_it_was_written(stores: Stores) -> None:
+    export = move(stores, sending(stores, leased(stores)), lifecycle.refuse, "run-1", ERROR)
+    again = begin(stores, export, lifecycle.retry)
+    again = lease(stores, again)
+    again = move(stores, again, lifecycle.begin_sending, "run-1")
+    again = move(stores, again, lifecycle.accept, "run-1", "M")
+    again = move(stores, again, lifecycle.acknowledge, "M")
+    now = stores.clock()
+    facts = {"rows_processed": 2, "rows_refused": 1}
+    again = stores.ledger.change(again, lambda e: lifecycle.hear(e, 2, Processing.PROCESSED, now, **facts))
+    assert stores.ledger.get("hpv", 1) == again
+    assert [attempt.error for attempt in again.attempts] == [ERROR, None]
+    assert (again.attempts[1].rows_processed, again.attempts[1].rows_refused) == (2, 1)
+    assert again.attempts[1].phase is Phase.SENDING
 
 
-def test_only_the_first_of_two_runs_notes_an_answer(ledger: Ledger, register: Register, clock: Clock) -> None:
-    export = accepted(ledger, register, clock)
-    ledger.process(export, taken=3, refused=0)
-    for hear in HEAR.values():
-        with pytest.raises(LedgerConflict):
-            hear(ledger, export)
-    assert ledger.get("hpv", 1).refused == 0
+@on_every_database
+def test_only_one_of_two_runs_seals_an_export(stores: Stores) -> None:
+    attach(stores, "a")
+    export = stores.ledger.get("hpv", 1)
+    begin(stores, export, lifecycle.seal)
+    with pytest.raises(ImpossibleMove):
+        begin(stores, export, lifecycle.seal)
+    assert len(stores.ledger.get("hpv", 1).attempts) == 1
 
 
-def test_a_delivered_file_is_sent_again_only_where_dps_refused_it_and_the_next_attempt_begins_unanswered(
-    ledger: Ledger, register: Register, clock: Clock
-) -> None:
-    export = ledger.acknowledge(accepted(ledger, register, clock))
-    with pytest.raises(ImpossibleTransition):
-        ledger.retry(export, name)
-    received = ledger.receive(export)
-    with pytest.raises(ImpossibleTransition):
-        ledger.retry(received, name)
-    other = ledger.acknowledge(accepted(ledger, register, clock, "b"))
-    refused = ledger.refuse(other, "10001/10002")
-    again = ledger.retry(refused, name)
-    assert (again.status, again.attempt) == (Status.PENDING, 2)
-    facts = (again.processing, again.received_at, again.refusal, again.acknowledged_at, again.message_id)
-    assert facts == (None, None, "", None, "")
-    [before] = again.earlier
-    assert (before["processing"], before["refusal"]) == ("refused", "10001/10002")
+@on_every_database
+def test_a_batch_that_is_attached_while_an_export_is_sealed_is_sealed_with_it(stores: Stores) -> None:
+    attach(stores, "a")
+    export = stores.ledger.get("hpv", 1)
+    attach(stores, "b")
+    assert begin(stores, export, lifecycle.seal).records == 6
+    assert stores.ledger.get("hpv", 1).batches == ("a", "b")
 
 
-def test_an_answer_to_an_earlier_attempt_is_noted_with_it(ledger: Ledger, register: Register, clock: Clock) -> None:
-    export = ledger.retry(ledger.undeliver(accepted(ledger, register, clock), {"code": "14"}), name)
-    ledger.answered_earlier(export, 1, Processing.RECEIVED)
-    ledger.answered_earlier(ledger.get("hpv", 1), 1, Processing.PROCESSED)
-    ledger.answered_earlier(ledger.get("hpv", 1), 1, Processing.REFUSED)
-    ledger.answered_earlier(ledger.get("hpv", 1), 7, Processing.REFUSED)
-    found = ledger.get("hpv", 1)
-    assert [earlier["processing"] for earlier in found.earlier] == ["processed"]
-    assert found.processing is None
+@on_every_database
+def test_only_one_run_holds_the_lease(stores: Stores) -> None:
+    export = sealed(stores)
+    lease(stores, export, "run-1")
+    with pytest.raises(LeaseTaken):
+        lease(stores, export, "run-2")
+
+
+@on_every_database
+def test_a_lease_that_ran_out_is_taken_over_and_its_holder_writes_no_more(stores: Stores) -> None:
+    first = leased(stores)
+    stores.clock.forward(minutes=16)
+    second = lease(stores, first, "run-2")
+    with pytest.raises(LeaseLost):
+        move(stores, first, lifecycle.render, "run-1", 1)
+    assert sending(stores, second, "run-2").attempts[-1].sending_at == stores.clock()
+
+
+@on_every_database
+def test_a_change_that_is_not_possible_writes_nothing(stores: Stores) -> None:
+    export = sealed(stores)
+    with pytest.raises(ImpossibleMove):
+        move(stores, export, lifecycle.acknowledge, "M")
+    assert stores.ledger.get("hpv", 1) == export
+
+
+@on_every_database
+def test_a_change_is_made_on_what_others_have_written_meanwhile(stores: Stores) -> None:
+    export = accepted(stores)
+    now = stores.clock()
+    heard = stores.ledger.change(export, lambda e: lifecycle.hear(e, 1, Processing.RECEIVED, now))
+    # With the export as it was read before that.
+    both = move(stores, export, lifecycle.acknowledge, "MESSAGE-a")
+    assert (both.status, both.processing) == (Status.ACKNOWLEDGED, Processing.RECEIVED)
+    assert both.attempts[-1].received_at == heard.attempts[-1].received_at
+
+
+@on_tables
+def test_a_change_that_others_always_outrun_is_a_conflict(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vaccinations.aws.backoff.sleep", lambda _: None)
+    export = accepted(stores)
+    stranger = Ledger(stores.dynamodb, *stores.tables, clock=stores.clock)
+
+    def outrun(current: DPSExport) -> DPSExport:
+        stores.clock.forward(seconds=1)
+        now = stores.clock()
+        stranger.change(current, lambda e: replace(e, updated_at=now))
+        return replace(current, records=7)
+
+    with pytest.raises(LedgerConflict):
+        stores.ledger.change(export, outrun)
+    assert stores.ledger.get("hpv", 1).records == 3
+
+
+@on_tables
+def test_a_write_whose_answer_was_lost_and_that_is_repeated_is_success_and_is_told(stores: Stores) -> None:
+    told: list[DPSExport] = []
+    ledger = Ledger(stores.dynamodb, *stores.tables, clock=stores.clock, changed=told.append)
+    export = accepted(stores)
+    real = stores.dynamodb.update_item
+
+    class Repeating:
+        """boto3, whose first answer was lost: it makes the same write again, which meets itself."""
+
+        exceptions = stores.dynamodb.exceptions
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(stores.dynamodb, name)
+
+        def update_item(self, **request: Any) -> Any:
+            real(**request)
+            return real(**request)
+
+    ledger._dynamodb = Repeating()  # type: ignore[assignment]
+    now = stores.clock()
+    written = ledger.change(export, lambda e: lifecycle.acknowledge(e, "MESSAGE-a", now))
+    assert written.status is Status.ACKNOWLEDGED
+    assert [heard.status for heard in told] == [Status.ACKNOWLEDGED]
+    assert written == stores.ledger.get("hpv", 1)
+
+
+@on_tables
+def test_only_changes_of_state_and_answers_are_told(stores: Stores) -> None:
+    told: list[str] = []
+    stores.ledger = Ledger(
+        stores.dynamodb,
+        *stores.tables,
+        clock=stores.clock,
+        changed=lambda export: told.append(f"{export.status} {export.processing}"),
+    )
+    export = accepted(stores)
+    now = stores.clock()
+    stores.ledger.change(export, lambda e: lifecycle.hear(e, 1, Processing.RECEIVED, now))
+    assert told == ["pending None", "accepted None", "accepted received"]
+
+
+@on_tables
+def test_a_reset_gathers_everything_in_a_new_export_and_names_go_on(stores: Stores) -> None:
+    first = sealed(stores, "a")
+    attach(stores, "b")
+    assert isinstance(stores.ledger, Ledger)
+    assert stores.ledger.reset("hpv") == 3
+    [export] = stores.ledger.exports("hpv")
+    assert (export.number, export.status, export.records) == (3, Status.OPEN, 6)
+    assert stores.ledger.get("hpv", 3).batches == ("a", "b")
+    assert stores.ledger.find(first.attempts[-1].mesh_filename.removesuffix(".csv")) is None
+    assert attach(stores, "c") == 3
+    assert sealed(stores, "d").attempts[-1].mesh_filename != first.attempts[-1].mesh_filename

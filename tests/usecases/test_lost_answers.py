@@ -5,25 +5,26 @@ from __future__ import annotations
 import io
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-import vaccinations.formats.dps_columns
-import vaccinations.jobs.export
 from nhs_mesh import Part
 from tests.faults.nhs_mesh.proxy import FORWARD, LOSE_ANSWER, LOSE_REQUEST, Action, Proxy, answer
-from tests.usecases.world import World, row, upload_of, uuid_of
-from vaccinations.aws.ledger import Status
-from vaccinations.formats.dps_columns import write_part
-from vaccinations.jobs.export import ExportRequest, file_names
-from vaccinations.model.programmes import PROGRAMMES
+from tests.usecases.rows import row, upload_of, uuid_of
+from tests.usecases.stores import on_sandbox
+from vaccinations.formats.dps_parts import write_part
+from vaccinations.jobs.export import ExportRequest
+from vaccinations.model.export import Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from local.sandbox import Sandbox
+    from tests.usecases.world import World
+    from vaccinations.results import ExportOutcome
 
+pytestmark = on_sandbox
 #: More failures in a row than the client has tries.
 TRIES = 10
 
@@ -48,19 +49,19 @@ def broken(world: World, proxy: Proxy, sandbox: Sandbox) -> Iterator[World]:
         yield world
 
 
-def export(world: World, *actions: Action, proxy: Proxy, **event: Any) -> dict[str, Any]:
+def export(world: World, *actions: Action, proxy: Proxy, **event: bool) -> ExportOutcome:
     proxy.script[:] = actions
     answered = world.export(**event)
     proxy.script.clear()
-    [outcome] = answered["exports"]
-    return dict(outcome)
+    [outcome] = answered.exports
+    return outcome
 
 
 def delivered(world: World) -> list[list[str]]:
     return [[r["UNIQUE_ID"] for r in rows] for _, rows in world.inbox()]
 
 
-def next_hour(world: World, proxy: Proxy) -> dict[str, Any]:
+def next_hour(world: World, proxy: Proxy) -> ExportOutcome:
     world.clock.forward(hours=1)
     return export(world, proxy=proxy, resume_only=True)
 
@@ -73,14 +74,14 @@ def next_hour(world: World, proxy: Proxy) -> dict[str, Any]:
 def test_a_first_part_whose_outcome_is_unknown_is_delivered_once(broken: World, proxy: Proxy, lost: Action) -> None:
     broken.upload(upload_of(row(1), row(2)))
     outcome = export(broken, lost, proxy=proxy)
-    assert (outcome["status"], outcome["error"]["code"]) == ("pending", "outcome-unknown")
-    assert next_hour(broken, proxy)["status"] == "accepted"
+    assert (outcome.status, outcome.error_code) == ("pending", "outcome-unknown")
+    assert next_hour(broken, proxy).status == "accepted"
     assert delivered(broken) == [[uuid_of(1), uuid_of(2)]]
 
 
 def in_parts(world: World, monkeypatch: pytest.MonkeyPatch, rows: int = 200) -> None:
-    monkeypatch.setattr(vaccinations.jobs.export, "write_part", partial(write_part, part_bytes=2_000))
-    monkeypatch.setattr(vaccinations.formats.dps_columns, "MEMBER_CHARACTERS", 5_000)
+    monkeypatch.setattr("vaccinations.jobs.render.write_part", partial(write_part, part_bytes=2_000))
+    monkeypatch.setattr("vaccinations.formats.dps_parts.MEMBER_CHARACTERS", 5_000)
     world.upload(upload_of(*map(row, range(rows))))
 
 
@@ -104,9 +105,9 @@ def test_a_last_part_whose_answer_is_lost_is_delivered_once(
 
         patch.setattr(broken.client, "send_chunk", send_chunk)
         outcome = export(broken, proxy=proxy)
-    if outcome["status"] == "pending":
+    if outcome.status == "pending":
         outcome = next_hour(broken, proxy)
-    assert outcome["status"] == "accepted"
+    assert outcome.status == "accepted"
     assert delivered(broken) == [[uuid_of(n) for n in range(200)]]
 
 
@@ -117,10 +118,9 @@ def test_a_message_of_many_parts_goes_on_at_the_part_where_the_time_ran_out(
     for _ in range(80):
         # Each run has time for one step: it makes a part, or sends one.
         use_case = broken.export_use_case(seconds_left=lambda: 1.0)
-        [outcome] = use_case.run(ExportRequest(resume_only=broken.ledger.get("hpv", 1).status is not Status.OPEN))[
-            "exports"
-        ]
-        if outcome["status"] == "accepted":
+        resume_only = broken.ledger.get("hpv", 1).status is not Status.OPEN
+        [outcome] = use_case.run(ExportRequest(resume_only=resume_only)).exports
+        if outcome.status == "accepted":
             break
     parts = broken.ledger.get("hpv", 1).parts
     assert parts >= 10
@@ -129,7 +129,7 @@ def test_a_message_of_many_parts_goes_on_at_the_part_where_the_time_ran_out(
 
 
 @pytest.mark.parametrize("dies_after", ["a part in the middle", "the last part"])
-def test_parts_that_were_sent_but_not_written_down_do_no_harm(
+def test_parts_that_were_sent_but_not_noted_do_no_harm(
     broken: World, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, dies_after: str
 ) -> None:
     in_parts(broken, monkeypatch, rows=200)
@@ -145,8 +145,8 @@ def test_parts_that_were_sent_but_not_written_down_do_no_harm(
         with pytest.raises(KeyboardInterrupt):
             broken.export()
     export = broken.ledger.get("hpv", 1)
-    assert export.parts_sent < len(set(parts_sent(proxy))) - 1, "more was sent than the ledger knows"
-    assert broken.export(resume_only=True)["exports"][0]["status"] == "accepted"
+    assert export.attempts[-1].parts_sent < len(set(parts_sent(proxy))) - 1, "more was sent than the ledger knows"
+    assert broken.export(resume_only=True).exports[0].status == "accepted"
     assert delivered(broken) == [[uuid_of(n) for n in range(200)]]
 
 
@@ -154,9 +154,9 @@ def test_an_unfinished_message_that_mesh_has_dropped_is_sent_anew_the_next_night
     broken: World, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_parts(broken, monkeypatch)
-    assert export(broken, FORWARD, answer(404), proxy=proxy)["status"] == "failed"
+    assert export(broken, FORWARD, answer(404), proxy=proxy).status == "failed"
     broken.clock.forward(days=1)
-    assert export(broken, proxy=proxy)["status"] == "accepted"
+    assert export(broken, proxy=proxy).status == "accepted"
     assert delivered(broken) == [[uuid_of(n) for n in range(200)]]
 
 
@@ -169,16 +169,15 @@ def test_an_attempt_that_mesh_knows_several_times_waits_for_a_person(
         part = Part(open=lambda: io.BytesIO(b"x"), size=1)
         broken.client.send(part, to="X26ABC2", workflow_id="other", local_id="hpv-1-1")
     outcome = next_hour(broken, proxy)
-    assert (outcome["status"], outcome["error"]["code"]) == ("unclear", "not-unique")
-    assert "hpv-1-1" in outcome["error"]["description"]
+    assert (outcome.status, outcome.error_code) == ("unclear", "not-unique")
+    assert "hpv-1-1" in outcome.error_description
     assert '"ExportsUnclear":[1.0]' in capfd.readouterr().out
     broken.clock.forward(days=1)
-    assert export(broken, proxy=proxy)["status"] == "unclear"
+    assert export(broken, proxy=proxy).status == "unclear"
     assert delivered(broken) == []
     # A person has looked, and has it sent again: under another name and another local id.
-    found = broken.ledger.get("hpv", 1)
-    assert broken.ledger.retry(found, file_names(PROGRAMMES["hpv"], broken.settings)).local_id == "hpv-1-2"
-    assert export(broken, proxy=proxy, resume_only=True)["status"] == "accepted"
+    assert broken.resend("hpv-1").local_id == "hpv-1-2"
+    assert export(broken, proxy=proxy, resume_only=True).status == "accepted"
     assert delivered(broken) == [[uuid_of(1)]]
 
 
@@ -189,9 +188,9 @@ def test_each_refusal_is_kept_with_its_code_and_tried_again_the_next_night(
     broken.upload(upload_of(row(1)))
     body = json.dumps({"message_id": None, "detail": [{"event": "SEND", "code": code, "msg": "No, thank you"}]})
     outcome = export(broken, answer(417, body.encode(), Content_Type="application/json"), proxy=proxy)
-    assert (outcome["status"], outcome["error"]) == ("failed", {"code": code, "description": "No, thank you"})
+    assert (outcome.status, outcome.error_code, outcome.error_description) == ("failed", code, "No, thank you")
     broken.clock.forward(days=1)
-    assert export(broken, proxy=proxy)["status"] == "accepted"
+    assert export(broken, proxy=proxy).status == "accepted"
     assert delivered(broken) == [[uuid_of(1)]]
 
 
@@ -199,10 +198,10 @@ def test_a_mailbox_that_is_locked_out_loses_no_attempt(broken: World, proxy: Pro
     broken.upload(upload_of(row(1)))
     for _ in range(7):
         outcome = export(broken, answer(403), proxy=proxy)
-        assert (outcome["status"], outcome["error"]["code"]) == ("pending", "unauthorised")
-        assert "password" in outcome["error"]["description"]
-    assert export(broken, proxy=proxy, resume_only=True)["status"] == "accepted"
-    assert broken.ledger.get("hpv", 1).attempt == 1
+        assert (outcome.status, outcome.error_code) == ("pending", "unauthorised")
+        assert "password" in outcome.error_description
+    assert export(broken, proxy=proxy, resume_only=True).status == "accepted"
+    assert broken.attempt().number == 1
     assert delivered(broken) == [[uuid_of(1)]]
 
 
@@ -211,8 +210,8 @@ def test_a_night_without_mesh_is_made_up_for_when_it_is_back(broken: World, prox
     with sandbox.client(base_url="https://localhost:1", sleep=lambda _: None) as nobody:
         for _ in range(3):
             use_case = broken.export_use_case(connect=lambda: nobody)
-            [outcome] = use_case.run(ExportRequest())["exports"]
-            assert (outcome["status"], outcome["error"]["code"]) == ("pending", "unavailable")
+            [outcome] = use_case.run(ExportRequest()).exports
+            assert (outcome.status, outcome.error_code) == ("pending", "unavailable")
             broken.clock.forward(hours=1)
     broken.upload(upload_of(row(2)), name="tomorrow.csv")
     broken.next_night()

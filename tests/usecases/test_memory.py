@@ -7,41 +7,43 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from local.dps import BUS_ACK_COLUMNS
 from local.sample import make_batch_lines
-from vaccinations.aws.ledger import Processing
-from vaccinations.aws.register import Entry
-from vaccinations.formats.acknowledgements import Outcome
+from tests.usecases.stores import on_moto, on_sandbox
+from vaccinations.formats.batches import entry_of
 from vaccinations.formats.dps_columns import local_id_of
+from vaccinations.model import lifecycle
+from vaccinations.model.export import FileNames, Processing
+from vaccinations.model.outcome import Outcome
+from vaccinations.results import Receipt, StoredIntake
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from local.sandbox import Sandbox
+    from tests.usecases.stores import Stores
     from tests.usecases.world import World
-    from vaccinations.settings import Settings
 
-#: Takes one upload in and tells how much memory that took at most, in KB, and what the receipt says.
-TAKE_IN = """
+#: Ingests one upload and tells how much memory that took at most, in KB, and what the receipt says.
+INGEST = """
 import json, sys
 import boto3
-from vaccinations.aws.bucket import Archive
-from vaccinations.jobs.ingest import Ingest
+from vaccinations.aws.bucket import Bucket
 from vaccinations.aws.ledger import Ledger
 from vaccinations.aws.register import Register
-from vaccinations.settings import Settings
+from vaccinations.jobs.ingest import Ingest
+from vaccinations.results import document
 
-endpoint, key, settings = sys.argv[1], sys.argv[2], Settings(**json.loads(sys.argv[3]))
+endpoint, key, bucket, exports, records = sys.argv[1:]
 session = boto3.Session("testing", "testing", region_name="eu-west-2")
 s3, dynamodb = (session.client(name, endpoint_url=endpoint) for name in ("s3", "dynamodb"))
-archive = Archive(s3, settings.bucket)
-ingest = Ingest(archive, Register(dynamodb, settings.records_table), Ledger(dynamodb, settings.exports_table))
-receipt = ingest.take_in(key, "")
+ledger = Ledger(dynamodb, exports, records_table=records)
+receipt = document(Ingest(Bucket(s3, bucket), Register(dynamodb, records), ledger).ingest(key, ""))
 peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({"peak": int(peak), "receipt": receipt}), file=sys.stderr)
 """
@@ -77,50 +79,63 @@ UPLOADS = {
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of its memory from /proc")
+@on_moto
 @pytest.mark.parametrize(("body", "expected"), UPLOADS.values(), ids=UPLOADS)
 def test_the_worst_uploads_stay_below_a_quarter_of_the_functions_memory(
-    endpoint: str, s3: Any, settings: Settings, resources: dict[str, Any], body: Any, expected: dict[str, Any]
+    stores: Stores, endpoint: str, resources: dict[str, Any], body: Any, expected: dict[str, Any]
 ) -> None:
-    key = "incoming/R1L/upload.jsonl"
-    s3.put_object(Bucket=settings.bucket, Key=key, Body=body())
-    ran = subprocess.run(
-        [sys.executable, "-c", TAKE_IN, endpoint, key, json.dumps(asdict(settings))],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
-    assert ran.returncode == 0, ran.stderr[-2000:]
-    said = json.loads(ran.stderr.splitlines()[-1])
+    key, _ = stores.uploaded(body(), "upload.jsonl")
+    said = run(INGEST, endpoint, key, stores.bucket.bucket, *stores.tables)
     assert said["receipt"] | expected == said["receipt"]
     assert said["peak"] / 1024 < resources["IngestFunction"]["Properties"]["MemorySize"] / 4
+
+
+def run(code: str, *arguments: str, told: str = "") -> dict[str, Any]:
+    """Run code in a process of its own; return what it says at its end."""
+    ran = subprocess.run(
+        [sys.executable, "-c", code, *arguments], input=told, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert ran.returncode == 0, ran.stderr[-2000:]
+    said: dict[str, Any] = json.loads(ran.stderr.splitlines()[-1])
+    return said
 
 
 #: Collects what waits and tells how much memory that took at most, in KB, and what it said.
 COLLECT = """
 import json, sys
 import boto3
-from vaccinations.aws.bucket import Archive
-from vaccinations.jobs.collect import Collect
+from nhs_mesh import Credentials, MeshClient
+from vaccinations.aws.bucket import Bucket
 from vaccinations.aws.ledger import Ledger
 from vaccinations.aws.register import Register
-from vaccinations.settings import Settings
-from nhs_mesh import Credentials, MeshClient
+from vaccinations.jobs.collect import Collect
+from vaccinations.results import document
 
 told = json.load(sys.stdin)
-settings = Settings(**told["settings"])
 session = boto3.Session("testing", "testing", region_name="eu-west-2")
 s3, dynamodb = (session.client(name, endpoint_url=told["endpoint"]) for name in ("s3", "dynamodb"))
-ledger, register = Ledger(dynamodb, settings.exports_table), Register(dynamodb, settings.records_table)
+exports, records = told["tables"]
+ledger, register = Ledger(dynamodb, exports, records_table=records), Register(dynamodb, records)
 client = MeshClient(told["base_url"], Credentials(*told["credentials"]), **told["mesh"])
-answer = Collect(Archive(s3, settings.bucket), ledger, register, client, seconds_left=lambda: 900.0).run()
+answer = document(Collect(Bucket(s3, told["bucket"]), ledger, register, client, seconds_left=lambda: 900.0).run())
 peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({"peak": int(peak), "answer": answer}), file=sys.stderr)
 """
+
+
+def intake_of(upload: str) -> StoredIntake:
+    """Make what is stored of an upload of which only the name matters."""
+    counts = dict.fromkeys(("rows", "unchanged", "skipped", "rejected"), 0)
+    texts = dict.fromkeys(("batch_id", "version", "uploaded_at", "completed_at"), "")
+    receipt = Receipt(upload=upload, accepted={}, rejects=None, exports={}, **counts, **texts)  # type: ignore[arg-type]
+    return StoredIntake(upload=upload, version="", receipt=receipt)
+
+
 #: How many rows the large answer refuses; each but so many of them as a duplicate.
 ANSWERED, INVALID = int(os.environ.get("ANSWERED", "150000")), 100
 
 
+@on_sandbox
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of its memory from /proc")
 def test_an_answer_about_every_row_of_a_large_file_stays_below_an_eighth_of_the_functions_memory(
     world: World, endpoint: str, sandbox: Sandbox, resources: dict[str, Any], tmp_path: Path
@@ -132,44 +147,37 @@ def test_an_answer_about_every_row_of_a_large_file_stays_below_an_eighth_of_the_
         told.write("|".join(BUS_ACK_COLUMNS) + "\n")
         for number, line in enumerate(make_batch_lines(ANSWERED), start=1):
             batch.write(line)
-            entry = Entry.of_line(line, "large")
+            entry = entry_of(line, "large")
             why = f"The provided identifier: x#{entry.record_id} is duplicated"
             if number % (ANSWERED // INVALID) == 0:
                 refused.append(entry)
                 why = "Validation errors: lotNumber"
             told.write(f"file^{number}|{codes}|{local_id_of(entry.record_id)}||{why}|False\n")
-    world.archive.put_batch("hpv", "large", lines)
-    world.archive.put_intake("large", {"upload": "incoming/R1L/large.csv"})
+    world.bucket.put_batch("hpv", "large", lines)
+    world.bucket.put_intake("large", intake_of("incoming/R1L/large.csv"))
     world.register.begin("large", {"hpv": ANSWERED})
-    world.ledger.attach("hpv", "large", ANSWERED, lambda number: world.register.attaching("large", "hpv", number))
+    world.ledger.attach("hpv", "large", ANSWERED)
     world.register.put(refused)
-    export = world.ledger.seal(world.ledger.get("hpv", 1), lambda *_: ("large.csv", "large.csv"))
+    sealing = partial(lifecycle.seal, now=world.clock())
+    world.ledger.begin_attempt(world.ledger.get("hpv", 1), sealing, lambda *_: FileNames("large.csv", "large.csv"))
     with answer.open("rb") as body:
         world.receiver.send_file("X26ABC1", "acks", body, filename="large_BusAck_20261123T12000000.csv")
 
     certificates = sandbox.certificates
     names = ("certificate", "private_key", "passphrase", "ca_bundle")
     setup = {
-        "settings": asdict(world.settings),
+        "bucket": world.stores.bucket.bucket,
+        "tables": world.stores.tables,
         "endpoint": endpoint,
         "base_url": sandbox.base_url,
         "credentials": ["X26ABC1", sandbox.password, sandbox.shared_key],
         "mesh": {name: getattr(certificates, name) for name in names},
     }
-    ran = subprocess.run(
-        [sys.executable, "-c", COLLECT],
-        input=json.dumps(setup),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert ran.returncode == 0, ran.stderr[-2000:]
-    said = json.loads(ran.stderr.splitlines()[-1])
+    said = run(COLLECT, told=json.dumps(setup))
     [message] = said["answer"]["messages"]
-    counts = {"taken": ANSWERED - len(refused), "refused": len(refused), "not_believed": 0}
+    counts = {"processed": ANSWERED - len(refused), "refused": len(refused), "not_believed": 0}
     assert message["answer"] | counts == message["answer"]
-    assert world.ledger.get("hpv", export.number).processing is Processing.PROCESSED
+    assert world.ledger.get("hpv", 1).processing is Processing.PROCESSED
     entries = world.register.get(entry.record_id for entry in refused)
-    assert {entry.refused and entry.refused.outcome for entry in entries.values()} == {Outcome.INVALID}
+    assert {entry.refusal and entry.refusal.outcome for entry in entries.values()} == {Outcome.INVALID}
     assert said["peak"] / 1024 < resources["CollectFunction"]["Properties"]["MemorySize"] / 8

@@ -1,112 +1,154 @@
-"""A small world for tests of the use cases: the rooms on moto's server, MESH on the sandbox, a clock to turn."""
+"""A small world for tests of the use cases: the stores, two mailboxes on MESH, a clock to turn, what people do."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import uuid
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from vaccinations.aws.bucket import receipt_key
+from vaccinations.formats.dps_names import FilenameStyle, file_names
 from vaccinations.jobs.collect import Collect
 from vaccinations.jobs.export import Export, ExportRequest
-from vaccinations.jobs.ingest import Ingest
 from vaccinations.jobs.track import Track
+from vaccinations.model import lifecycle
+from vaccinations.results import Receipt, document
 
 if TYPE_CHECKING:
-    from nhs_mesh import MeshClient
-    from vaccinations.aws.bucket import Archive
-    from vaccinations.aws.ledger import Ledger
-    from vaccinations.aws.register import Register
-    from vaccinations.settings import Settings
+    from collections.abc import Callable
 
+    from tests.clocks import Clock
+    from tests.usecases.stores import Stores
+    from vaccinations.model.export import Attempt, DPSExport
+    from vaccinations.model.programmes import Programme
+    from vaccinations.ports import Bucket, Ledger, Register
+    from vaccinations.results import CollectRun, ExportRun, RejectedUpload, TrackRun
 
-class Clock:
-    """A clock that stands still at noon until it is turned: a day is the same in London then as in UTC."""
-
-    def __init__(self) -> None:
-        self.now = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
-
-    def __call__(self) -> datetime:
-        return self.now
-
-    def forward(self, **period: float) -> None:
-        """Turn it forward."""
-        self.now += timedelta(**period)
+#: Our mailbox, and DPS's, as the sandbox has them; what files are sent under.
+OURS, DPS, WORKFLOW = "X26ABC1", "X26ABC3", "dps export"
 
 
 @dataclass
 class World:
-    settings: Settings
-    archive: Archive
-    register: Register
-    ledger: Ledger
-    clock: Clock
-    client: MeshClient
-    receiver: MeshClient
-    s3: Any
+    """What the use cases work on.
+
+    Attributes
+    ----------
+    client, receiver
+        Our mailbox and DPS's.
+    report
+        Makes MESH report that a message was not collected.
+    recipient
+        Whom exports go to.
+    """
+
+    stores: Stores
+    client: Any
+    receiver: Any
+    report: Callable[[str], object]
+    recipient: str = DPS
+    style: FilenameStyle = FilenameStyle.GUIDE
+    ods_code: str = ""
     seconds_left: float = 900.0
     uploads: list[tuple[str, str]] = field(default_factory=list)
 
-    def upload(self, body: bytes | str, name: str = "monday.csv", organisation: str = "R1L") -> dict[str, Any]:
-        """Put an upload into the bucket and take it in; return its receipt as the uploader finds it."""
-        key = f"incoming/{organisation}/{name}"
-        data = body.encode() if isinstance(body, str) else body
-        answer = self.s3.put_object(Bucket=self.settings.bucket, Key=key, Body=data)
-        self.uploads.append((key, answer.get("VersionId", "")))
-        return self.take_in()
+    @property
+    def bucket(self) -> Bucket:
+        return self.stores.bucket
 
-    def take_in(self, which: int = -1) -> dict[str, Any]:
-        """Handle the event of an upload (again)."""
-        key, version = self.uploads[which]
-        Ingest(self.archive, self.register, self.ledger).take_in(key, version)
-        receipt: dict[str, Any] = json.loads(self.object(receipt_key(key, self.archive.batch_id(key, version))))
+    @property
+    def register(self) -> Register:
+        return self.stores.register
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.stores.ledger
+
+    @property
+    def clock(self) -> Clock:
+        return self.stores.clock
+
+    # -- what a team does
+
+    def upload(self, body: bytes | str, name: str = "monday.csv", organisation: str = "R1L") -> Receipt:
+        """Put an upload into the bucket and ingest it; return its receipt, which is not a rejection."""
+        receipt = self.try_upload(body, name, organisation)
+        assert isinstance(receipt, Receipt), receipt
         return receipt
 
-    def object(self, key: str) -> bytes:
-        body: bytes = self.s3.get_object(Bucket=self.settings.bucket, Key=key)["Body"].read()
-        return body
+    def try_upload(
+        self, body: bytes | str, name: str = "monday.csv", organisation: str = "R1L"
+    ) -> Receipt | RejectedUpload:
+        """Put an upload into the bucket and ingest it; return its receipt."""
+        self.uploads.append(self.stores.uploaded(body, name, organisation))
+        return self.ingest()
 
-    def objects(self) -> list[str]:
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.settings.bucket)
-        return [item["Key"] for page in pages for item in page.get("Contents", [])]
+    def ingest(self, which: int = -1) -> Receipt | RejectedUpload:
+        """Handle the event of an upload (again); its uploader finds the receipt that is answered."""
+        receipt = self.stores.handle(self.uploads[which])
+        assert self.stores.receipt_file(self.uploads[which]) == document(receipt)
+        return receipt
 
-    def rejects(self, receipt: dict[str, Any]) -> list[dict[str, str]]:
+    def rejects(self, receipt: Receipt) -> list[dict[str, str]]:
         """Read the rejects file that a receipt names."""
-        text = self.object(receipt["rejects"]).decode()
-        return list(csv.DictReader(io.StringIO(text, newline="")))
+        return self.stores.rejects(receipt)
+
+    # -- what the schedules do
+
+    def names(self, programme: Programme) -> Any:
+        return file_names(programme, self.style, self.ods_code)
 
     def export_use_case(self, **changes: Any) -> Export:
         export = Export(
-            self.settings,
-            self.ledger,
-            self.archive,
+            ledger=self.ledger,
+            bucket=self.bucket,
             connect=lambda: self.client,
+            names=self.names,
+            recipient=self.recipient,
+            workflow_id=WORKFLOW,
             holder=str(uuid.uuid4()),
             seconds_left=lambda: self.seconds_left,
             clock=self.clock,
         )
         return replace(export, **changes)
 
-    def export(self, **event: Any) -> dict[str, Any]:
+    def export(self, **event: Any) -> ExportRun:
         return self.export_use_case().run(ExportRequest.from_event(event))
 
-    def next_night(self, **event: Any) -> dict[str, Any]:
+    def next_night(self, **event: Any) -> ExportRun:
         self.clock.forward(days=1)
         return self.export(**event)
 
-    def track(self) -> dict[str, Any]:
+    def track(self) -> TrackRun:
         return Track(self.ledger, self.client, clock=self.clock).run()
 
-    def collect(self) -> dict[str, Any]:
-        rooms = (self.archive, self.ledger, self.register, self.client)
-        return Collect(*rooms, seconds_left=lambda: self.seconds_left, clock=self.clock).run()
+    def collect(self) -> CollectRun:
+        ports = (self.bucket, self.ledger, self.register, self.client)
+        return Collect(*ports, seconds_left=lambda: self.seconds_left, clock=self.clock).run()
+
+    # -- what a person does
+
+    def resend(self, export_id: str) -> DPSExport:
+        """Begin another attempt at an export: `mesh export resend`."""
+        programme, _, number = export_id.rpartition("-")
+        return resend(self.ledger, self.ledger.get(programme, int(number)), self.names, self.clock)
+
+    # -- what is there
+
+    def attempt(self, programme: str = "hpv", number: int = 1) -> Attempt:
+        """Return the current attempt at an export."""
+        return self.ledger.get(programme, number).attempts[-1]
+
+    def object(self, key: str) -> bytes:
+        return self.stores.object(key)
+
+    def objects(self) -> list[str]:
+        return self.stores.list_keys()
 
     def inbox(self) -> list[tuple[str, list[dict[str, str]]]]:
-        """Read DPS's mailbox: file names and rows, in the order they arrived; nothing is acknowledged."""
+        """Read DPS's mailbox: file names and rows, in the order in which they arrived; nothing is acknowledged."""
         found = []
         for message_id in self.receiver.inbox():
             with self.receiver.download(message_id) as message:
@@ -120,33 +162,9 @@ class World:
             self.receiver.acknowledge(message_id)
 
 
-HEADER = (
-    "UUID,NHS_NUMBER,PERSON_FORENAME,PERSON_SURNAME,PERSON_DOB,PERSON_GENDER_CODE,PERSON_POSTCODE,"
-    "VACCINATED,DATE_OF_VACCINATION,PROGRAMME,VACCINE_GIVEN,BATCH_NUMBER,ANATOMICAL_SITE,DOSE_SEQUENCE"
-)
+def resend(ledger: Ledger, export: DPSExport, names: Callable[[Programme], Any], clock: Clock) -> DPSExport:
+    """Begin another attempt at an export, as a person asks for it."""
+    from vaccinations.model.programmes import PROGRAMMES
 
-
-def row(
-    n: int, programme: str = "HPV", vaccinated: str = "Y", batch: str = "AB1234", forename: str = "Quintessa"
-) -> str:
-    """One line of an upload, with an identifier that follows from ``n``."""
-    vaccines = {
-        "HPV": "Gardasil9",
-        "Flu": "AstraZeneca Fluenz",
-        "MenACWY": "MenQuadfi",
-        "MMR": "Priorix",
-        "Td/IPV": "Revaxis",
-    }
-    site = "nasal" if programme == "Flu" else "left upper arm"
-    return (
-        f"{uuid_of(n)},,{forename},Zephyrson,2012-08-18,female,SW1A 1AA,{vaccinated},2026-10-01,{programme},"
-        f"{vaccines[programme]},{batch},{site},1"
-    )
-
-
-def uuid_of(n: int) -> str:
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, str(n)))
-
-
-def upload_of(*rows: str) -> str:
-    return "\n".join([HEADER, *rows]) + "\n"
+    begin = partial(lifecycle.resend, now=clock())
+    return ledger.begin_attempt(export, begin, names(PROGRAMMES[export.programme]))

@@ -134,7 +134,7 @@ class Register(Protocol):
         """Write entries; where a record comes twice, the later one counts. On return, all of them are written."""
 
     def refuse(self, entries: Iterable[Entry]) -> None:
-        """Note DPS's refusals: ``on_file`` and ``refusal`` of each entry, where the record still is at that statement."""
+        """Note DPS's refusals: ``on_file`` and ``refusal`` of each entry whose record still is at that statement."""
 
     def refused(self, programme: str, since: str = "") -> Iterator[Entry]:
         """Iterate over a programme's records whose last statement DPS refused, longest ago first.
@@ -238,7 +238,17 @@ class Mesh(Protocol):
     def handshake(self) -> None:
         """Tell MESH that the mailbox is in use."""
 
-    def send(self, part: Part, **options: Any) -> str:
+    def send(
+        self,
+        part: Part,
+        *,
+        to: str,
+        workflow_id: str,
+        parts: int = 1,
+        filename: str | None = None,
+        local_id: str | None = None,
+        content_type: str = "application/octet-stream",
+    ) -> str:
         """Send a message's first part; return the message's id."""
 
     def send_chunk(self, message_id: str, number: int, parts: int, part: Part) -> None:

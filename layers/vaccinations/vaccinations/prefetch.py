@@ -1,4 +1,4 @@
-"""Doing what waits for the network some way ahead of what needs its results."""
+"""Prefetch: do what waits for the network a few items before its results are needed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
     from concurrent.futures import Future
 
-__all__ = ["ahead"]
+__all__ = ["prefetch"]
 
 
-def ahead[T, R](work: Callable[[T], R], items: Iterable[T], *, depth: int) -> Generator[R]:
+def prefetch[T, R](work: Callable[[T], R], items: Iterable[T], *, depth: int) -> Generator[R]:
     """Do some work on each item, ``depth`` of them at once in threads; yield the results in the items' order.
 
     No more than ``depth`` results wait to be used, so that memory stays flat however many items there are. Items are
-    taken in the caller's thread. Where the work fails, its exception is raised in its turn, and no more is begun.
+    fetched in the caller's thread. Where the work fails, its exception is raised in its turn, and no more is begun.
     """
     with ThreadPoolExecutor(depth) as threads:
         waiting: deque[Future[R]] = deque()

@@ -5,11 +5,11 @@ docs/schemas/ has a JSON schema of each, made from these classes (`make schemas`
 
 from __future__ import annotations
 
+from collections.abc import Mapping  # noqa: TC003 - the schemas are made from what these are annotated with
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from vaccinations.model.export import Processing, Status  # noqa: TC001
 
 __all__ = [
     "Answer",
@@ -107,8 +107,14 @@ class RejectedUpload:
 
     Attributes
     ----------
+    batch_id
+        Names the upload in logs and in the bucket.
+    upload, version
+        The object under ``incoming/``, and its version.
     reason, fix
         Why, and what to do.
+    completed_at
+        When that was found (ISO 8601, UTC).
     """
 
     batch_id: str
@@ -122,7 +128,15 @@ class RejectedUpload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredIntake:
-    """What the bucket keeps of an upload once its batches are complete: its receipt, but for what comes after."""
+    """What the bucket keeps of an upload once its batches are complete.
+
+    Attributes
+    ----------
+    upload, version
+        The object under ``incoming/``, and its version.
+    receipt
+        Its receipt; until the upload is attached, without what comes after.
+    """
 
     upload: str
     version: str
@@ -131,7 +145,13 @@ class StoredIntake:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestRun:
-    """A run of Ingest: the receipt of each upload in its event."""
+    """A run of Ingest.
+
+    Attributes
+    ----------
+    uploads
+        The receipt of each upload in its event.
+    """
 
     uploads: tuple[Receipt | RejectedUpload, ...]
     status: Literal["ok"] = "ok"
@@ -146,8 +166,10 @@ class ExportOutcome:
 
     Attributes
     ----------
+    programme
+        Key of the programme.
     export_id, records
-        None where the programme failed before an export was known.
+        The export, and how many rows it has; None where the programme failed before an export was known.
     status
         The export's, or ``error``.
     message_id
@@ -181,7 +203,7 @@ class ExportRun:
     nothing_to_send
         Programmes with nothing to export.
     left
-        Programmes that it had no time for; the hourly run goes on with what is pending.
+        Programmes that it had no time to send; the hourly run goes on with them.
     """
 
     status: Literal["ok", "incomplete", "dry run"]
@@ -195,11 +217,21 @@ class ExportRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackedExport:
-    """An export that waited to be picked up, and the state that it is in now."""
+    """An export that waited to be picked up.
+
+    Attributes
+    ----------
+    export_id, programme
+        The export, and the key of its programme.
+    status
+        The state that it is in now.
+    message_id
+        MESH's id of the message that was asked about.
+    """
 
     export_id: str
     programme: str
-    status: str
+    status: Status
     message_id: str
 
 
@@ -263,6 +295,8 @@ class CollectedMessage:
 
     Attributes
     ----------
+    message_id, workflow_id, filename
+        What MESH says of it; empty where MESH does not say.
     key
         Where it is.
     answer
@@ -284,8 +318,10 @@ class CollectRun:
     ----------
     status
         ``incomplete`` where messages had to be left for the next run.
+    messages
+        Every message that it brought to the bucket.
     left
-        How many.
+        How many it left.
     """
 
     status: Literal["ok", "incomplete"]
@@ -302,19 +338,35 @@ class ExportChanged:
 
     Attributes
     ----------
+    export_id, programme, number
+        The export: one DPS file of one programme; the key of the programme, and the export's number in it.
+    status
+        The state of its delivery.
+    attempt
+        1 for the first time that it is sent.
+    records
+        How many rows the file has.
+    filename
+        The file's name; each attempt has its own.
+    message_id
+        MESH's id of this attempt's message; empty until MESH gave one.
+    processing
+        What DPS has made of this attempt's file; null where it has not answered.
+    rows_processed, rows_refused
+        How many rows DPS processed and refused; null until it has processed the file.
     changed_at
-        When (ISO 8601, with its offset).
+        When it came into the state, or DPS's answer was heard (ISO 8601, with its offset).
     """
 
     export_id: str
     programme: str
     number: int
-    status: str
+    status: Status
     attempt: int
     records: int
     filename: str
     message_id: str
-    processing: str | None
+    processing: Processing | None
     rows_processed: int | None
     rows_refused: int | None
     changed_at: str

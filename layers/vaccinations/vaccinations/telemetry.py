@@ -10,7 +10,9 @@ X-Ray's SDK, which takes a tenth of a function's start, is loaded with the first
 
 from __future__ import annotations
 
+import logging
 import os
+from dataclasses import dataclass
 from functools import cache, wraps
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +26,25 @@ if TYPE_CHECKING:
 
     type Handler = Callable[[dict[str, Any], LambdaContext], Any]
 
-__all__ = ["MetricUnit", "count", "gauge", "logger", "observed"]
+__all__ = ["MetricUnit", "count", "gauge", "logger", "observed", "silence"]
 
-logger = Logger(service=os.environ.get("POWERTOOLS_SERVICE_NAME", "mesh-dps"))
+logger = Logger(service=os.environ.get("POWERTOOLS_SERVICE_NAME", "vaccinations"))
+
+
+@dataclass
+class _Metrics:
+    """Whether metrics are written."""
+
+    on: bool = True
+
+
+_metrics = _Metrics()
+
+
+def silence() -> None:
+    """Write neither logs nor metrics from now on: a person at a terminal is told by the command itself."""
+    logger.setLevel(logging.CRITICAL)
+    _metrics.on = False
 
 
 def count(metric: str, value: int = 1, **dimensions: str) -> None:
@@ -41,8 +59,10 @@ def gauge(metric: str, value: float, unit: MetricUnit = MetricUnit.NoUnit, **dim
     dies is not lost with it. It is there by ``service``, and where there are dimensions by these, too; they are few
     and their values are fixed words.
     """
+    if not _metrics.on:
+        return
     written = EphemeralMetrics(
-        service=logger.service, namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "MeshDps")
+        service=logger.service, namespace=os.environ.get("POWERTOOLS_METRICS_NAMESPACE", "Vaccinations")
     )
     if dimensions:
         written.add_dimensions(service=logger.service, **dimensions)

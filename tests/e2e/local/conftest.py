@@ -80,7 +80,7 @@ def toy_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (build / name / "handler.py").write_text(OBEDIENT)
         for layer in function.layers:
             (build / layer / "python").mkdir(parents=True, exist_ok=True)
-    (build / "MeshClientLayer" / "python" / "mesh.py").write_text("")
+    (build / "MeshClientLayer" / "python" / "nhs_mesh.py").write_text("")
     (build / "template.yaml").write_text("")
     return project
 

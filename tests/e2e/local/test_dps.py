@@ -1,4 +1,4 @@
-"""DPS on this machine follows the receiver's rules and answers as DPS does, over MESH."""
+"""The stand-in for DPS follows the receiver's rules and answers as DPS does, over MESH."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local.dps import Dps
-from tests.usecases.world import uuid_of
+from tests.usecases.rows import uuid_of
 from vaccinations.formats.dps_columns import COLUMNS, HEADER
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def send(
 
 
 def answers(sender: MeshClient) -> dict[str, bytes]:
-    """Read what has come back to the sender, by file name."""
+    """Read the answers that the sender has got, by file name."""
     found = {}
     for message_id in list(sender.inbox(workflow_filter="dps export ack")):
         with sender.download(message_id) as message:
@@ -124,12 +124,12 @@ def test_a_file_of_which_a_row_is_refused_is_answered_byte_by_byte_as_dps_does(
             }
         ],
     }
-    assert (file.taken, [refused.number for refused in file.refused]) == (2, [2])
-    assert set(dps.records) == {f"{URI}#{uuid_of(1)}", f"{URI}#{uuid_of(3)}"}
-    assert dps.records[f"{URI}#{uuid_of(3)}"].row["PERSON_SURNAME"] == 'Quade|"Zed"'
+    assert (file.processed, [refused.number for refused in file.refused]) == (2, [2])
+    assert set(dps.on_file) == {f"{URI}#{uuid_of(1)}", f"{URI}#{uuid_of(3)}"}
+    assert dps.on_file[f"{URI}#{uuid_of(3)}"].row["PERSON_SURNAME"] == 'Quade|"Zed"'
 
 
-def test_a_file_of_which_every_row_is_taken_has_a_bus_ack_with_a_header_alone(
+def test_a_file_of_which_every_row_is_processed_has_a_bus_ack_with_a_header_alone(
     sender: MeshClient, receiver: MeshClient
 ) -> None:
     send(sender, row(1, "new"))
@@ -164,11 +164,11 @@ def test_rows_are_judged_in_file_order(
     dps = dps_of(receiver)
     [file] = dps.pick_up()
     assert [judged.refused for judged in file.rows] == refused
-    held = dps.records.get(f"{URI}#{uuid_of(1)}")
-    assert (held and held.deleted) is deleted
-    if held:
+    record = dps.on_file.get(f"{URI}#{uuid_of(1)}")
+    assert (record and record.deleted) is deleted
+    if record:
         last = max(n for n, why in enumerate(refused) if not why)
-        assert held.row["BATCH_NUMBER"] == f"B{last}"
+        assert record.row["BATCH_NUMBER"] == f"B{last}"
 
 
 def test_a_name_seen_before_in_whatever_case_is_not_processed(sender: MeshClient, receiver: MeshClient) -> None:
@@ -176,9 +176,9 @@ def test_a_name_seen_before_in_whatever_case_is_not_processed(sender: MeshClient
     send(sender, row(1, "new"), name="HPV_Vaccinations_v5_R1L_20260504T03020101.csv")
     send(sender, row(2, "new"), name="hpv_vaccinations_V5_r1l_20260504T03020101.CSV")
     [first, second] = dps.work()
-    assert (first.problem, first.taken) == ("", 1)
+    assert (first.problem, first.processed) == ("", 1)
     assert (second.problem, second.rows) == ("a file of this name was processed before", [])
-    assert set(dps.records) == {f"{URI}#{uuid_of(1)}"}
+    assert set(dps.on_file) == {f"{URI}#{uuid_of(1)}"}
     name = "hpv_vaccinations_V5_r1l_20260504T03020101_InfAck_20260504T03020100.csv"
     assert (
         answers(sender)[name].splitlines()[1]
@@ -204,7 +204,7 @@ def test_wrong_headers_are_answered_with_a_failure_and_no_more(
     [(name, body)] = answers(sender).items()
     assert "_InfAck_" in name
     assert b"|Failure|" in body
-    assert dps.records == {}
+    assert dps.on_file == {}
 
 
 def test_a_file_without_rows_is_received_and_never_processed(sender: MeshClient, receiver: MeshClient) -> None:
@@ -227,16 +227,16 @@ def test_each_file_is_acknowledged_and_other_mail_is_left_alone(sender: MeshClie
     assert dps.pick_up()[0].message_id == second
 
 
-def test_what_it_holds_outlasts_its_process(sender: MeshClient, receiver: MeshClient, tmp_path: Path) -> None:
+def test_what_is_on_file_outlasts_the_process(sender: MeshClient, receiver: MeshClient, tmp_path: Path) -> None:
     dps = dps_of(receiver)
     send(sender, row(1, "new"), row(2, "new"), row(2, "delete"), name="1.csv")
     dps.pick_up()
     dps.save(tmp_path / "dps.json")
     later = dps_of(receiver)
     later.load(tmp_path / "none.json")
-    assert later.records == {}
+    assert later.on_file == {}
     later.load(tmp_path / "dps.json")
-    assert later.records == dps.records
+    assert later.on_file == dps.on_file
     send(sender, row(1, "new"), row(2, "update"), name="1.CSV")
     send(sender, row(1, "new"), row(2, "update"), name="2.csv")
     [again, anew] = later.pick_up()

@@ -78,13 +78,13 @@ def test_what_the_functions_write_themselves_is_no_upload(toy: LocalCloud) -> No
     assert receipts(toy) == before
 
 
-def test_uploads_are_taken_in_in_the_order_in_which_they_came(toy: LocalCloud) -> None:
+def test_uploads_are_ingested_in_the_order_in_which_they_came(toy: LocalCloud) -> None:
     for number in range(5):
         put(toy, f"incoming/R1B/{number}.csv")
     toy.drain()
-    taken = {key: r["attributes"]["SentTimestamp"] for key, r in receipts(toy).items() if "/R1B/" in key}
-    assert len(taken) == 5
-    assert sorted(taken, key=lambda key: int(taken[key])) == sorted(taken)
+    ingested = {key: r["attributes"]["SentTimestamp"] for key, r in receipts(toy).items() if "/R1B/" in key}
+    assert len(ingested) == 5
+    assert sorted(ingested, key=lambda key: int(ingested[key])) == sorted(ingested)
 
 
 @pytest.mark.usefixtures("short_visibility")
@@ -101,7 +101,7 @@ def test_an_upload_that_always_fails_is_set_aside_after_three_tries_and_holds_up
     assert json.loads(message["Body"])["detail"]["object"]["key"] == "incoming/R1A/bad.csv"
 
 
-def test_whoever_waits_for_an_upload_that_failed_is_told_why_at_once(toy_project: Any) -> None:
+def test_waiting_for_an_upload_that_failed_ends_at_once_and_says_why(toy_project: Any) -> None:
     with LocalCloud(project=toy_project) as cloud:
         put(cloud, "incoming/R1A/bad.csv")
         with pytest.raises(TimeoutError, match="IngestFunction") as caught:
@@ -109,7 +109,7 @@ def test_whoever_waits_for_an_upload_that_failed_is_told_why_at_once(toy_project
         assert isinstance(caught.value.__cause__, FunctionError)
 
 
-def test_the_real_function_takes_an_upload_in(cloud: LocalCloud) -> None:
+def test_the_real_function_ingests_an_upload(cloud: LocalCloud) -> None:
     put(cloud, "incoming/R1A/nonsense.csv", b"this is no upload\n")
     cloud.drain()
     assert [key for key in receipts(cloud) if key.startswith("receipts/R1A/nonsense.csv/")]

@@ -1,4 +1,4 @@
-"""The stack on this machine is the one of the template, and leaves nothing behind."""
+"""The stack on this machine is that of the template, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_two_stacks_can_be_up_at_once(toy: LocalCloud, toy_project: Path) -> Non
     assert toy.invoke("ExportFunction")
 
 
-def test_a_published_stack_says_where_it_is_while_it_is_up(toy_project: Path) -> None:
+def test_a_published_stack_says_where_it_is_while_it_runs(toy_project: Path) -> None:
     environment = toy_project / ".local" / "environment"
     variables = toy_project / ".local" / "env.json"
     with LocalCloud(project=toy_project, publish=True) as cloud:
@@ -185,7 +185,7 @@ def test_a_published_stack_says_where_it_is_while_it_is_up(toy_project: Path) ->
         assert lines["AWS_ENDPOINT_URL"] == cloud.endpoint_url
         for function, given in json.loads(variables.read_text()).items():
             assert given == cloud.environment(function)
-        with pytest.raises(CloudError, match="up already"), LocalCloud(project=toy_project, publish=True):
+        with pytest.raises(CloudError, match="running already"), LocalCloud(project=toy_project, publish=True):
             pass
         assert environment.exists()
     assert not environment.exists()
@@ -222,7 +222,12 @@ def test_containers_reach_the_stack_at_an_address_that_is_not_the_loopback_one()
         assert {told[name].split("//")[1].split(":")[0] for name in ("MESH_BASE_URL", "AWS_ENDPOINT_URL")} == {address}
 
 
-@pytest.mark.skipif(Path("/sys/class/net/docker0").exists(), reason="Docker is running here")
-def test_without_docker_one_is_told_what_to_do() -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has Docker's bridge")
+def test_the_address_of_dockers_bridge_is_that_of_its_interface() -> None:
+    assert docker_bridge("lo") == "127.0.0.1"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has Docker's bridge")
+def test_without_docker_the_message_says_what_to_do() -> None:
     with pytest.raises(CloudError, match="mesh invoke"):
-        docker_bridge()
+        docker_bridge("no-bridge")

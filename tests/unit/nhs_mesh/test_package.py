@@ -8,9 +8,12 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).parents[3] / "layers" / "mesh_client"
 
 
+@pytest.mark.server  # pip asks the package registry for what builds it
 def test_it_installs_and_imports_by_itself(tmp_path: Path) -> None:
     target = tmp_path / "site"
     # The README and the sources alone make it up: it is built from a copy, so that nothing is left beside them.

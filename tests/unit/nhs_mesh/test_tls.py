@@ -131,7 +131,7 @@ def test_a_bundle_without_the_root_says_so(made: Given) -> None:
 def test_notes_between_the_certificates_of_a_bundle_do_no_harm(made: Given) -> None:
     root, sub = certificates_of(made.ca_bundle)
     bundle = f"# NHS root, “the first”\n{root}\nsubject=CN = Sub\n{sub}".replace("\n", "\r\n")
-    assert check_ca_bundle(bundle) == ["Sandbox Root CA", "Sandbox Sub CA"]
+    assert check_ca_bundle(bundle) == ["OU=Root CA,O=MESH sandbox", "OU=Sub CA,O=MESH sandbox"]
     connect(replace(made, ca_bundle=bundle))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from itertools import chain
 
 import pytest
@@ -18,6 +16,7 @@ from vaccinations.model.programmes import (
     VACCINES,
     Concept,
     by_upload_name,
+    is_ods_code,
     method_of,
     route_of,
 )
@@ -126,7 +125,11 @@ def test_the_site_tells_the_route() -> None:
     assert route_of(None) is None
 
 
-def test_rendering_does_not_pay_for_validation() -> None:
-    """The export function starts without pydantic."""
-    script = "import sys, vaccinations.formats.dps_columns; sys.exit('pydantic' in sys.modules)"
-    subprocess.run([sys.executable, "-c", script], check=True)
+@pytest.mark.parametrize("code", ["U1", "R1L", "v0v8l", "0123456789"])
+def test_an_ods_code_is_two_to_ten_letters_and_digits_in_any_case(code: str) -> None:
+    assert is_ods_code(code)
+
+
+@pytest.mark.parametrize("text", ["", "R", "R" * 11, "R-1", "R1L\n", " R1L", "Ŕ1L", "R\u0661L"])
+def test_what_has_another_form_is_no_ods_code(text: str) -> None:
+    assert not is_ods_code(text)

@@ -11,6 +11,7 @@ import zlib
 from datetime import date
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
@@ -20,10 +21,11 @@ from hypothesis import strategies as st
 from local.sample import sample_upload
 from tests.unit.vaccinations import bad_inputs
 from vaccinations.formats import upload_lines
-from vaccinations.formats.dps_columns import batch_line
+from vaccinations.formats.batches import batch_line
 from vaccinations.formats.upload_csv import read_csv
 from vaccinations.formats.upload_jsonl import read_jsonl
-from vaccinations.model.record import Row, UnreadableUpload
+from vaccinations.model.problems import UnreadableUpload
+from vaccinations.model.row import Faulty, Row, Vaccinated, Withdrawn
 
 CORPUS = Path(__file__).parent / "corpus"
 TODAY = date(2026, 3, 10)
@@ -42,6 +44,10 @@ GOOD: dict[str, Any] = {
 }
 
 
+#: What a batch line says beside what the uploader stated.
+OF_THE_BATCH = {"action", "line", "recorded_on", "digest"}
+
+
 def read(body: bytes) -> list[Row]:
     bad_inputs.count()
     return list(read_jsonl(io.BytesIO(body), organisation_code="R1L", today=TODAY))
@@ -56,80 +62,91 @@ def the_row(**changes: Any) -> Row:
     return row
 
 
+def lines_of(kind: type[Row], rows: list[Row]) -> list[int]:
+    return [row.line for row in rows if isinstance(row, kind)]
+
+
+def summary(rows: list[Row]) -> tuple[list[int], list[int], dict[int, list[str]]]:
+    """Return the lines of vaccinations and of withdrawals, and the columns of faults by line."""
+    bad = {row.line: [problem.column for problem in row.problems] for row in rows if isinstance(row, Faulty)}
+    return lines_of(Vaccinated, rows), lines_of(Withdrawn, rows), bad
+
+
 def test_a_line_is_a_record() -> None:
     row = the_row()
-    assert (row.line, row.record_id, row.programme, row.withdrawn) == (1, GOOD["uuid"], "hpv", False)
-    assert row.record
+    assert isinstance(row, Vaccinated)
+    assert (row.line, row.record_id) == (1, GOOD["uuid"])
     assert row.record.vaccinated_at.isoformat() == "2025-06-09T10:15:00+01:00"
 
 
 def test_a_record_without_an_organisation_is_the_uploaders() -> None:
     for stated in ({}, {"organisation_code": None}, {"organisation_code": ""}):
         row = the_row(**stated)
-        assert row.record
+        assert isinstance(row, Vaccinated)
         assert row.record.organisation_code == "R1L"
     row = the_row(organisation_code="rx1")
-    assert row.record
+    assert isinstance(row, Vaccinated)
     assert row.record.organisation_code == "RX1"
 
 
 @pytest.mark.parametrize("said", [{"vaccinated": False}, {"deleted": True}, {"vaccinated": True, "deleted": True}])
 def test_a_line_may_withdraw_a_record(said: dict[str, bool]) -> None:
-    row = the_row(**said)
-    assert (row.record_id, row.withdrawn, row.record, row.problems) == (GOOD["uuid"], True, None, ())
+    assert the_row(**said) == Withdrawn(1, GOOD["uuid"])
 
 
 def test_to_withdraw_a_record_its_uuid_is_enough() -> None:
-    (row,) = read(lines({"uuid": GOOD["uuid"].upper(), "deleted": True}))
-    assert (row.record_id, row.programme, row.withdrawn, row.problems) == (GOOD["uuid"], None, True, ())
+    assert read(lines({"uuid": GOOD["uuid"].upper(), "deleted": True})) == [Withdrawn(1, GOOD["uuid"])]
 
 
 def test_a_withdrawal_is_not_held_up_by_other_faults() -> None:
-    row = the_row(deleted=True, postcode="nowhere", shoe_size=5)
-    assert (row.withdrawn, row.problems) == (True, ())
+    assert the_row(deleted=True, postcode="nowhere", shoe_size=5) == Withdrawn(1, GOOD["uuid"])
 
 
 @pytest.mark.parametrize("said", [{"vaccinated": "no"}, {"deleted": 1}, {"deleted": "true"}])
 def test_a_doubtful_withdrawal_is_a_fault_not_a_record(said: dict[str, Any]) -> None:
     row = the_row(**said)
-    assert row.record is None
+    assert isinstance(row, Faulty)
     assert [problem.column for problem in row.problems] == list(said)
 
 
 def test_faults_are_named_by_field() -> None:
     row = the_row(nhs_number="9992686767", surname="", shoe_size=5)
+    assert isinstance(row, Faulty)
     assert [problem.column for problem in row.problems] == ["nhs_number", "surname", "shoe_size"]
-    assert row.programme == "hpv"
 
 
 def test_no_fault_repeats_what_the_line_says() -> None:
     secret = dict.fromkeys(GOOD, "qzxsecret\x00") | {"qzx secret 9434765919": 1, "nhs_number": "9434765910"}
     rows = read(lines(secret) + b'{"surname": "qzxsecret"\n' + b'["qzxsecret"]\n')
     assert len(rows) == 3
-    assert all(row.problems for row in rows)
+    assert all(isinstance(row, Faulty) and row.problems for row in rows)
     assert "secret" not in repr(rows)
     assert "94347659" not in repr(rows)
 
 
 def test_a_csv_row_and_the_same_as_json_are_one_and_the_same_record() -> None:
-    for row in read_csv(io.BytesIO(sample_upload(TODAY).csv), organisation_code="R1L", today=TODAY):
-        if row.record:
-            held = orjson.loads(batch_line(row.record, action="new", line=1, recorded_on=TODAY))
-            stated = {name: value for name, value in held.items() if name not in {"action", "line", "recorded_on"}}
-            (again,) = read(lines(stated))
-            assert again.record == row.record
-            assert again.record
-            assert again.record.stated_digest() == row.record.stated_digest()
+    of_csv = [
+        row
+        for row in read_csv(io.BytesIO(sample_upload(TODAY).csv), organisation_code="R1L", today=TODAY)
+        if isinstance(row, Vaccinated)
+    ]
+    assert of_csv
+    for row in of_csv:
+        fields = orjson.loads(batch_line(row.record, action="new", line=1, recorded_on=TODAY))
+        stated = {name: value for name, value in fields.items() if name not in OF_THE_BATCH}
+        (again,) = read(lines(stated))
+        assert isinstance(again, Vaccinated)
+        assert (again.record, again.digest) == (row.record, row.digest)
 
 
 @pytest.mark.parametrize("level", [0, 1, 9])
 def test_a_gzipped_upload_is_read_as_the_plain_one(level: int) -> None:
     plain = lines(*(GOOD | {"uuid": f"00000000-0000-4000-8000-{n:012}"} for n in range(2000)))
-    assert [row.record for row in read(gzip.compress(plain, level))] == [row.record for row in read(plain)]
+    assert read(gzip.compress(plain, level)) == read(plain)
 
 
 @pytest.mark.bad_inputs
-def test_a_truncated_gzip_is_refused_wherever_it_was_cut() -> None:
+def test_a_truncated_gzip_is_rejected_wherever_it_was_cut() -> None:
     whole = gzip.compress(lines(*(GOOD | {"surname": f"Waters{n}"} for n in range(20))))
     for size in range(2, len(whole)):
         with pytest.raises(UnreadableUpload, match="cut off"):
@@ -160,6 +177,7 @@ def test_a_bomb_of_lines_ends_in_an_answer(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.bad_inputs
 def test_a_line_of_thousands_of_unknown_fields_is_answered_in_a_few_words() -> None:
     (row,) = read(lines(GOOD | {f"x{n}": n for n in range(4000)}))
+    assert isinstance(row, Faulty)
     assert len(row.problems) == 51
     assert row.problems[-1].what == "has more than 50 faults"
 
@@ -167,11 +185,10 @@ def test_a_line_of_thousands_of_unknown_fields_is_answered_in_a_few_words() -> N
 @pytest.mark.bad_inputs
 def test_a_line_of_300000_characters_costs_that_line_only() -> None:
     rows = read(lines(GOOD, GOOD | {"surname": "W" * 300_000}, GOOD))
-    assert [bool(row.record) for row in rows] == [True, False, True]
-    assert rows[1].problems[0].column == "(line)"
+    assert summary(rows) == ([1, 3], [], {2: ["(line)"]})
 
 
-#: What is taken in, what is withdrawn, and what is wrong in which line; or why the file is unreadable.
+#: What is accepted, what is withdrawn, and what is wrong in which line; or why the file is unreadable.
 JSONL_CORPUS: dict[str, tuple[list[int], list[int], dict[int, list[str]]] | str] = {
     "blank-lines-only.jsonl": "the file is empty",
     "bom-crlf.jsonl": ([1, 2], [], {}),
@@ -213,19 +230,16 @@ def test_every_file_of_the_corpus_is_tried() -> None:
 
 @pytest.mark.parametrize("name", sorted(JSONL_CORPUS))
 @pytest.mark.bad_inputs
-def test_a_bad_file_ends_in_an_answer_and_its_good_lines_are_taken_in(name: str) -> None:
+def test_a_bad_file_ends_in_an_answer_and_its_good_lines_are_accepted(name: str) -> None:
     body = (CORPUS / name).read_bytes()
     expected = JSONL_CORPUS[name]
     if isinstance(expected, str):
         with pytest.raises(UnreadableUpload) as caught:
             read(body)
         assert expected in caught.value.reason
-        assert caught.value.mend
+        assert caught.value.fix
         return
-    rows = read(body)
-    bad = {row.line: [problem.column for problem in row.problems] for row in rows if row.problems}
-    withdrawn = [row.line for row in rows if row.withdrawn and not row.problems]
-    assert ([row.line for row in rows if row.record], withdrawn, bad) == expected
+    assert summary(read(body)) == expected
 
 
 # -- fuzz
@@ -241,27 +255,25 @@ JSON = st.recursive(
     st.lists(JSON | st.dictionaries(st.sampled_from([*GOOD, "site", "route", "expiry", "deleted", "vaccinated"]), JSON))
 )
 @pytest.mark.bad_inputs
-def test_whatever_lines_hold_each_is_answered_and_good_ones_are_taken(values: list[Any]) -> None:
+def test_whatever_lines_hold_each_is_answered_and_good_ones_are_accepted(values: list[Any]) -> None:
     changed = [GOOD | value if isinstance(value, dict) else value for value in values]
     rows = read(b"\n".join(json.dumps(value).encode() for value in [GOOD, *changed, GOOD]))
     assert len(rows) == len(changed) + 2
-    assert rows[0].record
-    assert rows[-1].record
-    for row in rows:
-        assert row.problems or row.record or row.withdrawn
-        assert row.problems or row.record_id
+    assert isinstance(rows[0], Vaccinated)
+    assert isinstance(rows[-1], Vaccinated)
+    assert all(row.problems if isinstance(row, Faulty) else UUID(row.record_id) for row in rows)
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", b"\x1f\x8b", b"\x1f\x8b\x08\0\0\0\0\0\0\x03", b"{", b'{"uuid":']))
 @pytest.mark.bad_inputs
-def test_whatever_bytes_an_upload_is_it_is_read_or_refused(body: bytes, beginning: bytes) -> None:
+def test_whatever_bytes_an_upload_is_it_is_read_or_rejected(body: bytes, beginning: bytes) -> None:
     with contextlib.suppress(UnreadableUpload):
         read(beginning + body)
 
 
 @given(st.integers(0, 10**6), st.integers(1, 255))
 @pytest.mark.bad_inputs
-def test_a_gzip_with_any_byte_damaged_is_read_whole_or_refused(place: int, change: int) -> None:
+def test_a_gzip_with_any_byte_damaged_is_read_whole_or_rejected(place: int, change: int) -> None:
     whole = lines(*(GOOD | {"surname": f"Waters{n}"} for n in range(30)))
     body = bytearray(gzip.compress(whole, mtime=0))
     body[place % len(body)] ^= change
@@ -270,4 +282,4 @@ def test_a_gzip_with_any_byte_damaged_is_read_whole_or_refused(place: int, chang
     except UnreadableUpload:
         return
     # Some bytes of a gzip header mean nothing; and one that does not begin as gzip is not read as gzip.
-    assert [row.record for row in rows] == [row.record for row in read(whole)] or not any(row.record for row in rows)
+    assert rows == read(whole) or not lines_of(Vaccinated, rows)

@@ -2,8 +2,8 @@
 
 =============================================  =====================================================
 ``incoming/{ODS code}/{name}``                 an upload, as it was put there
-``batches/{programme}/{batch id}.jsonl.gz``    its valid records of one programme, one JSON a line
-``batches/{programme}/{batch id}.csv.gz``      the same as rows of the DPS file, ready to be sent
+``batches/{programme}/{batch id}.jsonl.gz``    its accepted records of one programme, one JSON a line
+``batches/{programme}/{batch id}.v1.csv.gz``   the same as rows of the DPS file, ready to be sent; 1 is their version
 ``batches/{batch id}.json``                    where the batches of an upload came from, and its receipt to be
 ``rejected/{ODS code}/{name}/{batch id}.csv``  what was wrong with the rest, for the uploader
 ``receipts/{ODS code}/{name}/{batch id}.json`` what became of the upload, for the uploader
@@ -16,10 +16,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import json
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import quote
@@ -27,16 +27,20 @@ from urllib.parse import quote
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
 
-from vaccinations.formats.dps_columns import PartFacts, read_batch
+from vaccinations.formats.batches import read_batch
+from vaccinations.formats.dps_columns import ROWS_VERSION
+from vaccinations.model.export import Manifest, PartFacts
+from vaccinations.ports import BatchGone, Upload, UploadGone
+from vaccinations.results import Receipt, RejectedUpload, StoredIntake, document
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
     from datetime import datetime
     from pathlib import Path
 
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["Archive", "BatchGone", "Manifest", "Upload", "UploadGone", "receipt_key", "receipts_prefix"]
+__all__ = ["Bucket", "NoSuchObject", "StoredObject", "receipt_key", "receipts_prefix"]
 
 INCOMING = "incoming/"
 #: A key of S3 has at most 1,024 bytes; that of a receipt is longer than its upload's.
@@ -48,50 +52,70 @@ _IN_PIECES = TransferConfig(multipart_threshold=_PIECE, multipart_chunksize=_PIE
 #: S3 keeps 2 KB of metadata; so long may one value be.
 _LONGEST_VALUE = 180
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
+_ABSENT = frozenset({"NoSuchKey", "NoSuchVersion", "404"})
+_CSV, _JSON, _BYTES = "text/csv; charset=utf-8", "application/json", "application/octet-stream"
 
 
-class UploadGone(Exception):
-    """The uploaded object was deleted before it could be taken in."""
-
-
-class BatchGone(Exception):
-    """A batch object is not there; only one that was attached long ago may have been cleared away."""
+class NoSuchObject(Exception):
+    """There is no object of this key, or not this version of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
-    """One version of one object under ``incoming/``."""
+class StoredObject:
+    """An object that is open for streaming, and when it was stored."""
 
-    key: str
-    version: str
-    uploaded_at: datetime
     body: BinaryIO
+    stored_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What the parts of an export hold. It is written after each part, so where that is named, it is there.
+class Bucket:
+    """The bucket's layout, and reading and writing it in streams (`vaccinations.ports.Bucket`).
 
-    Attributes
-    ----------
-    records
-        How many rows the parts have.
-    next
-        Where a part that is still to be made begins (`Members.place`); None once all are there.
+    Everything goes through `open`, `_put` and `_put_stream`.
     """
-
-    export_id: str
-    records: int = 0
-    parts: tuple[PartFacts, ...] = ()
-    next: tuple[int, int] | None = (0, 0)
-
-
-class Archive:
-    """The bucket's layout, and reading and writing it in streams."""
 
     def __init__(self, s3: S3Client, bucket: str) -> None:
         self._s3 = s3
         self.bucket = bucket
+
+    # -- objects
+
+    def open(self, key: str, version: str = "") -> StoredObject:
+        """Open an object, or one version of it, for streaming.
+
+        Raises
+        ------
+        NoSuchObject
+            It is not there.
+        """
+        which: dict[str, Any] = {"VersionId": version} if version else {}
+        try:
+            answer = self._s3.get_object(Bucket=self.bucket, Key=key, **which)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _ABSENT:
+                raise NoSuchObject from None
+            raise
+        return StoredObject(cast("BinaryIO", answer["Body"]), answer["LastModified"])
+
+    def _put(self, key: str, body: bytes | BinaryIO, content_type: str = _BYTES) -> None:
+        """Store bytes or a file in one request: S3 takes up to 5 GB so, and no file here comes near that."""
+        self._s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
+
+    def _put_stream(self, key: str, body: BinaryIO, metadata: Mapping[str, str]) -> None:
+        """Store a stream of whatever size."""
+        self._s3.upload_fileobj(body, self.bucket, key, {"Metadata": dict(metadata)}, Config=_IN_PIECES)
+
+    def _put_file(self, key: str, file: Path, content_type: str = _BYTES) -> None:
+        with file.open("rb") as body:
+            self._put(key, body, content_type)
+
+    def _put_json(self, key: str, content: Any) -> None:
+        self._put(key, json.dumps(content, indent=2).encode(), _JSON)
+
+    def _json(self, key: str) -> dict[str, Any]:
+        with closing(self.open(key).body) as body:
+            content: dict[str, Any] = json.load(body)
+        return content
 
     # -- what comes in
 
@@ -107,14 +131,11 @@ class Archive:
         UploadGone
             It is not there any more.
         """
-        options: dict[str, Any] = {"VersionId": version} if version else {}
         try:
-            answer = self._s3.get_object(Bucket=self.bucket, Key=key, **options)
-        except ClientError as error:
-            if error.response["Error"]["Code"] in {"NoSuchKey", "NoSuchVersion", "404"}:
-                raise UploadGone(key) from None
-            raise
-        return Upload(key, version, answer["LastModified"], cast("BinaryIO", answer["Body"]))
+            found = self.open(key, version)
+        except NoSuchObject:
+            raise UploadGone from None
+        return Upload(key, version, found.stored_at, found.body)
 
     def put_batch(self, programme: str, batch_id: str, lines: Path, rows: Path | None = None) -> None:
         """Store the records of one programme from one upload, as batch lines and, so that they are ready, as rows."""
@@ -131,45 +152,44 @@ class Archive:
             There is no such batch.
         """
         try:
-            answer = self._s3.get_object(Bucket=self.bucket, Key=_batch_key(programme, batch_id))
-        except self._s3.exceptions.NoSuchKey:
+            found = self.open(_batch_key(programme, batch_id))
+        except NoSuchObject:
             raise BatchGone(f"{programme}/{batch_id}") from None
-        with contextlib.closing(answer["Body"]) as body:
-            yield from read_batch(cast("BinaryIO", body))
+        with closing(found.body) as body:
+            yield from read_batch(body)
 
     def open_rows(self, programme: str, batch_id: str) -> BinaryIO | None:
-        """Open the rows of a batch for streaming; None where they were not stored."""
+        """Open the rows of a batch for streaming; None where none of this version were stored."""
         try:
-            answer = self._s3.get_object(Bucket=self.bucket, Key=_rows_key(programme, batch_id))
-        except self._s3.exceptions.NoSuchKey:
+            return self.open(_rows_key(programme, batch_id)).body
+        except NoSuchObject:
             return None
-        return cast("BinaryIO", answer["Body"])
 
-    def put_intake(self, batch_id: str, intake: dict[str, Any]) -> None:
-        """Store what is known of an upload once its batches are complete: its key and its receipt to be."""
-        self._put_json(_intake_key(batch_id), intake)
+    def put_intake(self, batch_id: str, intake: StoredIntake) -> None:
+        """Store what is known of an upload once its batches are complete."""
+        self._put_json(_intake_key(batch_id), asdict(intake))
 
-    def intake(self, batch_id: str) -> dict[str, Any]:
+    def intake(self, batch_id: str) -> StoredIntake:
         """Return what `put_intake` stored."""
-        document: dict[str, Any] = self._json(_intake_key(batch_id))
-        return document
+        content = self._json(_intake_key(batch_id))
+        return StoredIntake(**content | {"receipt": Receipt(**content["receipt"])})
 
     def put_rejects(self, upload_key: str, batch_id: str, file: Path) -> str:
         """Store the rejects file of an upload; return its key."""
         key = f"rejected/{_name(upload_key)}/{batch_id}.csv"
-        self._put_file(key, file, ContentType="text/csv; charset=utf-8")
+        self._put_file(key, file, _CSV)
         return key
 
-    def put_receipt(self, upload_key: str, batch_id: str, receipt: dict[str, Any]) -> str:
+    def put_receipt(self, upload_key: str, batch_id: str, receipt: Receipt | RejectedUpload) -> str:
         """Store the receipt of an upload; return its key."""
         key = receipt_key(upload_key, batch_id)
-        self._put_json(key, receipt)
+        self._put_json(key, document(receipt))
         return key
 
     def put_refusals(self, upload_key: str, batch_id: str, export_id: str, file: Path) -> str:
         """Store which rows of an upload DPS refused, in the form of a rejects file; return its key."""
         key = f"{receipts_prefix(upload_key)}{batch_id}-refused-{export_id}.csv"
-        self._put_file(key, file, ContentType="text/csv; charset=utf-8")
+        self._put_file(key, file, _CSV)
         return key
 
     # -- what goes out
@@ -180,8 +200,7 @@ class Archive:
 
     def open_part(self, programme: str, number: int, part: int) -> BinaryIO:
         """Open one part of an export for streaming."""
-        answer = self._s3.get_object(Bucket=self.bucket, Key=_part_key(programme, number, part))
-        return cast("BinaryIO", answer["Body"])
+        return self.open(_part_key(programme, number, part)).body
 
     def put_manifest(self, programme: str, number: int, manifest: Manifest) -> None:
         """Store the manifest of an export, once the parts that it names are there."""
@@ -190,15 +209,15 @@ class Archive:
     def manifest(self, programme: str, number: int) -> Manifest | None:
         """Return the manifest of an export; None where no part is there yet."""
         try:
-            document = self._json(_manifest_key(programme, number))
-        except self._s3.exceptions.NoSuchKey:
+            content = self._json(_manifest_key(programme, number))
+        except NoSuchObject:
             return None
-        following = document.get("next")
         return Manifest(
-            document["export_id"],
-            document["records"],
-            tuple(PartFacts(**part) for part in document["parts"]),
-            (following[0], following[1]) if following else None,
+            content["export_id"],
+            content["rows_version"],
+            content["records"],
+            tuple(PartFacts(**part) for part in content["parts"]),
+            tuple(content["next"]) if content["next"] else None,
         )
 
     # -- what came over MESH
@@ -215,10 +234,12 @@ class Archive:
             for name, value in facts.items()
             if value
         }
-        # Buffered, because a raw stream may give less than it is asked for before its end.
-        self._s3.upload_fileobj(
-            cast("BinaryIO", io.BufferedReader(body)), self.bucket, key, {"Metadata": metadata}, Config=_IN_PIECES
-        )
+        # Buffered, because a raw stream may give less than it is asked for before its end. It is the caller's to close.
+        buffered = io.BufferedReader(body)
+        try:
+            self._put_stream(key, cast("BinaryIO", buffered), metadata)
+        finally:
+            buffered.detach()
         return key
 
     def put_message_facts(self, workflow_id: str | None, message_id: str, facts: dict[str, Any]) -> None:
@@ -228,34 +249,49 @@ class Archive:
     def message(self, workflow_id: str | None, message_id: str) -> dict[str, Any] | None:
         """Return what MESH said of a message that was stored whole; None where none was."""
         try:
-            facts: dict[str, Any] = self._json(f"{_message_key(workflow_id, message_id)}.json")
-        except self._s3.exceptions.NoSuchKey:
+            return self._json(f"{_message_key(workflow_id, message_id)}.json")
+        except NoSuchObject:
             return None
-        return facts
-
-    def message_filename(self, key: str) -> str:
-        """Return the file name that a stored message bore."""
-        return str(self._json(f"{key}.json")["filename"])
 
     def open_message(self, key: str) -> BinaryIO:
         """Open the body of a message for streaming."""
-        return cast("BinaryIO", self._s3.get_object(Bucket=self.bucket, Key=key)["Body"])
+        return self.open(key).body
 
-    def _put_file(self, key: str, file: Path, **options: Any) -> None:
-        """Store a file in one request, in a stream: S3 takes up to 5 GB so, and no file here comes near that."""
-        with file.open("rb") as body:
-            self._s3.put_object(Bucket=self.bucket, Key=key, Body=body, **options)
+    # -- what the command asks for
 
-    def _json(self, key: str) -> Any:
-        return json.loads(self._s3.get_object(Bucket=self.bucket, Key=key)["Body"].read())
+    def put_upload(self, organisation: str, name: str, body: BinaryIO | bytes) -> tuple[str, str]:
+        """Store an upload of an organisation; return its key and version."""
+        key = f"{INCOMING}{organisation}/{name}"
+        answer = self._s3.put_object(Bucket=self.bucket, Key=key, Body=body)
+        return key, answer.get("VersionId", "")
 
-    def _put_json(self, key: str, document: dict[str, Any]) -> None:
-        self._s3.put_object(
-            Bucket=self.bucket,
-            Key=key,
-            Body=json.dumps(document, indent=2).encode(),
-            ContentType="application/json",
+    def receipt(self, upload_key: str, batch_id: str) -> Receipt | RejectedUpload | None:
+        """Return the receipt of an upload; None where it is not there yet."""
+        try:
+            return _receipt(self._json(receipt_key(upload_key, batch_id)))
+        except NoSuchObject:
+            return None
+
+    def latest_receipt(self, upload_key: str) -> tuple[Receipt | RejectedUpload, list[str]] | None:
+        """Return the latest receipt of an upload's name, and the keys of the files of what DPS refused of it."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=receipts_prefix(upload_key)
         )
+        stored = {item["Key"]: item["LastModified"] for page in pages for item in page.get("Contents", [])}
+        receipts = [key for key in stored if key.endswith(".json")]
+        if not receipts:
+            return None
+        latest = max(receipts, key=lambda key: stored[key])
+        refusals = sorted(key for key in stored if key.startswith(f"{latest.removesuffix('.json')}-refused-"))
+        return _receipt(self._json(latest)), refusals
+
+    def open_rejects(self, key: str) -> BinaryIO:
+        """Open a rejects file for streaming."""
+        return self.open(key).body
+
+
+def _receipt(content: dict[str, Any]) -> Receipt | RejectedUpload:
+    return RejectedUpload(**content) if content["status"] == "rejected" else Receipt(**content)
 
 
 def receipt_key(upload_key: str, batch_id: str) -> str:
@@ -278,7 +314,7 @@ def _batch_key(programme: str, batch_id: str) -> str:
 
 
 def _rows_key(programme: str, batch_id: str) -> str:
-    return f"batches/{programme}/{batch_id}.csv.gz"
+    return f"batches/{programme}/{batch_id}.v{ROWS_VERSION}.csv.gz"
 
 
 def _intake_key(batch_id: str) -> str:

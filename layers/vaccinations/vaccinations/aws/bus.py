@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from vaccinations.results import ExportChanged, document
 from vaccinations.telemetry import count, logger
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_events import EventBridgeClient
 
-    from vaccinations.aws.ledger import DPSExport
+    from vaccinations.model.export import DPSExport
 
 __all__ = ["DETAIL_TYPE", "SOURCE", "publisher"]
 
@@ -38,20 +39,7 @@ def publisher(events: EventBridgeClient, bus: str) -> Callable[[DPSExport], None
     """
 
     def publish(export: DPSExport) -> None:
-        detail = {
-            "export_id": export.export_id,
-            "programme": export.programme,
-            "number": export.number,
-            "status": str(export.status),
-            "attempt": export.attempt,
-            "records": export.records,
-            "filename": export.filename,
-            "message_id": export.message_id,
-            "processing": export.processing and str(export.processing),
-            "taken": export.taken,
-            "refused": export.refused,
-            "changed_at": max(filter(None, (export.updated_at, export.received_at, export.processed_at))).isoformat(),
-        }
+        detail = document(_event(export))
         entry = {"EventBusName": bus, "Source": SOURCE, "DetailType": DETAIL_TYPE, "Detail": json.dumps(detail)}
         try:
             answer = events.put_events(Entries=[entry])  # type: ignore[list-item] # a TypedDict
@@ -64,3 +52,22 @@ def publisher(events: EventBridgeClient, bus: str) -> Callable[[DPSExport], None
             count("EventsNotPublished")
 
     return publish
+
+
+def _event(export: DPSExport) -> ExportChanged:
+    attempt = export.attempts[-1]
+    heard = (export.updated_at, attempt.received_at, attempt.processed_at)
+    return ExportChanged(
+        export_id=export.export_id,
+        programme=export.programme,
+        number=export.number,
+        status=export.status,
+        attempt=attempt.number,
+        records=export.records,
+        filename=attempt.filename,
+        message_id=attempt.message_id,
+        processing=attempt.processing,
+        rows_processed=attempt.rows_processed,
+        rows_refused=attempt.rows_refused,
+        changed_at=max(moment for moment in heard if moment).isoformat(),
+    )

@@ -1,6 +1,6 @@
-"""Uploads that ask for records to be sent again as they are: ``.resend``, one record's UUID a line.
+"""Read a request to send records again as they are: ``.resend``, one record's UUID a line.
 
-They are made by the command ``mesh`` for records that DPS refused, and go through the queue like any other upload.
+The command ``mesh`` makes requests for records that DPS refused. They go through the queue like any other upload.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ import re
 from typing import TYPE_CHECKING, BinaryIO
 
 from vaccinations.formats.upload_lines import lines_of, unzipped
-from vaccinations.model.record import Problem, Row
+from vaccinations.model.problems import Problem
+from vaccinations.model.row import Faulty, Row, SendAgain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +23,7 @@ _WRONG = Problem("", "is not a record's identifier", "a UUID such as 496e37d8-d1
 
 
 def read_resend(stream: BinaryIO, *, organisation_code: str, today: date) -> Iterator[Row]:  # noqa: ARG001 - as others
-    """Read the rows of an upload that asks for records to be sent again; empty lines are passed over.
+    """Read the rows of a request; empty lines are ignored.
 
     Raises
     ------
@@ -32,6 +33,6 @@ def read_resend(stream: BinaryIO, *, organisation_code: str, today: date) -> Ite
     for number, line in enumerate(lines_of(unzipped(stream)), start=1):
         text = b"" if line is None else line.strip()
         if _UUID.fullmatch(text):
-            yield Row(number, text.decode().lower(), None, withdrawn=False, record=None)
+            yield SendAgain(number, text.decode().lower())
         elif line is None or text:
-            yield Row(number, None, None, withdrawn=False, record=None, problems=(_WRONG,))
+            yield Faulty(number, (_WRONG,))

@@ -1,6 +1,6 @@
 """Read an upload of vaccination records as the teams' own systems write it: a CSV file, one vaccination a row.
 
-What the columns mean and what is forgiven is told in docs/upload-format.md. A row that cannot even be taken apart (an
+docs/upload-format.md says what the columns mean, and what is forgiven. A row that cannot even be split into cells (an
 unclosed quote, say) costs that row only: reading goes on with the line after its first.
 """
 
@@ -17,9 +17,21 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 from pydantic import ValidationError
 
+from vaccinations.formats.batches import digest_of
 from vaccinations.formats.upload_lines import MAX_LINE_BYTES, lines_of
-from vaccinations.model.programmes import GENDERS, PROGRAMMES, SITES, URIS, VACCINES, by_upload_name
-from vaccinations.model.record import Problem, Row, UnreadableUpload, VaccinationRecord, problems_of
+from vaccinations.model.problems import Problem, UnreadableUpload
+from vaccinations.model.programmes import (
+    GENDERS,
+    ODS_CODE_FIX,
+    PROGRAMMES,
+    SITES,
+    URIS,
+    VACCINES,
+    by_upload_name,
+    is_ods_code,
+)
+from vaccinations.model.record import VaccinationRecord, problems_of
+from vaccinations.model.row import Faulty, Row, Vaccinated, Withdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,8 +95,8 @@ _NAMED: dict[str, dict[str, Any]] = {
 }
 _DATES = ("date_of_birth", "vaccinated_at", "expiry")
 _DATE_FORMS = "a date of the calendar as YYYYMMDD, YYYY-MM-DD or DD/MM/YYYY"
-_MENDS = {
-    "organisation_code": "an ODS code of 3 to 10 letters and digits, or nothing for the uploader's own",
+_FIXES = {
+    "organisation_code": f"{ODS_CODE_FIX}, or nothing for the uploader's own",
     "date_of_birth": _DATE_FORMS,
     "vaccinated_at": _DATE_FORMS,
     "expiry": _DATE_FORMS,
@@ -101,7 +113,6 @@ _DATE = re.compile(
     r"|(?P<D>[0-9]{2})/(?P<M>[0-9]{2})/(?P<Y>[0-9]{4})"
 )
 _TIME = re.compile(r"[0-9]{2}:[0-9]{2}(:[0-9]{2})?")
-_ORGANISATION_CODE = re.compile(r"[A-Za-z0-9]{3,10}")
 
 #: Stands in until a record without a UUID gets its own.
 _NO_UUID = UUID(int=0)
@@ -121,20 +132,20 @@ def read_csv(stream: BinaryIO, *, organisation_code: str, today: date) -> Iterat
     Raises
     ------
     UnreadableUpload
-        The file as a whole cannot be taken in. Rows read before that do not count.
+        The file as a whole cannot be ingested. Rows read before that do not count.
     """
     lines = _Lines(lines_of(stream))
-    rows = _taken_apart(lines)
+    rows = _split(lines)
     table = _Table(_header(rows), organisation_code, today)
     instructions_may_come = True
     for line, cells in rows:
         if isinstance(cells, Problem):
-            yield _broken(line, cells)
+            yield Faulty(line, (cells,))
         elif not any(map(str.strip, cells)):
             continue
         elif lines.in_row > 1 and len(cells) != table.width:
             lines.step_back()
-            yield _broken(line, _QUOTES)
+            yield Faulty(line, (_QUOTES,))
         elif not (instructions_may_come and _are_instructions(cells)):
             yield table.row(line, cells)
         instructions_may_come = False
@@ -149,11 +160,13 @@ _LONG_LINE = Problem(_ROW, f"has a line longer than {MAX_LINE_BYTES // 1024} KB"
 _LONG_ROW = Problem(
     _ROW, f"goes on over more than {MAX_ROW_LINES} lines or {MAX_LINE_BYTES // 1024} KB", "close every quote"
 )
+_MORE_CELLS = Problem(_ROW, "has more cells than the header", "put a text that holds a comma in double quotes")
+_FEWER_CELLS = Problem(_ROW, "has fewer cells than the header", "a cell for every column")
 _ENCODING = Problem(_ROW, "holds bytes that are neither UTF-8 nor Windows-1252", "save the file as text in UTF-8")
 
 
 class _Broken(Exception):
-    """A row cannot be taken apart."""
+    """A row cannot be split into cells."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.what)
@@ -213,7 +226,7 @@ class _Lines:
         del self._row[1:]
 
 
-def _taken_apart(lines: _Lines) -> Iterator[tuple[int, list[str] | Problem]]:
+def _split(lines: _Lines) -> Iterator[tuple[int, list[str] | Problem]]:
     """Yield each row's line and its cells, or why it has none."""
     reader = csv.reader(lines, strict=True, skipinitialspace=True)
     while True:
@@ -229,10 +242,6 @@ def _taken_apart(lines: _Lines) -> Iterator[tuple[int, list[str] | Problem]]:
             yield lines.first, cells
 
 
-def _broken(line: int, problem: Problem) -> Row:
-    return Row(line, None, None, withdrawn=False, record=None, problems=(problem,))
-
-
 def _header(rows: Iterator[tuple[int, list[str] | Problem]]) -> list[str]:
     """Return the names of the columns, in upper case.
 
@@ -243,7 +252,7 @@ def _header(rows: Iterator[tuple[int, list[str] | Problem]]) -> list[str]:
     """
     for _, cells in rows:
         if isinstance(cells, Problem):
-            raise UnreadableUpload(f"the header {cells.what}", cells.mend)
+            raise UnreadableUpload(f"the header {cells.what}", cells.fix)
         names = [cell.strip().upper() for cell in cells]
         if any(names):
             break
@@ -251,8 +260,8 @@ def _header(rows: Iterator[tuple[int, list[str] | Problem]]) -> list[str]:
         raise UnreadableUpload("the file is empty", "upload a file with a header and a row for each vaccination")
     missing = [" or ".join(either) for either in _REQUIRED_COLUMNS if not any(name in names for name in either)]
     if missing:
-        mend = "a header line with the names of the columns, separated by commas"
-        raise UnreadableUpload(f"the header lacks {', '.join(missing)}", mend)
+        fix = "a header line with the names of the columns, separated by commas"
+        raise UnreadableUpload(f"the header lacks {', '.join(missing)}", fix)
     twice = [name for name in (*_COLUMNS, "PERSON_GENDER") if names.count(name) > 1]
     if twice:
         raise UnreadableUpload(f"the header names {', '.join(twice)} more than once", "name each column once")
@@ -286,11 +295,9 @@ class _Table:
     def row(self, line: int, cells: list[str]) -> Row:
         """Make one row; all that is wrong with it is found at once."""
         if any(map(str.strip, cells[self.width :])):
-            return _broken(
-                line, Problem(_ROW, "has more cells than the header", "put a text that holds a comma in double quotes")
-            )
+            return Faulty(line, (_MORE_CELLS,))
         if len(cells) < self._read:
-            return _broken(line, Problem(_ROW, "has fewer cells than the header", "a cell for every column"))
+            return Faulty(line, (_FEWER_CELLS,))
         cells.append("")
         values = {field: text for field, cell in zip(_FIELDS, self._pick(cells), strict=True) if (text := cell.strip())}
         return _Statement(line, values, self).row()
@@ -299,7 +306,7 @@ class _Table:
 class _Statement:
     """One row: turned from what uploads write into what records hold, then checked as a record.
 
-    A value that cannot be turned is taken out of ``values`` and named in ``problems``.
+    A value that cannot be turned is removed from ``values`` and named in ``problems``.
     """
 
     def __init__(self, line: int, values: dict[str, Any], table: _Table) -> None:
@@ -317,16 +324,17 @@ class _Statement:
         dated = self._moment(withdrawn=withdrawn)
         record = self._record()
         if record is None or self.problems:
-            programme = self.values.get("programme")
-            return Row(self.line, None, programme, withdrawn, None, tuple(self.problems.values()))
+            return Faulty(self.line, tuple(self.problems.values()))
         if "uuid" not in self.values:
             # Nobody else has seen the record yet; pydantic's own way, a copy, takes as long as half of all its rules.
             vars(record)["uuid"] = _identity(record, dated=dated)
-        return Row(self.line, str(record.uuid), record.programme, withdrawn, None if withdrawn else record)
+        if withdrawn:
+            return Withdrawn(self.line, str(record.uuid))
+        return Vaccinated(self.line, record, digest_of(record))
 
-    def _wrong(self, field: str, what: str, mend: str = "") -> None:
+    def _wrong(self, field: str, what: str, fix: str = "") -> None:
         self.values.pop(field, None)
-        self.problems[field] = Problem(self.table.column_of[field], what, mend or _MENDS[field])
+        self.problems[field] = Problem(self.table.column_of[field], what, fix or _FIXES[field])
 
     def _not_vaccinated(self) -> bool:
         values = self.values
@@ -360,7 +368,7 @@ class _Statement:
 
     def _organisation(self) -> None:
         stated = self.values.setdefault("organisation_code", self.table.organisation_code)
-        if not _ORGANISATION_CODE.fullmatch(stated):
+        if not is_ods_code(stated):
             self._wrong("organisation_code", "is not an ODS code")
 
     def _dose(self) -> None:
@@ -399,8 +407,8 @@ class _Statement:
             )
         except ValidationError as error:
             named = {problem.column for problem in self.problems.values()}
-            for problem in problems_of(error, self.table.column_of, _MENDS):
-                # A value that was taken out is not missing.
+            for problem in problems_of(error, self.table.column_of, _FIXES):
+                # A value that was removed is not missing.
                 if problem.column not in named:
                     self.problems[problem.column] = problem
             return None

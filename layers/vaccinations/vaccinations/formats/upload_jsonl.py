@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 from uuid import UUID  # noqa: TC003 - pydantic reads annotations at run time
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from vaccinations.formats.batches import digest_of
 from vaccinations.formats.upload_lines import MAX_LINE_BYTES, lines_of, unzipped
-from vaccinations.model.programmes import PROGRAMMES
-from vaccinations.model.record import Problem, Row, UnreadableUpload, VaccinationRecord, problems_of
+from vaccinations.model.problems import Problem, UnreadableUpload
+from vaccinations.model.record import VaccinationRecord, problems_of
+from vaccinations.model.row import Faulty, Row, Vaccinated, Withdrawn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +45,7 @@ def read_jsonl(stream: BinaryIO, *, organisation_code: str, today: date) -> Iter
     Raises
     ------
     UnreadableUpload
-        The file as a whole cannot be taken in. Rows read before that do not count.
+        The file as a whole cannot be ingested. Rows read before that do not count.
     """
     empty = True
     for number, line in enumerate(lines_of(unzipped(stream)), start=1):
@@ -56,13 +58,13 @@ def read_jsonl(stream: BinaryIO, *, organisation_code: str, today: date) -> Iter
 
 def _row(number: int, line: bytes | None, organisation_code: str, today: date) -> Row:
     if line is None:
-        return _unreadable(number, _TOO_LONG)
+        return Faulty(number, (_TOO_LONG,))
     try:
         values = orjson.loads(line)
     except orjson.JSONDecodeError:
-        return _unreadable(number, _NOT_JSON)
+        return Faulty(number, (_NOT_JSON,))
     if not isinstance(values, dict):
-        return _unreadable(number, _NOT_JSON)
+        return Faulty(number, (_NOT_JSON,))
 
     flags = {name: values.pop(name, None) for name in ("vaccinated", "deleted")}
     problems = [
@@ -70,26 +72,14 @@ def _row(number: int, line: bytes | None, organisation_code: str, today: date) -
         for name, value in flags.items()
         if not (value is None or isinstance(value, bool))
     ]
-    withdrawn = flags["vaccinated"] is False or flags["deleted"] is True
-    record = None
     try:
-        if withdrawn:
-            record_id = str(_Withdrawal.model_validate(values).uuid)
+        row: Row
+        if flags["vaccinated"] is False or flags["deleted"] is True:
+            row = Withdrawn(number, str(_Withdrawal.model_validate(values).uuid))
         else:
             values["organisation_code"] = values.get("organisation_code") or organisation_code
             record = VaccinationRecord.model_validate(values, context={"today": today})
-            record_id = str(record.uuid)
+            row = Vaccinated(number, record, digest_of(record))
     except ValidationError as error:
         problems += problems_of(error)
-    if problems:
-        return Row(number, None, _programme(values), withdrawn, None, tuple(problems))
-    return Row(number, record_id, record.programme if record else _programme(values), withdrawn, record)
-
-
-def _unreadable(number: int, problem: Problem) -> Row:
-    return Row(number, None, None, withdrawn=False, record=None, problems=(problem,))
-
-
-def _programme(values: dict[str, Any]) -> str | None:
-    programme = values.get("programme")
-    return programme if isinstance(programme, str) and programme in PROGRAMMES else None
+    return Faulty(number, tuple(problems)) if problems else row

@@ -6,16 +6,17 @@ than these limits allow.
 
 from __future__ import annotations
 
-from io import RawIOBase
-from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
+from io import BufferedReader
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from isal import igzip
 from isal.igzip_lib import IsalError
 
-from vaccinations.model.record import UnreadableUpload
+from vaccinations.model.problems import UnreadableUpload
 
 if TYPE_CHECKING:
-    from collections.abc import Buffer, Iterator
+    from collections.abc import Iterator
+    from io import RawIOBase
 
 __all__ = ["MAX_BYTES", "MAX_LINES", "MAX_LINE_BYTES", "Line", "lines_of", "unzipped"]
 
@@ -38,7 +39,6 @@ _KINDS = {
     b"\xff\xfe": "text in UTF-16",
     b"\xfe\xff": "text in UTF-16",
 }
-_SNIFFED = 4096
 _SMALLER = "upload it in several smaller files"
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f"))
 _DAMAGED: tuple[type[Exception], ...] = (igzip.BadGzipFile, cast("type[Exception]", IsalError))
@@ -47,36 +47,15 @@ _DAMAGED: tuple[type[Exception], ...] = (igzip.BadGzipFile, cast("type[Exception
 type Line = bytes | None
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes | None: ...
-
-
-class _Begun(RawIOBase):
-    """A stream whose beginning was read already."""
-
-    def __init__(self, beginning: bytes, rest: BinaryIO) -> None:
-        self._beginning = beginning
-        self._rest = rest
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Buffer, /) -> int:
-        view = memoryview(buffer)
-        data = self._beginning[: len(view)] or self._rest.read(len(view))
-        self._beginning = self._beginning[len(view) :]
-        view[: len(data)] = data
-        return len(data)
-
-
-def unzipped(stream: BinaryIO) -> _Readable:
+def unzipped(stream: BinaryIO) -> BinaryIO:
     """Return a stream's content, unzipped if its first bytes say that it is gzip."""
-    beginning = _beginning(stream)
-    begun = _Begun(beginning, stream)
-    return igzip.IGzipFile(fileobj=cast("BinaryIO", begun), mode="rb") if beginning.startswith(_GZIP) else begun
+    peekable = _peekable(stream)
+    if not peekable.peek().startswith(_GZIP):
+        return peekable
+    return cast("BinaryIO", igzip.IGzipFile(fileobj=peekable, mode="rb"))
 
 
-def lines_of(stream: _Readable) -> Iterator[Line]:
+def lines_of(stream: BinaryIO) -> Iterator[Line]:
     r"""Read lines that end in ``\n``, ``\r\n`` or ``\r``. A byte-order mark is left out.
 
     Raises
@@ -111,12 +90,14 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[Line]:
         yield unfinished
 
 
-def _chunks(stream: _Readable) -> Iterator[bytes]:
-    """Read a stream within the limits, after a look at how it begins."""
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    """Read a stream within the limits, after a look at how it begins; without its byte-order mark."""
     try:
-        beginning = _beginning(stream)
-        yield _text(beginning)
-        size = len(beginning)
+        stream = _peekable(stream)
+        _check_text(stream.peek())
+        if stream.peek().startswith(_BOM):
+            stream.read(len(_BOM))
+        size = 0
         while chunk := stream.read(_CHUNK):
             size += len(chunk)
             if size > MAX_BYTES:
@@ -128,18 +109,16 @@ def _chunks(stream: _Readable) -> Iterator[bytes]:
         raise UnreadableUpload("the gzip file is damaged", "make it anew and upload it again") from None
 
 
-def _beginning(stream: _Readable) -> bytes:
-    beginning = b""
-    while len(beginning) < _SNIFFED and (data := stream.read(_SNIFFED)):
-        beginning += data
-    return beginning
+def _peekable(stream: BinaryIO) -> BufferedReader:
+    """Let a stream be looked into: as far as a buffer goes, even where it comes in smaller pieces."""
+    # A buffer is filled from a stream in one go; only another buffer gives all that it is asked for.
+    return BufferedReader(BufferedReader(cast("RawIOBase", stream)))
 
 
-def _text(beginning: bytes) -> bytes:
-    """Return how a file begins, without its byte-order mark, if it is text."""
+def _check_text(beginning: bytes) -> None:
+    """Look whether a file is text, by how it begins."""
     for magic, kind in _KINDS.items():
         if beginning.startswith(magic):
             raise UnreadableUpload(f"the file is {kind}, not plain text", "save it as text in UTF-8")
     if len(beginning) - len(beginning.translate(None, _CONTROLS)) > len(beginning) // 20:
         raise UnreadableUpload("the file is binary, not text", "save it as text in UTF-8")
-    return beginning.removeprefix(_BOM)

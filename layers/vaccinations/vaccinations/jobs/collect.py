@@ -1,20 +1,20 @@
-"""Collect: every hour, bring what has come into the own mailbox to safety, and hear what DPS answers.
+"""Collect: every hour, bring what came into the mailbox to the bucket, and hear what DPS answers.
 
-Each message is streamed to S3 with what MESH says of it, and acknowledged only then: it leaves the mailbox once it is
-in the bucket. Messages of every workflow are kept, so that the mailbox can serve other purposes too. MESH's own
+Each message is streamed to the bucket with what MESH says of it, and acknowledged only then: it leaves the mailbox
+once it is safe. Messages of every workflow are kept, so that the mailbox can serve other purposes too. MESH's own
 reports are Track's.
 
 A message whose file name is that of an answer of DPS is read once it is in the bucket. What it says of the file goes
-to the ledger; each row that it refuses is looked up in the batches that were sent, and the record's refusal goes to
-the register, and to a file for those who uploaded it.
+to the ledger. Each row that it refuses is looked up in the batches that were sent; the record's refusal goes to the
+register, and to a file for the team that uploaded it. BusAcks come as CSV and as JSON, which say the same: the JSON is
+kept and not read.
 
-The order of effects is what makes it safe to die anywhere and be run again: body, then its facts (which say that the
-body is there), the records' refusals, the ledger, and last the acknowledgement. What was noted before stays as it is.
+The order of effects makes it safe to die anywhere and be run again: body, then its facts (which say that the body is
+there), the records' refusals, the ledger, and last the acknowledgement. What was noted before stays as it is.
 """
 
 from __future__ import annotations
 
-import csv
 import sqlite3
 import tempfile
 from collections import Counter
@@ -24,31 +24,34 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from nhs_mesh import Corrupted, Expired, NotFound, Unauthorised
-from vaccinations.aws.ledger import PROCESSING, Processing, Status
-from vaccinations.aws.register import Entry, Refused
 from vaccinations.formats.acknowledgements import (
     AnswerName,
     Kind,
-    Outcome,
-    Refusal,
+    RefusedRow,
     UnreadableAnswer,
-    holds_after,
     read_bus_ack,
     read_inf_ack,
 )
+from vaccinations.formats.batches import entry_of
 from vaccinations.formats.dps_columns import local_id_of
+from vaccinations.formats.rejects import RejectsWriter
+from vaccinations.model import lifecycle
+from vaccinations.model.entry import Entry, Refusal
+from vaccinations.model.export import Processing, Status
+from vaccinations.model.lifecycle import ImpossibleMove
+from vaccinations.model.outcome import Outcome, on_file_after
+from vaccinations.results import Answer, CollectedMessage, CollectRun
 from vaccinations.telemetry import count, gauge, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from nhs_mesh import MeshClient, Message
-    from vaccinations.aws.bucket import Archive
-    from vaccinations.aws.ledger import DPSExport, Ledger
-    from vaccinations.aws.register import Register
+    from nhs_mesh import Message
+    from vaccinations.model.export import DPSExport
+    from vaccinations.ports import Bucket, Ledger, Mesh, Register
 
 __all__ = ["Collect"]
 
@@ -58,50 +61,35 @@ SECONDS_FOR_A_MESSAGE = 60.0
 DAYS_TO_ANSWER = 30
 #: Of what DPS says of a row, so much is told the uploader; the answer has all of it.
 _LONGEST_TEXT = 1_000
-_REFUSALS_HEADER = ("line", "column", "what is wrong", "what would be right")
 #: What is kept of a message beside its body.
 _FACTS = (
-    "message_id",
-    "sender",
-    "recipient",
-    "workflow_id",
-    "filename",
-    "local_id",
-    "subject",
-    "content_type",
-    "checksum",
+    *("message_id", "sender", "recipient", "workflow_id", "filename", "local_id", "subject"),
+    *("content_type", "checksum"),
 )
+_CHANGES_NOTHING = {"unmatched", "unreadable", "contradiction"}
 
 
 @dataclass(frozen=True, slots=True)
 class Collect:
-    """The use case, over the rooms it works with.
+    """The use case, on its ports.
 
     Attributes
     ----------
     seconds_left
         Tells how many seconds the function may still run.
     clock
-        Tells the time, with its offset; for tests.
+        Tells the time, with its offset.
     """
 
-    archive: Archive
+    bucket: Bucket
     ledger: Ledger
     register: Register
-    client: MeshClient
+    mesh: Mesh
     seconds_left: Callable[[], float]
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> CollectRun:
         """Do one run.
-
-        Returns
-        -------
-        dict
-            ``{"status": "ok", "messages": [{"message_id", "workflow_id", "filename", "key", "answer"}], "left": n}``:
-            what was collected, and where it is; for an answer of DPS ``{"kind", "export_id", "attempt", "outcome"}``,
-            with the counts ``taken`` and ``refused`` where it tells of rows, else None. The status is ``incomplete``
-            where messages had to be left for the next run.
 
         Raises
         ------
@@ -113,20 +101,16 @@ class Collect:
         finally:
             self._measure()  # whether or not MESH answers
 
-    def _run(self) -> dict[str, Any]:
-        collected: list[dict[str, Any]] = []
+    def _run(self) -> CollectRun:
+        collected: list[CollectedMessage] = []
         left = 0
-        for message_id in list(self.client.inbox()):
+        for message_id in list(self.mesh.inbox()):
             if self.seconds_left() < SECONDS_FOR_A_MESSAGE:
                 logger.info("time is running out; the next run goes on")
                 left += 1
                 break
             try:
-                facts = self._keep(message_id)
-                if facts is None:
-                    continue
-                answer = self._hear(facts)
-                self.client.acknowledge(message_id)
+                message = self._collect(message_id)
             except Unauthorised:
                 raise
             except (NotFound, Expired):
@@ -136,30 +120,44 @@ class Collect:
                 logger.exception("message cannot be collected now", extra={"message_id": message_id})
                 count("CollectErrors", error=type(error).__name__)
             else:
-                count("MessagesCollected")
-                told = {name: facts[name] for name in ("message_id", "workflow_id", "filename", "key")}
-                collected.append(told | {"answer": answer})
-        return {"status": "incomplete" if left else "ok", "messages": collected, "left": left}
+                collected += [message] if message else []
+        return CollectRun(status="incomplete" if left else "ok", messages=tuple(collected), left=left)
+
+    def _collect(self, message_id: str) -> CollectedMessage | None:
+        """Bring a message to the bucket, apply what it says, and let MESH remove it; None where it is a report."""
+        facts = self._keep(message_id)
+        if facts is None:
+            return None
+        answer = self._hear(facts)
+        self.mesh.acknowledge(message_id)
+        count("MessagesCollected")
+        return CollectedMessage(
+            message_id=facts["message_id"],
+            workflow_id=facts["workflow_id"],
+            filename=facts["filename"],
+            key=facts["key"],
+            answer=answer,
+        )
 
     def _keep(self, message_id: str) -> dict[str, Any] | None:
-        """Bring a message to safety, unless it is there already; return its facts, or None where it is a report."""
-        with self.client.download(message_id) as message:
+        """Bring a message to the bucket, unless it is there already; return its facts, or None for a report."""
+        with self.mesh.download(message_id) as message:
             if message.is_report:
                 return None
-            if facts := self.archive.message(message.workflow_id, message_id):
+            if facts := self.bucket.message(message.workflow_id, message_id):
                 return facts
             facts = self._facts(message)
             try:
-                facts["key"] = self.archive.put_message(message.workflow_id, message_id, message, facts)
+                facts["key"] = self.bucket.put_message(message.workflow_id, message_id, message, facts)
             except Corrupted as error:
                 facts |= {"problem": str(error), "content_encoding": message.content_encoding}
         if "problem" in facts:
             # What cannot be unzipped is kept as it came over the wire.
-            with self.client.download(message_id, decode=False) as message:
-                facts["key"] = self.archive.put_message(message.workflow_id, message_id, message, facts)
+            with self.mesh.download(message_id, decode=False) as message:
+                facts["key"] = self.bucket.put_message(message.workflow_id, message_id, message, facts)
             logger.warning("message cannot be read; it is kept as it is", extra={"message_id": message_id})
             count("MessagesUnreadable")
-        self.archive.put_message_facts(facts["workflow_id"], message_id, facts)
+        self.bucket.put_message_facts(facts["workflow_id"], message_id, facts)
         logger.info("message collected", extra={"message_id": message_id})
         return facts
 
@@ -168,127 +166,166 @@ class Collect:
 
     # -- what DPS answers
 
-    def _hear(self, facts: dict[str, Any]) -> dict[str, Any] | None:
-        """Apply what an answer says; return that, or None where the message is no answer."""
+    def _hear(self, facts: dict[str, Any]) -> Answer | None:
+        """Apply what an answer says; return that, or None where the message is no answer, or is not read."""
         name = AnswerName.of(facts["filename"])
-        if name is None or "problem" in facts:
+        if name is None or name.is_json or "problem" in facts:
             return None
-        answer: dict[str, Any] = {"kind": str(name.kind), "export_id": None, "attempt": None, "outcome": "unmatched"}
-        if found := self.ledger.find(name.stem):
-            export, attempt = found
-            answer |= {"export_id": export.export_id, "attempt": attempt}
-            try:
-                with closing(self.archive.open_message(facts["key"])) as body:
-                    answer |= self._apply(export, attempt, name, facts["key"], body)
-            except UnreadableAnswer as unreadable:
-                answer |= {"outcome": "unreadable", "problem": str(unreadable)}
-                count("MessagesUnreadable")
-        else:
-            count("AnswersUnmatched")
-        extra = answer | {"message_id": facts["message_id"]}
-        if answer["outcome"] in {"unmatched", "unreadable", "contradiction"}:
-            logger.warning("an answer of DPS changes nothing; it is kept", extra=extra)
+        answer = self._apply(name, facts["key"])
+        extra = {
+            "message_id": facts["message_id"],
+            "kind": answer.kind,
+            "outcome": answer.outcome,
+            "export_id": answer.export_id,
+            "attempt": answer.attempt,
+            "code": answer.code,
+            "processed": answer.processed,
+            "refused": answer.refused,
+            "not_believed": answer.not_believed,
+        }
+        if answer.outcome in _CHANGES_NOTHING:
+            logger.warning("an answer of DPS changes nothing; it is kept", extra=extra | {"problem": answer.problem})
         else:
             logger.info("DPS has answered", extra=extra)
         return answer
 
-    def _apply(self, export: DPSExport, attempt: int, name: AnswerName, key: str, body: Any) -> dict[str, Any]:
-        """Apply an answer to an attempt at an export; return its outcome and, where it is about rows, their counts."""
-        code = ""
-        if name.kind is Kind.BUS_ACK:
-            to = Processing.PROCESSED
-        else:
-            inf_ack = read_inf_ack(body)
-            to, code = (Processing.RECEIVED if inf_ack.taken else Processing.REFUSED), inf_ack.code
-        if attempt != export.attempt:
-            self.ledger.answered_earlier(export, attempt, to)
-            return {"outcome": "about an earlier attempt"}
-        if (export.processing, to) not in PROCESSING:
-            return {"outcome": _again(export.processing, to)}
-        if to is Processing.PROCESSED:
-            return self._process(export, read_bus_ack(body, is_json=name.is_json), key)
-        if to is Processing.REFUSED:
-            self.ledger.refuse(export, code)
-            count("ExportsRefused", programme=export.programme)
-            extra = {"export_id": export.export_id, "message_id": export.message_id, "code": code}
-            logger.error("DPS has refused the export's file as a whole", extra=extra)
-        else:
-            self.ledger.receive(export)
-            count("ExportsReceived", programme=export.programme)
-        return {"outcome": str(to)} | ({"code": code} if code else {})
+    def _apply(self, name: AnswerName, key: str) -> Answer:
+        """Apply an answer to the attempt that it is about."""
+        found = self.ledger.find(name.stem)
+        if found is None:
+            count("AnswersUnmatched")
+            return Answer(kind=str(name.kind), outcome="unmatched")
+        export, attempt = found
+        answer = Answer(kind=str(name.kind), outcome="", export_id=export.export_id, attempt=attempt)
+        try:
+            with closing(self.bucket.open_message(key)) as body:
+                if name.kind is Kind.INF_ACK:
+                    return self._apply_inf_ack(answer, export, attempt, body)
+                return self._apply_bus_ack(answer, export, attempt, key, body)
+        except UnreadableAnswer as unreadable:
+            count("MessagesUnreadable")
+            return replace(answer, outcome="unreadable", problem=str(unreadable))
 
-    def _process(self, export: DPSExport, answered: Iterable[Refusal], key: str) -> dict[str, Any]:
-        """Note which of an export's records DPS refused, tell those who uploaded them, and move the ledger."""
+    def _apply_inf_ack(self, answer: Answer, export: DPSExport, attempt: int, body: BinaryIO) -> Answer:
+        """Note whether DPS has received a file as a whole, or refused it."""
+        inf_ack = read_inf_ack(body)
+        to = Processing.RECEIVED if inf_ack.received else Processing.REFUSED
+        if nothing := self._changes_nothing(export, attempt, to):
+            return replace(answer, outcome=nothing)
+        if inf_ack.received:
+            self._note(export, attempt, to)
+            count("ExportsReceived", programme=export.programme)
+        else:
+            self._note(export, attempt, to, refusal=inf_ack.code)
+            count("ExportsRefused", programme=export.programme)
+            extra = {"export_id": export.export_id, "message_id": export.message_id, "code": inf_ack.code}
+            logger.error("DPS has refused the export's file as a whole", extra=extra)
+        return replace(answer, outcome=str(to), code=inf_ack.code)
+
+    def _apply_bus_ack(self, answer: Answer, export: DPSExport, attempt: int, key: str, body: BinaryIO) -> Answer:
+        """Note which of an export's rows DPS refused."""
+        if nothing := self._changes_nothing(export, attempt, Processing.PROCESSED):
+            return replace(answer, outcome=nothing)
+        tally = self._note_refusals(export, read_bus_ack(body), key)
+        refused, not_believed = tally["refused"], tally["not believed"]
+        processed = export.records - refused
+        self._note(export, attempt, Processing.PROCESSED, rows_processed=processed, rows_refused=refused)
+        count("ExportsProcessed", programme=export.programme)
+        count("RecordsProcessed", processed, programme=export.programme)
+        count("RecordsRefused", refused, programme=export.programme)
+        if not_believed:
+            extra = {"export_id": export.export_id, "rows": not_believed}
+            logger.error("DPS answers rows that are not in the file", extra=extra)
+            count("RowsNotBelieved", not_believed)
+        outcome = str(Processing.PROCESSED)
+        return replace(answer, outcome=outcome, processed=processed, refused=refused, not_believed=not_believed)
+
+    def _changes_nothing(self, export: DPSExport, attempt: int, to: Processing) -> str:
+        """Tell why an answer changes nothing that counts now; empty where it does.
+
+        An answer to an earlier attempt is noted with that one.
+        """
+        if attempt != len(export.attempts):
+            if (export.attempts[attempt - 1].processing, to) in lifecycle.ANSWERS:
+                self._note(export, attempt, to)
+            return "about an earlier attempt"
+        known = export.processing
+        if (known, to) in lifecycle.ANSWERS:
+            return ""
+        if (known is Processing.REFUSED) is (to is Processing.REFUSED):
+            return "known already"
+        count("AnswersContradicting")
+        return "contradiction"
+
+    def _note(self, export: DPSExport, attempt: int, to: Processing, **facts: Any) -> None:
+        """Write what DPS has made of an attempt's file to the ledger."""
+        now = self.clock()
+        try:
+            self.ledger.change(export, lambda current: lifecycle.hear(current, attempt, to, now, **facts))
+        except ImpossibleMove:
+            logger.info("another run has heard this before", extra={"export_id": export.export_id})
+
+    # -- rows that DPS refused
+
+    def _note_refusals(self, export: DPSExport, answered: Iterable[RefusedRow], key: str) -> Counter[str]:
+        """Note each refused record in the register, and in a file for its uploader; count what is found."""
+        tally: Counter[str] = Counter()
         with (
             tempfile.TemporaryDirectory() as directory,
-            _Refusals(Path(directory) / "refusals.db", answered) as refusals,
+            _RefusedRows(Path(directory) / "refused.db", answered) as refused,
         ):
-            tally: Counter[str] = Counter()
-            found = self._found(export, refusals, tally)
+            file = Path(directory) / "refused.csv"
+            found = self._found(export, refused, tally)
             for batch_id, of_batch in groupby(found, key=itemgetter(0)):
-                file = Path(directory) / "refused.csv"
-                rows = ((entry, refusal) for _, entry, refusal in of_batch)
-                self.register.refuse(self._noted(export, rows, key, file))
-                self.archive.put_refusals(self.archive.intake(batch_id)["upload"], batch_id, export.export_id, file)
-        refused = tally["refused"]
-        taken = export.records - refused
-        self.ledger.process(export, taken=taken, refused=refused)
-        count("ExportsProcessed", programme=export.programme)
-        count("RecordsTaken", taken, programme=export.programme)
-        count("RecordsRefused", refused, programme=export.programme)
-        if tally["not believed"]:
-            extra = {"export_id": export.export_id, "rows": tally["not believed"]}
-            logger.error("DPS answers rows that are not in the file", extra=extra)
-            count("RowsNotBelieved", tally["not believed"])
-        counts = {"taken": taken, "refused": refused, "not_believed": tally["not believed"]}
-        return {"outcome": str(Processing.PROCESSED)} | counts
+                rows = ((entry, row) for _, entry, row in of_batch)
+                self.register.refuse(self._refusals(export, rows, key, file))
+                self.bucket.put_refusals(self.bucket.intake(batch_id).upload, batch_id, export.export_id, file)
+        return tally
 
     def _found(
-        self, export: DPSExport, refusals: Iterable[Refusal], tally: Counter[str]
-    ) -> Iterator[tuple[str, Entry, Refusal]]:
-        """Find the refused versions in the batches that were sent, with the batch each is in; count what is found."""
-        waiting = iter(refusals)
-        refusal = next(waiting, None)
+        self, export: DPSExport, refused: Iterable[RefusedRow], tally: Counter[str]
+    ) -> Iterator[tuple[str, Entry, RefusedRow]]:
+        """Find the refused statements in the batches that were sent, with the batch that each is in."""
+        waiting = iter(refused)
+        row = next(waiting, None)
         number = 0
         for batch_id in export.batches:
-            if refusal is None:
+            if row is None:
                 return
-            with closing(self.archive.batch_lines(export.programme, batch_id)) as lines:
+            with closing(self.bucket.batch_lines(export.programme, batch_id)) as lines:
                 for number, line in enumerate(lines, number + 1):  # noqa: B020 - rows are counted over all batches
-                    while refusal and refusal.row < number:
+                    while row and row.row < number:
                         tally["not believed"] += 1
-                        refusal = next(waiting, None)
-                    if refusal is None:
+                        row = next(waiting, None)
+                    if row is None:
                         return
-                    if refusal.row == number:
-                        entry = Entry.of_line(line, batch_id)
-                        if refusal.local_id.lower() != local_id_of(entry.record_id).lower():
-                            tally["not believed"] += 1
-                        elif Outcome.of(refusal.text) is Outcome.DUPLICATE:
-                            tally["duplicate"] += 1
-                        else:
-                            tally["refused"] += 1
-                            yield batch_id, entry, refusal
-                        refusal = next(waiting, None)
-        tally["not believed"] += (refusal is not None) + sum(1 for _ in waiting)
+                    if row.row == number:
+                        entry = entry_of(line, batch_id)
+                        kind = _kind(entry, row)
+                        tally[kind] += 1
+                        if kind == "refused":
+                            yield batch_id, entry, row
+                        row = next(waiting, None)
+        tally["not believed"] += (row is not None) + sum(1 for _ in waiting)
 
-    def _noted(
-        self, export: DPSExport, rows: Iterable[tuple[Entry, Refusal]], answer: str, file: Path
+    def _refusals(
+        self, export: DPSExport, rows: Iterable[tuple[Entry, RefusedRow]], answer: str, file: Path
     ) -> Iterator[Entry]:
-        """Write the refusals of a batch to a file for its uploader, and yield what the register is to note of each."""
+        """Write the refusals of a batch to a file for its uploader; yield what the register is to note of each."""
         at = self._now()
         with file.open("w", encoding="utf-8", newline="") as opened:
-            writer = csv.writer(opened)
-            writer.writerow(_REFUSALS_HEADER)
-            for entry, refusal in rows:
-                outcome = Outcome.of(refusal.text)
-                text = "".join(c if c.isprintable() else " " for c in refusal.text[:_LONGEST_TEXT])
-                writer.writerow((entry.line, "", f"DPS refused it ({outcome}): {text}", outcome.mend))
+            writer = RejectsWriter(opened)
+            for entry, row in rows:
+                outcome = Outcome.of(row.text)
+                text = "".join(c if c.isprintable() else " " for c in row.text[:_LONGEST_TEXT])
+                writer.write(entry.line, "", f"DPS refused it ({outcome}): {text}", outcome.fix)
                 yield replace(
                     entry,
-                    held=entry.held and holds_after(entry.action, outcome),
-                    refused=Refused(outcome, at, export.export_id, refusal.row, answer),
+                    on_file=entry.on_file and on_file_after(entry.action, outcome),
+                    refusal=Refusal(outcome, at, export.export_id, row.row, answer),
                 )
+
+    # -- how long answers take
 
     def _measure(self) -> None:
         """Say how long the oldest file that DPS has picked up has waited for its answer.
@@ -298,40 +335,38 @@ class Collect:
         """
         now = self.clock()
         picked_up = [
-            (export.acknowledged_at, export.processing)
+            (export.attempts[-1].acknowledged_at, export.processing)
             for export in self.ledger.by_status(Status.ACKNOWLEDGED, now - timedelta(days=DAYS_TO_ANSWER))
-            if export.acknowledged_at
         ]
-        first = min((at for at, processing in picked_up if processing), default=now)
+        first = min((at for at, processing in picked_up if at and processing), default=now)
         ended = {Processing.PROCESSED, Processing.REFUSED}
-        oldest = min((at for at, processing in picked_up if at >= first and processing not in ended), default=now)
-        gauge("OldestUnprocessedHours", (now - oldest) / timedelta(hours=1))
+        waiting = (at for at, processing in picked_up if at and at >= first and processing not in ended)
+        gauge("OldestUnprocessedHours", (now - min(waiting, default=now)) / timedelta(hours=1))
 
     def _now(self) -> str:
         return self.clock().astimezone(UTC).isoformat(timespec="seconds")
 
 
-def _again(known: Processing | None, heard: Processing) -> str:
-    """Tell whether an answer that changes nothing says again what is known, or contradicts it."""
-    if (known is Processing.REFUSED) is (heard is Processing.REFUSED):
-        return "known already"
-    count("AnswersContradicting")
-    return "contradiction"
+def _kind(entry: Entry, row: RefusedRow) -> str:
+    """Tell what an answered row is: one that is not in the file, one that is on file already, or a refused one."""
+    if row.local_id.lower() != local_id_of(entry.record_id).lower():
+        return "not believed"
+    return "duplicate" if Outcome.of(row.text) is Outcome.DUPLICATE else "refused"
 
 
-class _Refusals:
+class _RefusedRows:
     """The rows that an answer refuses, in the order of the file: on disk, since an answer may refuse a million."""
 
-    def __init__(self, path: Path, answered: Iterable[Refusal]) -> None:
+    def __init__(self, path: Path, answered: Iterable[RefusedRow]) -> None:
         self._db = sqlite3.connect(path, isolation_level=None)
         try:
             self._db.execute("PRAGMA journal_mode = OFF")
             self._db.execute("PRAGMA synchronous = OFF")
-            self._db.execute("CREATE TABLE refusals (row INTEGER PRIMARY KEY, local_id, text)")
+            self._db.execute("CREATE TABLE refused (row INTEGER PRIMARY KEY, local_id, text)")
             self._db.execute("BEGIN")
             self._db.executemany(
-                "INSERT OR REPLACE INTO refusals VALUES (?, ?, ?)",
-                ((refusal.row, refusal.local_id, refusal.text[:_LONGEST_TEXT]) for refusal in answered),
+                "INSERT OR REPLACE INTO refused VALUES (?, ?, ?)",
+                ((row.row, row.local_id, row.text[:_LONGEST_TEXT]) for row in answered),
             )
             self._db.execute("COMMIT")
         except BaseException:
@@ -344,5 +379,5 @@ class _Refusals:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def __iter__(self) -> Iterator[Refusal]:
-        return (Refusal(*row) for row in self._db.execute("SELECT * FROM refusals ORDER BY row"))
+    def __iter__(self) -> Iterator[RefusedRow]:
+        return (RefusedRow(*row) for row in self._db.execute("SELECT * FROM refused ORDER BY row"))

@@ -1,4 +1,4 @@
-"""Recent exports: a table for the dashboard, as HTML that a custom widget of CloudWatch shows.
+"""Status: a table of the recent exports for the dashboard, as HTML that a custom widget of CloudWatch shows.
 
 It shows what the ledger knows, which is nothing personal. What came from outside, such as MESH's description of an
 error, is escaped, and there is no script.
@@ -7,28 +7,26 @@ error, is escaped, and there is no script.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from heapq import nlargest
 from html import escape
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
-from vaccinations.aws.ledger import MAX_ATTEMPTS, DPSExport, Processing, Status
+from vaccinations.model import lifecycle
+from vaccinations.model.export import DPSExport, Processing, Status
+from vaccinations.model.london import in_london
 from vaccinations.model.programmes import PROGRAMMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from vaccinations.aws.ledger import Ledger
+    from vaccinations.ports import Ledger
 
-__all__ = ["RecentExports"]
+__all__ = ["StatusPage"]
 
-_LONDON = ZoneInfo("Europe/London")
 #: So many exports are shown unless the widget asks for another number, and at most.
 _SHOWN, _MOST = 20, 100
-#: MESH gives up after five days; from three on somebody should ask DPS.
-_LONG = timedelta(days=3)
 _COLUMNS = ("export", "programme", "records", "delivery", "DPS", "sealed", "sent", "picked up", "attempt", "message id")
 _STYLE = (
     "<style>.exports{border-collapse:collapse;width:100%;font:13px/1.4 system-ui,sans-serif}"
@@ -57,7 +55,7 @@ limit: {_SHOWN}
 
 
 @dataclass(frozen=True, slots=True)
-class RecentExports:
+class StatusPage:
     """The widget, over the ledger.
 
     Attributes
@@ -100,10 +98,11 @@ class RecentExports:
         return f'{_STYLE}<table class="exports"><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>'
 
     def _row(self, export: DPSExport) -> str:
-        todo = self._todo(export)
+        todo = lifecycle.todo(export, self.clock())
+        attempt = export.attempt
         delivery = str(export.status)
-        if export.error and export.status is not Status.ACKNOWLEDGED:
-            delivery += f": {' '.join(map(str, export.error.values()))}"
+        if attempt and attempt.error and export.status is not Status.ACKNOWLEDGED:
+            delivery += f": {attempt.error.code} {attempt.error.description}"
         if todo:
             delivery += f" \u2014 {todo}"
         cells = (
@@ -111,42 +110,32 @@ class RecentExports:
             PROGRAMMES[export.programme].name,
             export.records,
             delivery,
-            _processing(export),
+            processing_in_words(export),
             _when(export.sealed_at),
-            _when(export.sent_at),
-            _when(export.acknowledged_at),
-            export.attempt or "",
+            _when(attempt.sent_at if attempt else None),
+            _when(attempt.acknowledged_at if attempt else None),
+            len(export.attempts) or "",
             export.message_id,
         )
         opening = '<tr class="person">' if todo else "<tr>"
         return opening + "".join(_cell(cell) for cell in cells) + "</tr>"
 
-    def _todo(self, export: DPSExport) -> str:
-        """Tell what a person has to do about an export; nothing where it goes on by itself."""
-        resend = f"mesh export resend {export.export_id}"
-        match export.status:
-            case Status.UNCLEAR:
-                return f"ask MESH whether it arrived, then {resend}"
-            case Status.FAILED | Status.UNDELIVERED if export.attempt >= MAX_ATTEMPTS:
-                return f"tried {export.attempt} times; put the cause right, then {resend}"
-        if export.processing is Processing.REFUSED:
-            return f"ask DPS why, then {resend}"
-        if export.status is Status.ACCEPTED and export.sent_at and self.clock() - export.sent_at > _LONG:
-            return "ask DPS why nobody picks it up"
+
+def processing_in_words(export: DPSExport) -> str:
+    """Tell what DPS has made of an export's file."""
+    attempt = export.attempt
+    if attempt is None:
         return ""
-
-
-def _processing(export: DPSExport) -> str:
-    match export.processing:
+    match attempt.processing:
         case Processing.PROCESSED:
-            return f"took {export.taken} of {export.records}"
+            return f"processed {attempt.rows_processed} of {export.records}"
         case Processing.REFUSED:
-            return f"refused the file ({export.refusal})"
-    return str(export.processing or "")
+            return f"refused the file ({attempt.refusal})"
+    return str(attempt.processing or "")
 
 
 def _when(moment: datetime | None) -> str:
-    return f"{moment.astimezone(_LONDON):%a %d %b %H:%M}" if moment else ""
+    return f"{in_london(moment):%a %d %b %H:%M}" if moment else ""
 
 
 def _cell(value: object) -> str:

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nhs_mesh import Expired, MeshError, NotFound, TrackingStatus, Unauthorised
-from vaccinations.aws.ledger import DPSExport, LedgerConflict, Status
+from vaccinations.model import lifecycle
+from vaccinations.model.export import DPSExport, Failure, Status
+from vaccinations.model.lifecycle import ImpossibleMove
 from vaccinations.model.programmes import PROGRAMMES
+from vaccinations.ports import LedgerConflict
+from vaccinations.results import TrackedExport, TrackRun
 from vaccinations.telemetry import MetricUnit, count, gauge, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from nhs_mesh import MeshClient, Message
-    from vaccinations.aws.ledger import Ledger
+    from nhs_mesh import Message
+    from vaccinations.ports import Ledger, Mesh
 
 __all__ = ["Track"]
 
@@ -34,27 +38,20 @@ _AGES = {
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """The use case, over the rooms it works with.
+    """The use case, on its ports.
 
     Attributes
     ----------
     clock
-        Tells the time, with its offset; for tests.
+        Tells the time, with its offset.
     """
 
     ledger: Ledger
-    client: MeshClient
+    mesh: Mesh
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
-    def run(self) -> dict[str, Any]:
+    def run(self) -> TrackRun:
         """Do one run.
-
-        Returns
-        -------
-        dict
-            ``{"status": "ok", "exports": [{"export_id", "programme", "status", "message_id"}], "reports": n}``:
-            every export that was waiting, with the state it is in now, and how many reports were read. The status
-            is ``incomplete`` where an export or a message could not be asked for.
 
         Raises
         ------
@@ -66,13 +63,12 @@ class Track:
         finally:
             self._measure()  # whether or not MESH answers
 
-    def _run(self) -> dict[str, Any]:
+    def _run(self) -> TrackRun:
         waiting = [export for export in self.ledger.by_status(Status.ACCEPTED) if export.message_id]
         complete = True
-        exports = []
         for export in waiting:
             try:
-                export = self._track(export)  # noqa: PLW2901 - the same export, moved on
+                self._track(export)
             except Unauthorised:
                 raise
             except MeshError as error:
@@ -80,20 +76,20 @@ class Track:
                 extra = {"export_id": export.export_id, "message_id": export.message_id}
                 logger.warning(f"cannot be tracked now: {error}", extra=extra)
                 count("TrackErrors")
-            exports.append(export)
-        # Read the ledger again: a report may concern an export that was accepted a moment ago.
+        # The ledger is read again: a report may concern an export that was accepted a moment ago.
         reports, unread = self._read_reports()
-        summary = [
-            {
-                "export_id": export.export_id,
-                "programme": export.programme,
-                "status": str(self.ledger.get(export.programme, export.number).status),
-                "message_id": export.message_id,
-            }
-            for export in exports
-        ]
-        complete = complete and not unread
-        return {"status": "ok" if complete else "incomplete", "exports": summary, "reports": reports}
+        tracked = tuple(self._tracked(export) for export in waiting)
+        return TrackRun(status="ok" if complete and not unread else "incomplete", exports=tracked, reports=reports)
+
+    def _tracked(self, export: DPSExport) -> TrackedExport:
+        """Tell which state an export that waited is in now."""
+        now = self.ledger.get(export.programme, export.number)
+        return TrackedExport(
+            export_id=export.export_id,
+            programme=export.programme,
+            status=now.status,
+            message_id=export.message_id,
+        )
 
     def _measure(self) -> None:
         """Say how much waits, and how long the oldest of it; what nobody waits for is 0."""
@@ -102,7 +98,7 @@ class Track:
         for status in _NOT_ACKNOWLEDGED:
             exports = list(self.ledger.by_status(status))
             if metric := _AGES.get(status):
-                oldest = min((_since(export) or now for export in exports), default=now)
+                oldest = min(map(lifecycle.since, exports), default=now)
                 gauge(metric, (now - oldest) / timedelta(hours=1))
             if status is not Status.ACCEPTED:
                 for export in exports:
@@ -110,28 +106,25 @@ class Track:
         for programme, records in waiting.items():
             gauge("RecordsWaiting", records, MetricUnit.Count, programme=programme)
 
-    def _track(self, export: DPSExport) -> DPSExport:
-        tracking = self.client.track(export.message_id)
+    def _track(self, export: DPSExport) -> None:
+        """Ask MESH about one export, and note what it says."""
+        tracking = self.mesh.track(export.message_id)
         if tracking.status == TrackingStatus.ACKNOWLEDGED:
-            return self._move(export, Status.ACKNOWLEDGED)
-        if tracking.status in {TrackingStatus.UNDELIVERABLE, TrackingStatus.ERROR}:
-            error = {
-                "code": tracking.status_code or "",
-                "description": tracking.status_description or str(tracking.status),
-            }
-            return self._move(export, Status.UNDELIVERED, error)
-        return export
+            self._acknowledge(export)
+        elif tracking.status in {TrackingStatus.UNDELIVERABLE, TrackingStatus.ERROR}:
+            description = tracking.status_description or str(tracking.status)
+            self._undeliver(export, Failure(tracking.status_code or "", description))
 
     def _read_reports(self) -> tuple[int, int]:
         """Read, apply and acknowledge the reports in the inbox; return how many, and how many could not be read."""
         read = unread = 0
-        for message_id in list(self.client.inbox()):
+        for message_id in list(self.mesh.inbox()):
             try:
-                with self.client.download(message_id) as message:
+                with self.mesh.download(message_id) as message:
                     if not message.is_report:
                         continue
                     self._apply(message)
-                self.client.acknowledge(message_id)
+                self.mesh.acknowledge(message_id)
                 read += 1
             except Unauthorised:
                 raise
@@ -157,31 +150,33 @@ class Track:
             logger.warning("report about a message that no accepted export waits for", extra=extra)
             count("ReportsUnmatched")
             return
-        error = {"code": report.status_code or "", "description": report.status_description or ""}
-        self._move(export, Status.UNDELIVERED, error)
+        self._undeliver(export, Failure(report.status_code or "", report.status_description or ""))
 
-    def _move(self, export: DPSExport, to: Status, error: dict[str, str] | None = None) -> DPSExport:
-        try:
-            if to is Status.ACKNOWLEDGED:
-                export = self.ledger.acknowledge(export)
-            else:
-                export = self.ledger.undeliver(export, error or {})
-        except LedgerConflict:
-            logger.info("another run has heard this before", extra={"export_id": export.export_id})
-            return self.ledger.get(export.programme, export.number)
-        extra = {"export_id": export.export_id, "message_id": export.message_id, **(error or {})}
-        if to is Status.ACKNOWLEDGED:
-            logger.info("DPS has picked the export up", extra=extra)
+    def _acknowledge(self, export: DPSExport) -> None:
+        now = self.clock()
+        if self._change(export, lambda current: lifecycle.acknowledge(current, export.message_id, now)):
+            logger.info("DPS has picked the export up", extra=_named(export))
             count("ExportsAcknowledged", programme=export.programme)
-        else:
-            logger.error("export was not delivered", extra=extra)
+
+    def _undeliver(self, export: DPSExport, error: Failure) -> None:
+        now = self.clock()
+        if self._change(export, lambda current: lifecycle.undeliver(current, export.message_id, error, now)):
+            said = {"code": error.code, "description": error.description}
+            logger.error("export was not delivered", extra=_named(export) | said)
             count("ExportsUndelivered", programme=export.programme)
-        return export
+
+    def _change(self, export: DPSExport, how: Callable[[DPSExport], DPSExport]) -> bool:
+        """Change an export; tell whether that was news."""
+        try:
+            self.ledger.change(export, how)
+        except (ImpossibleMove, LedgerConflict):
+            logger.info("another run has heard this before", extra={"export_id": export.export_id})
+            return False
+        return True
 
 
-def _since(export: DPSExport) -> datetime | None:
-    """Return when an export came into one of the states of `_AGES`."""
-    return export.sent_at if export.status is Status.ACCEPTED else export.pending_since or export.created_at
+def _named(export: DPSExport) -> dict[str, str]:
+    return {"export_id": export.export_id, "message_id": export.message_id}
 
 
 def _by_message_id(exports: Iterable[DPSExport], message_id: str | None) -> DPSExport | None:

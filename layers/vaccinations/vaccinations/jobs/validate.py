@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from nhs_mesh import certificate_facts
-from vaccinations.settings import connect, mesh_secret
+from vaccinations.results import Validation
 from vaccinations.telemetry import count, gauge, logger
 
 if TYPE_CHECKING:
-    from vaccinations.settings import Settings
+    from collections.abc import Callable
+    from datetime import datetime
 
-__all__ = ["validate"]
+    from vaccinations.ports import Mesh
+
+__all__ = ["Validate"]
 
 
-def validate(settings: Settings) -> dict[str, Any]:
-    """Shake hands with MESH and count the days the certificate has left.
+@dataclass(frozen=True, slots=True)
+class Validate:
+    """The use case.
 
-    Returns
-    -------
-    dict
-        ``{"status": "ok", "mailbox", "certificate_days_left"}``
-
-    Raises
-    ------
-    nhs_mesh.MeshError
-        MESH did not answer, or does not let us in.
+    Attributes
+    ----------
+    certificate
+        The certificate that the mailbox is opened with, as PEM.
+    clock
+        Tells the time, with its offset.
     """
-    client = connect(settings)
-    client.handshake()
-    days = certificate_facts(mesh_secret(settings)["certificate"]).days_left(datetime.now(UTC))
-    count("MailboxValidated")
-    gauge("CertificateDaysLeft", days)
-    extra = {"mailbox": client.mailbox, "certificate_days_left": days}
-    logger.info("mailbox validated", extra=extra)
-    return {"status": "ok", **extra}
+
+    mesh: Mesh
+    certificate: str = field(repr=False)
+    clock: Callable[[], datetime]
+
+    def run(self) -> Validation:
+        """Shake hands with MESH and count the days that the certificate has left.
+
+        Raises
+        ------
+        nhs_mesh.MeshError
+            MESH did not answer, or does not let us in.
+        """
+        self.mesh.handshake()
+        days = certificate_facts(self.certificate).days_left(self.clock())
+        count("MailboxValidated")
+        gauge("CertificateDaysLeft", days)
+        logger.info("mailbox validated", extra={"mailbox": self.mesh.mailbox, "certificate_days_left": days})
+        return Validation(mailbox=self.mesh.mailbox, certificate_days_left=days)

@@ -65,8 +65,8 @@ class Entry:
     batch_id, line
         The batch that holds this statement, and the upload's line that it came from.
     on_file
-        Whether the record is on file at DPS, in whichever version, as far as is known. What was sent is taken to be
-        on file until DPS says otherwise.
+        Whether the record is on file at DPS, in whichever version, as far as is known. What was sent counts as on
+        file until DPS says otherwise.
     refusal
         DPS's refusal of this statement, where it refused it.
     """

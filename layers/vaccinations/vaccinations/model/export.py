@@ -250,6 +250,9 @@ class Manifest:
 
     Attributes
     ----------
+    rows_version
+        What the rows in the parts look like (`vaccinations.formats.dps_columns.ROWS_VERSION`). All parts of a file
+        are of one version.
     records
         How many rows the parts have.
     next
@@ -258,6 +261,7 @@ class Manifest:
     """
 
     export_id: str
+    rows_version: int
     records: int = 0
     parts: tuple[PartFacts, ...] = ()
     next: tuple[int, int] | None = (0, 0)

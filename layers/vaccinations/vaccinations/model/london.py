@@ -1,4 +1,4 @@
-"""London's time, the only local time there is here: what day it is, and how DPS wants a moment (docs/upload-format.md)."""
+"""London's time, the only local time there is here: the day, and how DPS wants a moment (docs/upload-format.md)."""
 
 from __future__ import annotations
 

@@ -41,8 +41,9 @@ OUTCOMES: tuple[tuple[str, Outcome], ...] = (
     (r"\W*the provided identifier: .* is duplicated", Outcome.DUPLICATE),
     (r"\W*immunization resource does not exist", Outcome.UNKNOWN),
     (r"\W*no permissions? for requested operation", Outcome.NOT_PERMITTED),
-    (r"\W*validation errors?\b", Outcome.INVALID),
+    (r"\W*([0-9]+ )?validation errors?\b", Outcome.INVALID),
     (r"\W*invalid action_flag\b", Outcome.INVALID),
+    (r"\W*unique_id or unique_id_uri is missing", Outcome.INVALID),
 )
 
 _AS_IT_IS = "the record can be sent again as it is: ask for that where you ask about uploads"

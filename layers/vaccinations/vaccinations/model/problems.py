@@ -14,7 +14,7 @@ class Problem:
     Attributes
     ----------
     column
-        The upload's name of the column or field; empty where it is about the row.
+        The upload's name of the column or field. Empty, ``(row)`` or ``(line)`` where it is about all of the row.
     what
         What is wrong, without the value.
     fix

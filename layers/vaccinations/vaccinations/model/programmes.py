@@ -1,13 +1,14 @@
-"""Reference data: programmes, vaccines, sites, routes and genders, with the codes DPS wants and the names uploads use.
+"""Reference data: programmes, vaccines, sites, routes, genders: the codes that DPS wants, the names that uploads use.
 
-Everything comes from ``programmes.json`` and is plain data: functions that only render files import this without paying
-for a validation library. Keys (``hpv``, ``gardasil_9``, ``left_thigh``) are what records hold; names are what people
-write, found by `by_upload_name` in any case.
+Everything but the form of an ODS code comes from ``programmes.json``. All of it is plain data: functions that only
+render files import this without paying for a validation library. Keys (``hpv``, ``gardasil_9``, ``left_thigh``) are
+what records hold; names are what people write, found by `by_upload_name` in any case.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DOSE_UNIT",
     "GENDERS",
+    "ODS_CODE_FIX",
     "PROGRAMMES",
     "ROUTES",
     "SITES",
@@ -30,13 +32,17 @@ __all__ = [
     "Site",
     "Vaccine",
     "by_upload_name",
+    "is_ods_code",
     "method_of",
     "route_of",
 ]
 
 type Method = Literal["injection", "nasal"]
 
-#: Programmes in which a dose that is not stated is the first one (upload file, DOSE_SEQUENCE).
+#: What would be right where a text is not an ODS code.
+ODS_CODE_FIX = "an ODS code of 2 to 10 letters and digits"
+_ODS_CODE = re.compile(r"[A-Za-z0-9]{2,10}")
+#: Programmes in which a dose that is not stated is the first one (docs/upload-format.md, DOSE_SEQUENCE).
 _FIRST_DOSE_UNLESS_STATED = {"flu", "hpv"}
 
 
@@ -143,6 +149,11 @@ class _Named[T](Protocol):
 def by_upload_name[T: _Named[Any]](things: Iterable[T]) -> dict[str, T]:
     """Index things by their upload names, casefolded."""
     return {name.casefold(): thing for thing in things for name in thing.upload_names}
+
+
+def is_ods_code(text: str) -> bool:
+    """Tell whether a text, in any case, has the form of an ODS code (docs/upload-format.md, "ODS codes")."""
+    return _ODS_CODE.fullmatch(text) is not None
 
 
 def route_of(site: str | None) -> str | None:

@@ -1,22 +1,18 @@
-"""Vaccination records: what one holds, every rule it must keep, and what reading an upload yields.
+"""The vaccination record: what it holds, and every rule that it must keep (docs/upload-format.md).
 
-Both kinds of upload, CSV and JSONL, end here, so that they share one set of rules: those of the upload file and those
-of the receiver. All that is wrong with a record is found at once. No message repeats a value, for it may be personal.
+Both kinds of upload, CSV and JSON lines, share these rules: those of the upload file and those of DPS
+(docs/dps-file.md). All that is wrong with a record is found at once. No message repeats a value, which may be personal.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 import unicodedata
-from dataclasses import dataclass
 from datetime import date, datetime
 from operator import mul
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID  # noqa: TC003 - pydantic reads annotations at run time
-from zoneinfo import ZoneInfo
 
-import orjson
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -30,22 +26,22 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from vaccinations.formats.dps_columns import uk_time
-from vaccinations.model.programmes import GENDERS, PROGRAMMES, ROUTES, SITES, VACCINES
+from vaccinations.model.london import uk_time
+from vaccinations.model.problems import Problem
+from vaccinations.model.programmes import GENDERS, ODS_CODE_FIX, PROGRAMMES, ROUTES, SITES, VACCINES, is_ods_code
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vaccinations.model.programmes import Method
 
-__all__ = ["Problem", "Row", "UnreadableUpload", "VaccinationRecord", "problems_of"]
+__all__ = ["VaccinationRecord", "problems_of"]
 
-#: No text field may be longer than this (upload file).
+#: No text field may be longer than this (docs/upload-format.md, "Text").
 _MAX_TEXT = 300
 #: A date before this year was mistyped.
 _EARLIEST_YEAR = 1900
 _EXPIRY_YEARS = 15
-_LONDON = ZoneInfo("Europe/London")
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 #: What may not go out inside a field: control characters, line and paragraph separators, what turns the direction of
@@ -55,77 +51,13 @@ _UNFIT = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong with a row.
-
-    Attributes
-    ----------
-    column
-        The upload's name of the column or field.
-    what
-        What is wrong, without the value.
-    mend
-        What would be right.
-    """
-
-    column: str
-    what: str
-    mend: str
-
-
-@dataclass(slots=True)
-class Row:
-    """One row of an upload.
-
-    Attributes
-    ----------
-    line
-        The line of the upload where the row begins, from 1.
-    record_id
-        The record's UUID in lower case; None only where there are problems.
-    programme
-        Key of the programme, where it is known.
-    withdrawn
-        The row says that nobody was vaccinated, or that the record is to be deleted.
-    record
-        None where the row is withdrawn or has problems, or names a record that is to be sent again as it is.
-    problems
-        Everything that is wrong with it.
-    """
-
-    line: int
-    record_id: str | None
-    programme: str | None
-    withdrawn: bool
-    record: VaccinationRecord | None
-    problems: tuple[Problem, ...] = ()
-
-
-class UnreadableUpload(Exception):
-    """An upload that cannot be taken in at all.
-
-    Attributes
-    ----------
-    reason
-        Why not.
-    mend
-        What the uploader can do.
-    """
-
-    def __init__(self, reason: str, mend: str) -> None:
-        super().__init__(f"{reason}: {mend}")
-        self.reason = reason
-        self.mend = mend
-
-
-def _wrong(what: str, mend: str) -> PydanticCustomError:
-    return PydanticCustomError("rule", "{what}: {mend}", {"what": what, "mend": mend})
+def _wrong(what: str, fix: str) -> PydanticCustomError:
+    return PydanticCustomError("rule", "{what}: {fix}", {"what": what, "fix": fix})
 
 
 def _today(info: ValidationInfo) -> date:
-    """Return London's date: the one given in the validation's context, else that of the clock."""
-    today: date = info.context["today"] if info.context else datetime.now(_LONDON).date()
+    """Return London's date, which the validation's context gives."""
+    today: date = (info.context or {})["today"]
     return today
 
 
@@ -190,6 +122,12 @@ def _nhs_number(value: str) -> str:
     return digits
 
 
+def _organisation_code(value: str) -> str:
+    if not is_ods_code(value):
+        raise _wrong("is not an ODS code", ODS_CODE_FIX)
+    return value.upper()
+
+
 _POSTCODE = re.compile(r"([A-Z]{1,2}[0-9][A-Z0-9]?|GIR)([0-9][A-Z]{2})")
 
 
@@ -201,14 +139,14 @@ def _postcode(value: str) -> str:
 
 
 def _one_of(keys: Mapping[str, Any]) -> BeforeValidator:
-    mend = "one of: " + ", ".join(keys)
+    fix = "one of: " + ", ".join(keys)
 
     def check(value: object) -> object:
         if value is None or value == "":
             return None
         if isinstance(value, str) and value in keys:
             return value
-        raise _wrong("is not known", mend)
+        raise _wrong("is not known", fix)
 
     return BeforeValidator(check)
 
@@ -220,10 +158,10 @@ _AS_DATE = BeforeValidator(_date)
 class VaccinationRecord(BaseModel):
     """One vaccination, as its uploader stated it.
 
-    What follows from the statement (the route from the site, the first dose of a flu vaccination, London time) is not
-    filled in here but where the record is rendered for DPS.
+    What follows from the statement (the route from the site, the first dose of a flu vaccination, London time) is
+    filled in where the record is rendered for DPS, not here.
 
-    Validation takes a context ``{"today": date}``; without one, today is London's date.
+    Validation needs the context ``{"today": date}``: the day in London.
 
     Attributes
     ----------
@@ -239,7 +177,7 @@ class VaccinationRecord(BaseModel):
 
     # A rule between two fields is kept at the later one, so that one bad field never hides what is wrong with another.
     uuid: UUID
-    organisation_code: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{2,10}$", to_upper=True), _AS_TEXT]
+    organisation_code: Annotated[str, AfterValidator(_organisation_code), _AS_TEXT]
     nhs_number: Annotated[Annotated[str, AfterValidator(_nhs_number)] | None, _AS_TEXT] = None
     forename: Annotated[str, StringConstraints(max_length=180), _AS_TEXT]
     surname: Annotated[str, StringConstraints(max_length=35), _AS_TEXT]
@@ -262,15 +200,6 @@ class VaccinationRecord(BaseModel):
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         # A record may end up in a log or a traceback; what is personal in it may not.
         return [("uuid", str(self.uuid)), ("programme", self.programme)]
-
-    def stated_digest(self) -> str:
-        """Return a digest of what the uploader stated, in hex.
-
-        It is the same whatever the order in which fields came or are declared, and stays the same when a later
-        release adds fields: what was not stated is not part of it.
-        """
-        stated = {name: value for name, value in vars(self).items() if value is not None}
-        return hashlib.sha256(orjson.dumps(stated, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     @field_validator("date_of_birth")
     @classmethod
@@ -357,9 +286,9 @@ def _suits[T](value: T, method: Method, known: Mapping[str, Any]) -> T:
 
 # -- what is wrong, in words
 
-_MENDS = {
+_FIXES = {
     "uuid": "a UUID such as 496e37d8-d1ab-4e12-a3a3-9c2e136a0504",
-    "organisation_code": "an ODS code of letters and digits",
+    "organisation_code": ODS_CODE_FIX,
     "forename": "the given name, at most 180 characters",
     "surname": "the family name, at most 35 characters",
     "date_of_birth": "the date of birth",
@@ -378,7 +307,7 @@ _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
 def problems_of(
-    error: ValidationError, columns: Mapping[str, str] | None = None, mends: Mapping[str, str] | None = None
+    error: ValidationError, columns: Mapping[str, str] | None = None, fixes: Mapping[str, str] | None = None
 ) -> list[Problem]:
     """Say in words what is wrong with a record.
 
@@ -386,27 +315,27 @@ def problems_of(
     ----------
     columns
         What the upload calls a field, where it is not the field's own name.
-    mends
+    fixes
         What would be right, where the upload writes it in another way than the record.
     """
     columns = columns or {}
-    mends = {**_MENDS, **(mends or {})}
+    fixes = {**_FIXES, **(fixes or {})}
     found: list[Problem] = []
     for detail in error.errors(include_url=False):
         name = str(detail["loc"][0]) if detail["loc"] else ""
-        mend = mends.get(name, f"text of at most {_MAX_TEXT} characters")
+        fix = fixes.get(name, f"text of at most {_MAX_TEXT} characters")
         match detail["type"]:
             case "rule":
-                what, mend = detail["ctx"]["what"], detail["ctx"]["mend"]
+                what, fix = detail["ctx"]["what"], detail["ctx"]["fix"]
             case "extra_forbidden":
                 # A key is the uploader's text like any other.
                 name = name if _FIELD_NAME.fullmatch(name) else "(unknown)"
-                what, mend = "is not a field of a vaccination record", "leave it out"
+                what, fix = "is not a field of a vaccination record", "leave it out"
             case "string_too_long":
                 what = "is too long"
             case kind:
                 what = "is missing" if kind == "missing" or detail["input"] is None else "does not have the right form"
         if len(found) == _MOST_PROBLEMS:
             return [*found, _MORE]
-        found.append(Problem(columns.get(name, name), what, mend))
+        found.append(Problem(columns.get(name, name), what, fix))
     return found

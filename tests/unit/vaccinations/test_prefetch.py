@@ -1,4 +1,4 @@
-"""What doing work ahead promises."""
+"""What prefetching promises."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 
-from vaccinations.prefetch import ahead
+from vaccinations.prefetch import prefetch
 
 
 def test_results_come_in_the_order_of_their_items() -> None:
@@ -20,17 +20,17 @@ def test_results_come_in_the_order_of_their_items() -> None:
             later.set()
         return item * 10
 
-    assert list(ahead(work, range(9), depth=4)) == [item * 10 for item in range(9)]
+    assert list(prefetch(work, range(9), depth=4)) == [item * 10 for item in range(9)]
 
 
 def test_as_many_are_under_way_at_once_as_was_said() -> None:
     together = threading.Barrier(3)
-    assert all(position >= 0 for position in ahead(lambda _: together.wait(30), range(6), depth=3))
+    assert all(position >= 0 for position in prefetch(lambda _: together.wait(30), range(6), depth=3))
 
 
 def test_no_more_is_begun_than_is_soon_used() -> None:
     items = count()
-    results = ahead(lambda item: item, items, depth=4)
+    results = prefetch(lambda item: item, items, depth=4)
     assert [next(results) for _ in range(10)] == list(range(10))
     results.close()
     assert next(items) == 10 + 4
@@ -45,7 +45,7 @@ def test_work_that_fails_fails_in_its_turn_and_nothing_more_is_begun() -> None:
             raise ValueError(item)
         return item
 
-    results = ahead(work, count(), depth=2)
+    results = prefetch(work, count(), depth=2)
     assert [next(results) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(ValueError, match="3"):
         next(results)

@@ -1,10 +1,11 @@
-"""The dashboard's table of recent exports, from the built function, as a person sees it in a real browser."""
+"""The dashboard's table of recent exports, as the built function writes it and a browser shows it."""
 
 from __future__ import annotations
 
 import os
 import re
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +14,18 @@ import pytest
 from local.dps import Dps
 from local.stack import RECEIVER, LocalCloud
 from tests.chromium import see
-from tests.usecases.world import row, upload_of, uuid_of
+from tests.usecases.memory import MemoryLedger, MemoryRegister
+from tests.usecases.rows import row, upload_of, uuid_of
 from vaccinations.aws.ledger import Ledger
-from vaccinations.jobs.status import RecentExports
+from vaccinations.jobs.status import StatusPage
+from vaccinations.model.export import Failure, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: What somebody might try to have shown.
+    from vaccinations.model.export import DPSExport
+
+#: What somebody might try to inject.
 HOSTILE = "<script>alert('owned')</script><img src='http://127.0.0.1:9/x.png' onerror=\"alert('owned')\">"
 
 
@@ -32,7 +37,7 @@ def cloud() -> Iterator[LocalCloud]:
 
 
 def tell(cloud: LocalCloud) -> None:
-    """Bring exports into the states that there are."""
+    """Bring exports into all the states that there are."""
 
     def upload(name: str, *rows: str) -> None:
         key = f"incoming/R1L/{name}"
@@ -42,7 +47,7 @@ def tell(cloud: LocalCloud) -> None:
     upload("monday.csv", row(1), row(2), row(3), row(4, "Flu"), row(5, "MenACWY"), row(6, "MMR"))
     cloud.invoke("ExportFunction")
     with cloud.sandbox.client(RECEIVER) as receiver:
-        left = Ledger(cloud.client("dynamodb"), cloud.outputs["DpsExportsTableName"]).get("menacwy", 1).message_id
+        left = ledger_of(cloud).get("menacwy", 1).message_id
         dps = Dps(
             receiver, refuse=lambda found: "Validation errors: lotNumber" if found["UNIQUE_ID"] == uuid_of(3) else None
         )
@@ -51,29 +56,30 @@ def tell(cloud: LocalCloud) -> None:
     cloud.invoke("TrackFunction")
     cloud.invoke("CollectFunction")
     upload("tuesday.csv", row(7), row(8))
-    several = "MESH knows several messages by the local id mmr-1-1"
-    change(cloud, "mmr", 1, status="unclear", error={"M": {"description": {"S": several}}})
-    long_ago = (datetime.now(UTC) - timedelta(days=4)).isoformat(timespec="milliseconds")
-    change(cloud, "menacwy", 1, sent_at=long_ago)
+    description = "MESH knows several messages by the local id mmr-1-1"
+    change(cloud, "mmr", status=Status.UNCLEAR, error=Failure("not-unique", description))
+    change(cloud, "menacwy", sent_at=datetime(2026, 1, 12, 19, tzinfo=UTC))
 
 
-def change(cloud: LocalCloud, programme: str, number: int, **changes: Any) -> None:
-    """Change an export's item by hand."""
-    cloud.client("dynamodb").update_item(
-        TableName=cloud.outputs["DpsExportsTableName"],
-        Key={"programme": {"S": programme}, "number": {"N": str(number)}},
-        UpdateExpression=f"SET {', '.join(f'#{name} = :{name}' for name in changes)}",
-        ExpressionAttributeNames={f"#{name}": name for name in changes},
-        ExpressionAttributeValues={
-            f":{name}": value if isinstance(value, dict) else {"S": value} for name, value in changes.items()
-        },
-    )
+def ledger_of(cloud: LocalCloud) -> Ledger:
+    return Ledger(cloud.client("dynamodb"), cloud.outputs["DpsExportsTableName"])
+
+
+def change(cloud: LocalCloud, programme: str, status: Status | None = None, **of_attempt: Any) -> None:
+    """Change a programme's first export and its attempt by hand."""
+
+    def how(export: DPSExport) -> DPSExport:
+        [attempt] = export.attempts
+        return replace(export, status=status or export.status, attempts=(replace(attempt, **of_attempt),))
+
+    ledger = ledger_of(cloud)
+    ledger.change(ledger.get(programme, 1), how)
 
 
 def test_a_person_sees_what_became_of_the_exports_and_which_need_a_person(
     cloud: LocalCloud, chromium: None, tmp_path: Path
 ) -> None:
-    screenshot = Path(os.environ.get("SCREENSHOT") or tmp_path / "recent-exports.png").resolve()
+    screenshot = Path(os.environ.get("SCREENSHOT") or tmp_path / "status.png").resolve()
     seen = see(cloud.invoke("StatusFunction", {"widgetContext": {"theme": "light"}}), screenshot)
     rows = {cells[0]: dict(zip(seen["header"], cells, strict=True)) for cells in seen["rows"]}
     assert next(iter(rows)) == "hpv-2"
@@ -81,7 +87,7 @@ def test_a_person_sees_what_became_of_the_exports_and_which_need_a_person(
     assert (rows["hpv-2"]["delivery"], rows["hpv-2"]["sent"], rows["hpv-2"]["message id"]) == ("open", "", "")
     hpv = rows["hpv-1"]
     assert (hpv["programme"], hpv["records"], hpv["delivery"], hpv["attempt"]) == ("HPV", "3", "acknowledged", "1")
-    assert hpv["DPS"] == "took 2 of 3"
+    assert hpv["DPS"] == "processed 2 of 3"
     assert re.fullmatch(r"[A-Z][a-z]{2} \d\d [A-Z][a-z]{2} \d\d:\d\d", hpv["picked up"])
     assert re.fullmatch("[0-9A-F]{32}", hpv["message id"])
     assert sorted(seen["bold"]) == ["menacwy-1", "mmr-1"]
@@ -93,7 +99,7 @@ def test_a_person_sees_what_became_of_the_exports_and_which_need_a_person(
 def test_what_came_from_outside_is_shown_as_text_and_nothing_of_it_runs(
     cloud: LocalCloud, chromium: None, tmp_path: Path
 ) -> None:
-    change(cloud, "mmr", 1, error={"M": {"description": {"S": HOSTILE}}})
+    change(cloud, "mmr", error=Failure("not-unique", HOSTILE))
     seen = see(cloud.invoke("StatusFunction"), tmp_path / "shot.png")
     assert HOSTILE in seen["text"]
     assert seen["said"] == []
@@ -111,9 +117,6 @@ def test_the_widget_says_what_it_is_and_which_parameter_is_wrong(cloud: LocalClo
         assert "whole number from 1 to 100" in cloud.invoke("StatusFunction", {"limit": wrong})
 
 
-def test_without_exports_it_says_so(cloud: LocalCloud) -> None:
-    class Empty(Ledger):
-        def latest(self, programme: str, limit: int) -> Iterator[Any]:  # noqa: ARG002
-            return iter(())
-
-    assert RecentExports(Empty(cloud.client("dynamodb"), "none")).show({}) == "<p>There are no exports yet.</p>"
+def test_without_exports_it_says_so() -> None:
+    ledger = MemoryLedger(MemoryRegister(), lambda: datetime.now(UTC))
+    assert StatusPage(ledger).show({}) == "<p>There are no exports yet.</p>"

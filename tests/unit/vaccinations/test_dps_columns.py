@@ -1,45 +1,24 @@
-"""What DPS files promise: the 34 columns as the receiver wants them, in parts that put together are the file."""
+"""What the rows of a DPS file promise: the 34 columns as DPS wants them."""
 
 from __future__ import annotations
 
 import csv
-import gzip
 import hashlib
 import io
 import itertools
-import random
-import zlib
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
+from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import vaccinations.formats.dps_columns
-from local.sample import make_batch_lines
-from vaccinations.formats.dps_columns import (
-    COLUMNS,
-    HEADER,
-    Members,
-    PartFacts,
-    RowsWriter,
-    batch_line,
-    read_batch,
-    read_members,
-    render_row,
-    uk_time,
-    write_part,
-)
+from vaccinations.formats.batches import batch_line
+from vaccinations.formats.dps_columns import COLUMNS, HEADER, ROWS_VERSION, local_id_of, render_row
+from vaccinations.model.london import in_london, uk_time
 from vaccinations.model.programmes import GENDERS, PROGRAMMES, ROUTES, SITES, VACCINES
 from vaccinations.model.record import VaccinationRecord
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-LONDON = ZoneInfo("Europe/London")
 
 #: The record behind the MESH guide's own sample row.
 SAMPLE: dict[str, Any] = {
@@ -97,6 +76,11 @@ def test_the_sample_row_is_reproduced_byte_for_byte() -> None:
     assert render_row(line()) == SAMPLE_ROW
 
 
+def test_dpss_answers_name_a_record_by_its_identifier_and_namespace() -> None:
+    row = rendered()
+    assert local_id_of(SAMPLE["uuid"]) == f"{row['UNIQUE_ID']}^{row['UNIQUE_ID_URI']}"
+
+
 def test_the_header_names_34_columns() -> None:
     assert len(COLUMNS) == 34
     assert HEADER.startswith(b'"NHS_NUMBER"|"PERSON_FORENAME"|')
@@ -140,7 +124,7 @@ def test_no_moment_is_moved_by_telling_it(clock: datetime, offset: int | None) -
     moment = datetime.strptime(sent[:-2] + {"00": "+0000", "01": "+0100"}[sent[-2:]], "%Y%m%dT%H%M%S%z")
     # As timestamps: Python holds two moments in an hour that the clock shows twice to be unequal (PEP 495).
     assert moment.timestamp() == uk_time(stated).timestamp()
-    assert moment.astimezone(UTC) == (stated if stated.tzinfo else stated.replace(tzinfo=LONDON)).astimezone(UTC)
+    assert moment.astimezone(UTC) == in_london(stated).astimezone(UTC)
 
 
 @pytest.mark.parametrize(
@@ -273,8 +257,8 @@ def test_a_row_is_what_pythons_csv_module_writes(
         programme = product.programme
     nasal = product is not None and product.method == "nasal"
     names = ("nhs_number", "forename", "surname", "postcode", "organisation_code", "batch_number", "school_urn")
-    held = dict(zip((*names, "professional_forename", "professional_surname"), texts, strict=True))
-    stated = orjson.loads(line()) | held
+    cells_of = dict(zip((*names, "professional_forename", "professional_surname"), texts, strict=True))
+    stated = orjson.loads(line()) | cells_of
     stated |= {"vaccine": vaccine, "programme": programme, "gender": gender, "dose_sequence": dose}
     stated |= {"site": "nose" if nasal else site, "route": None if nasal else route}
     row = render_row(orjson.dumps(stated) if as_bytes else stated)
@@ -283,22 +267,22 @@ def test_a_row_is_what_pythons_csv_module_writes(
     procedure = PROGRAMMES[programme].procedure("nasal" if nasal else "injection", known_dose)
     place = SITES["nose"].concept if nasal else SITES[site].concept if site else None
     way = ROUTES["nasal_spray"] if nasal else ROUTES[route or "intramuscular"] if route or site else None
-    school = held["school_urn"] not in {"", "888888", "999999"}
+    school = cells_of["school_urn"] not in {"", "888888", "999999"}
     values = [
-        held["nhs_number"],
-        held["forename"],
-        held["surname"],
+        cells_of["nhs_number"],
+        cells_of["forename"],
+        cells_of["surname"],
         "20120818",
         GENDERS[gender].code,
-        held["postcode"],
+        cells_of["postcode"],
         "20230609T00000000",
-        held["organisation_code"],
+        cells_of["organisation_code"],
         "https://fhir.nhs.uk/Id/ods-organization-code",
         "496e37d8-d1ab-4e12-a3a3-9c2e136a0504",
         "https://manage-vaccinations-in-schools.nhs.uk/vaccination-records",
         "new",
-        held["professional_forename"],
-        held["professional_surname"],
+        cells_of["professional_forename"],
+        cells_of["professional_surname"],
         "20240821",
         "TRUE",
         procedure.code,
@@ -307,7 +291,7 @@ def test_a_row_is_what_pythons_csv_module_writes(
         product.product.code if product else "",
         product.product.term if product else "",
         product.manufacturer if product else "",
-        held["batch_number"],
+        cells_of["batch_number"],
         "20240930",
         place.code if place else "",
         place.term if place else "",
@@ -317,7 +301,7 @@ def test_a_row_is_what_pythons_csv_module_writes(
         "258773002",
         "Milliliter (qualifier value)",
         "",
-        held["school_urn"] if school else "X99999",
+        cells_of["school_urn"] if school else "X99999",
         "https://fhir.hl7.org.uk/Id/urn-school-number" if school else "https://fhir.nhs.uk/Id/ods-organization-code",
     ]
     written = io.StringIO(newline="")
@@ -325,202 +309,28 @@ def test_a_row_is_what_pythons_csv_module_writes(
     assert row == written.getvalue()
 
 
-# -- batch lines
-
-
-def test_a_batch_line_is_the_record_and_what_is_to_become_of_it() -> None:
-    stated = record(recorded_on=None)
-    held = orjson.loads(batch_line(stated, action="update", line=7, recorded_on=date(2024, 8, 22), digest="d1"))
-    assert (held.pop("action"), held.pop("line"), held.pop("digest")) == ("update", 7, "d1")
-    assert held.pop("recorded_on") == "2024-08-22"
-    assert VaccinationRecord.model_validate(held) == stated
-
-
-def test_a_batch_line_is_one_line() -> None:
-    text = batch_line(record(surname='a"b\\c|d'), action="new", line=1, recorded_on=date(2024, 8, 22))
-    assert text.endswith(b"}\n")
-    assert text.count(b"\n") == 1
-
-
-def test_a_batch_is_read_back_line_by_line_also_from_several_gzip_members() -> None:
-    lines = list(make_batch_lines(300))
-    body = gzip.compress(b"".join(lines[:100])) + gzip.compress(b"".join(lines[100:]))
-    assert list(read_batch(io.BytesIO(body))) == lines
-
-
-@pytest.mark.parametrize("cut", [1, 8, 9, 500])
-def test_a_cut_off_batch_is_never_taken_for_a_whole_one(cut: int) -> None:
-    body = gzip.compress(b"".join(make_batch_lines(300)))
-    with pytest.raises(EOFError):
-        list(read_batch(io.BytesIO(body[:-cut])))
-
-
-def test_a_damaged_batch_is_noticed() -> None:
-    body = bytearray(gzip.compress(b"".join(make_batch_lines(300))))
-    body[-6] ^= 1  # in the checksum
-    with pytest.raises(OSError, match="CRC"):
-        list(read_batch(io.BytesIO(bytes(body))))
-
-
-# -- parts
-
-
-def rows_file(lines: Iterable[bytes]) -> io.BytesIO:
-    """Write the rows of a batch, as they are stored."""
-    file = io.BytesIO()
-    writer = RowsWriter(file)
-    for text in lines:
-        writer.write(render_row(text))
-    writer.finish()
-    file.seek(0)
-    return file
-
-
-def written(*batches: Iterable[bytes], **options: int) -> tuple[list[PartFacts], list[bytes]]:
-    """Make a DPS file of batches; return its parts, and what is known of each."""
-    members = Members(map(read_members, map(rows_file, batches)))
-    facts: list[PartFacts] = []
-    bodies: list[bytes] = []
-    while members.next or not facts:
-        body = io.BytesIO()
-        facts.append(write_part(len(facts) + 1, members, body, **options))
-        bodies.append(body.getvalue())
-    return facts, bodies
-
-
-@pytest.fixture
-def small_members(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a member hold few rows."""
-    monkeypatch.setattr(vaccinations.formats.dps_columns, "MEMBER_CHARACTERS", 3_000)
-
-
-def noise(count: int, seed: int) -> list[bytes]:
-    """Make batch lines that hardly compress."""
-    chance = random.Random(seed)
-    lines = []
-    for held in map(orjson.loads, itertools.islice(make_batch_lines(count), count)):
-        held["forename"] = "".join(chr(chance.randrange(0x4E00, 0x9FFF)) for _ in range(chance.randrange(180)))
-        held["batch_number"] = f"{chance.getrandbits(400):x}"
-        lines.append(orjson.dumps(held) + b"\n")
-    return lines
-
-
-@pytest.mark.usefixtures("small_members")
-@pytest.mark.parametrize("part_bytes", [6_000, 12_000, 30_000, 200_000, 80_000_000])
-@pytest.mark.parametrize("kind", ["alike", "noise"])
-def test_parts_put_together_are_the_file_and_none_is_too_large(part_bytes: int, kind: str) -> None:
-    lines = list(make_batch_lines(1500)) if kind == "alike" else noise(400, 7)
-    facts, bodies = written(lines[:100], lines[100:], part_bytes=part_bytes)
-    assert [fact.number for fact in facts] == list(range(1, len(facts) + 1))
-    assert max(map(len, bodies)) <= part_bytes
-    assert b"".join(map(gzip.decompress, bodies)) == HEADER + "".join(map(render_row, lines)).encode()
-    assert sum(fact.rows for fact in facts) == len(lines)
-    assert [fact.size for fact in facts] == [len(body) for body in bodies]
-    assert [fact.sha256 for fact in facts] == [hashlib.sha256(body).hexdigest() for body in bodies]
-    if part_bytes <= 30_000:
-        assert len(facts) > 1
-
-
-@pytest.mark.usefixtures("small_members")
-def test_a_part_is_one_gzip_stream_since_some_receivers_read_no_further_than_the_first() -> None:
-    _, bodies = written(make_batch_lines(400), make_batch_lines(300), part_bytes=20_000)
-    for body in bodies:
-        stream = zlib.decompressobj(wbits=31)
-        assert stream.decompress(body)
-        assert (stream.eof, stream.unused_data) == (True, b"")
-
-
-@pytest.mark.usefixtures("small_members")
-def test_every_part_ends_at_the_end_of_a_row_and_counts_its_rows() -> None:
-    facts, bodies = written(make_batch_lines(2000), part_bytes=20_000)
-    for fact, body in zip(facts, bodies, strict=True):
-        text = gzip.decompress(body)
-        assert text.endswith(b'"\n')
-        assert text.count(b"\n") == fact.rows + (fact.number == 1)
-
-
-def test_parts_are_about_as_large_as_they_may_be() -> None:
-    facts, _ = written(make_batch_lines(60_000), part_bytes=1_500_000)
-    assert len(facts) > 2
-    assert all(fact.size > 1_300_000 for fact in facts[:-1])
-
-
-def test_rendering_twice_makes_the_same_bytes() -> None:
-    assert written(make_batch_lines(3000)) == written(make_batch_lines(3000))
-
-
-@pytest.mark.usefixtures("small_members")
-def test_going_on_at_a_place_makes_the_same_parts() -> None:
-    batches = [list(make_batch_lines(n)) for n in (200, 1, 300)]
-    facts, bodies = written(*batches, part_bytes=6_000)
-    assert len(facts) > 4
-    place, before = (0, 0), 0
-    for fact, body in zip(facts, bodies, strict=True):
-        members = Members((read_members(rows_file(batch)) for batch in batches[place[0] :]), *place)
-        again = io.BytesIO()
-        assert write_part(fact.number, members, again, part_bytes=6_000) == fact
-        assert again.getvalue() == body
-        place, before = members.place, before + fact.rows
-    assert before == 501
-
-
-def test_a_member_too_large_for_any_part_still_goes_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vaccinations.formats.dps_columns, "MEMBER_CHARACTERS", 1)
-    facts, bodies = written(noise(3, 1), part_bytes=100)
-    assert [fact.rows for fact in facts] == [1, 1, 1]
-    assert len(bodies) == 3
-
-
-def test_no_records_make_one_part_with_the_header_alone() -> None:
-    (fact,), (body,) = written([])
-    assert fact.rows == 0
-    assert gzip.decompress(body) == HEADER
-
-
-def test_rows_are_read_one_member_after_another_not_held() -> None:
-    file = rows_file(make_batch_lines(20_000))
-    members = Members([read_members(file)])
-    write_part(1, members, io.BytesIO(), part_bytes=200_000)
-    assert file.tell() < len(file.getvalue()) / 2
-
-
-@pytest.mark.parametrize("cut", [1, 8, 9, 500])
-def test_cut_off_rows_are_never_taken_for_whole_ones(cut: int) -> None:
-    with pytest.raises(EOFError):
-        list(read_members(io.BytesIO(rows_file(make_batch_lines(300)).getvalue()[:-cut])))
-
-
-@pytest.mark.parametrize("place", [0, 5, 12, 40, 5_000, -9, -6, -1])
-def test_damaged_rows_are_noticed(place: int) -> None:
-    body = bytearray(rows_file(make_batch_lines(300)).getvalue())
-    body[place] ^= 1
-    with pytest.raises((OSError, EOFError)):
-        list(read_members(io.BytesIO(bytes(body))))
-
-
-def test_rows_that_another_program_has_compressed_are_not_joined() -> None:
-    text = "".join(map(render_row, make_batch_lines(300))).encode()
-    with pytest.raises(OSError, match="not written here"):
-        list(read_members(io.BytesIO(gzip.compress(text))))
-
-
-@given(st.lists(st.integers(0, 20), max_size=4), st.integers(1_500, 20_000), st.integers(0, 10**6))
-def test_any_records_in_parts_of_any_size_come_out_whole(counts: list[int], part_bytes: int, seed: int) -> None:
-    batches = [noise(count, seed) for count in counts]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vaccinations.formats.dps_columns, "MEMBER_CHARACTERS", 2_000)
-        facts, bodies = written(*batches, part_bytes=part_bytes)
-    whole = b"".join(map(gzip.decompress, bodies))
-    assert whole == HEADER + "".join(render_row(text) for batch in batches for text in batch).encode()
-    assert all(fact.size <= part_bytes or fact.rows <= 5 for fact in facts)
+def rows_of_all_reference_data() -> list[str]:
+    vaccinations = [
+        {"programme": v.programme, "vaccine": v.key, "dose_sequence": dose, "site": site and site.key, **more}
+        for v, dose in itertools.product(VACCINES.values(), [None, *range(1, 10)])
+        for site in [None, *SITES.values()]
+        if site is None or site.method == v.method
+        for more in ({}, {"nhs_number": None, "school_urn": None, "vaccinated_at": "2023-06-09T10:15:00"})
+    ]
+    others = [
+        {"programme": "flu", "vaccine": None, "site": None, "route": route, "gender": gender}
+        for route, gender in itertools.product([None, *ROUTES], GENDERS)
+    ]
+    return [render_row(line(**changes)) for changes in vaccinations + others]
 
 
 def test_every_record_of_the_reference_data_is_rendered() -> None:
-    for vaccine, dose in itertools.product(VACCINES.values(), [None, *range(1, 10)]):
-        for site in [None, *SITES.values()]:
-            if site and site.method != vaccine.method:
-                continue
-            row = rendered(
-                programme=vaccine.programme, vaccine=vaccine.key, dose_sequence=dose, site=site.key if site else None
-            )
-            assert row["VACCINE_PRODUCT_CODE"] == vaccine.product.code
+    rows = [cells(row) for row in rows_of_all_reference_data()]
+    assert {row["VACCINE_PRODUCT_CODE"] for row in rows} - {""} == {v.product.code for v in VACCINES.values()}
+    assert {row["ROUTE_OF_VACCINATION_CODE"] for row in rows} - {""} == {route.code for route in ROUTES.values()}
+
+
+def test_rows_that_look_different_bear_another_version() -> None:
+    """Rows are kept in the bucket: where they change, raise `ROWS_VERSION` and note it here (docs/dps-parts.md)."""
+    looks = hashlib.sha256(HEADER + "".join(rows_of_all_reference_data()).encode()).hexdigest()
+    assert (ROWS_VERSION, looks) == (1, "39f64be269f5b06b9b611ca6ecdd3d2758dac2479ef3e6684db2e2c16210865d")

@@ -1,0 +1,75 @@
+"""The boto3 clients, each made once, with the retries and time limits that this project wants."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_ssm import SSMClient
+
+__all__ = ["Clients"]
+
+
+class Clients:
+    """Clients of the services in use. Each is made when it is first asked for, and lives as long as this object.
+
+    Parameters
+    ----------
+    session
+        Region and credentials; those that boto3 finds by itself where it is left out.
+    endpoint_url
+        Where AWS is, if not at Amazon.
+    """
+
+    def __init__(self, session: boto3.Session | None = None, endpoint_url: str | None = None) -> None:
+        self._session = session or boto3.Session()
+        self._endpoint_url = endpoint_url
+
+    @cached_property
+    def s3(self) -> S3Client:
+        """The bucket's service."""
+        return self._session.client("s3", config=_config(), endpoint_url=self._endpoint_url)
+
+    @cached_property
+    def dynamodb(self) -> DynamoDBClient:
+        """The tables' service."""
+        return self._session.client("dynamodb", config=_config(), endpoint_url=self._endpoint_url)
+
+    @cached_property
+    def events(self) -> EventBridgeClient:
+        """The event bus's service. An export does not wait long for those who want to hear of it."""
+        config = _config(attempts=2, read_timeout=5)
+        return self._session.client("events", config=config, endpoint_url=self._endpoint_url)
+
+    @cached_property
+    def secrets(self) -> SecretsManagerClient:
+        """The secret's service."""
+        return self._session.client("secretsmanager", config=_config(), endpoint_url=self._endpoint_url)
+
+    @cached_property
+    def parameters(self) -> SSMClient:
+        """The service of the mesh_jobs flag."""
+        return self._session.client("ssm", config=_config(), endpoint_url=self._endpoint_url)
+
+    @cached_property
+    def stacks(self) -> CloudFormationClient:
+        """The service that knows a stack's outputs."""
+        return self._session.client("cloudformation", config=_config(), endpoint_url=self._endpoint_url)
+
+
+def _config(*, attempts: int = 6, read_timeout: int = 60) -> Config:
+    return Config(
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        connect_timeout=5,
+        read_timeout=read_timeout,
+        max_pool_connections=20,
+    )

@@ -1,0 +1,170 @@
+"""The spool: what one pass over an upload leaves in files, however many rows it has.
+
+A batch for each programme, as lines and as rows of the DPS file; the rejects file; and what the upload has said of each
+record so far.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Self
+
+import orjson
+from isal import igzip
+
+from vaccinations.formats.dps_columns import render_row
+from vaccinations.formats.dps_parts import RowsWriter
+from vaccinations.formats.rejects import RejectsWriter
+from vaccinations.model.entry import Action, Entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    from vaccinations.model.problems import Problem
+
+__all__ = ["MOST_REJECTS", "Batch", "Seen", "Spool"]
+
+#: So many rejected rows are listed one by one; the rest of an upload that bad is only counted.
+MOST_REJECTS = 10_000
+
+
+class Spool:
+    """The files of one pass over an upload. Leaving the ``with`` block closes them.
+
+    Parameters
+    ----------
+    directory
+        Where the files are put; the caller removes it.
+
+    Attributes
+    ----------
+    batches
+        The batch of each programme of which a row was accepted.
+    rejected
+        How many rows were rejected.
+    rejects
+        The rejects file; it is there once a row was rejected.
+    seen
+        What the upload has said so far.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.batches: dict[str, Batch] = {}
+        self.rejected = 0
+        self.rejects = directory / "rejects.csv"
+        self.seen = Seen(directory / "seen.db")
+        self._directory = directory
+        self._open = ExitStack()
+        self._writer: RejectsWriter | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        self.seen.close()
+
+    def close(self) -> None:
+        """Complete the batches and the rejects file."""
+        for batch in self.batches.values():
+            batch.close()
+        self._open.close()
+
+    def add(self, entry: Entry, line: bytes) -> None:
+        """Add an accepted row to the batch of its programme, as a batch line."""
+        batch = self.batches.get(entry.programme)
+        if batch is None:
+            batch = self.batches[entry.programme] = Batch(self._directory, entry.programme)
+        batch.add(line, entry.action)
+
+    def reject(self, line: int, problems: Iterable[Problem]) -> None:
+        """Add what is wrong with the row of a line to the rejects file, as long as that lists rows."""
+        if self._writer is None:
+            self._writer = RejectsWriter(self._open.enter_context(self.rejects.open("w", encoding="utf-8", newline="")))
+        self.rejected += 1
+        if self.rejected <= MOST_REJECTS:
+            for problem in problems:
+                self._writer.write_problem(line, problem)
+        elif self.rejected == MOST_REJECTS + 1:
+            what = f"only the first {MOST_REJECTS} rejected rows are listed; the receipt counts them all"
+            self._writer.write(line, "", what, "put these right and upload the file again")
+
+
+class Batch:
+    """The accepted rows of one programme in two files: batch lines, and rows of the DPS file.
+
+    Attributes
+    ----------
+    lines, rows
+        Where the files are.
+    actions
+        How many rows there are of each action.
+    """
+
+    def __init__(self, directory: Path, programme: str) -> None:
+        self.lines = directory / f"{programme}.jsonl.gz"
+        self.rows = directory / f"{programme}.csv.gz"
+        self.actions: Counter[str] = Counter()
+        self._lines = igzip.open(self.lines, "wb", compresslevel=1)
+        self._rows_file = self.rows.open("wb")
+        self._rows = RowsWriter(self._rows_file)
+
+    def add(self, line: bytes, action: Action) -> None:
+        """Add a batch line, and the row that it makes."""
+        self._lines.write(line)
+        self._rows.write(render_row(line))
+        self.actions[action.value] += 1
+
+    @contextmanager
+    def written_lines(self) -> Iterator[Iterable[bytes]]:
+        """Open the lines written so far. None may be added meanwhile."""
+        # A member of the gzip file ends here and the next begins.
+        self._lines.close()
+        with igzip.open(self.lines, "rb") as lines:
+            yield lines
+        self._lines = igzip.open(self.lines, "ab", compresslevel=1)
+
+    def close(self) -> None:
+        """Complete the files."""
+        self._lines.close()
+        if not self._rows_file.closed:
+            self._rows.finish()
+            self._rows_file.close()
+
+
+class Seen:
+    """What an upload has said so far, by record id: on disk, since an upload may hold a million rows."""
+
+    def __init__(self, path: Path) -> None:
+        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode = OFF")
+        self._db.execute("PRAGMA synchronous = OFF")
+        self._db.execute(
+            "CREATE TABLE seen "
+            "(record_id TEXT PRIMARY KEY, programme, digest, action, batch_id, line, on_file) WITHOUT ROWID"
+        )
+
+    def get(self, record_ids: Iterable[str]) -> dict[str, Entry]:
+        """Return what was said of these records; the others are left out."""
+        query = "SELECT seen.* FROM json_each(?) JOIN seen ON record_id = value"
+        rows = self._db.execute(query, (orjson.dumps([*record_ids]).decode(),))
+        return {
+            record_id: Entry(record_id, programme, digest, Action(action), batch_id, line, bool(on_file))
+            for record_id, programme, digest, action, batch_id, line, on_file in rows
+        }
+
+    def put(self, entries: Iterable[Entry]) -> None:
+        """Note what was said last of these records."""
+        self._db.execute("BEGIN")
+        self._db.executemany(
+            "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?)",
+            ((e.record_id, e.programme, e.digest, e.action.value, e.batch_id, e.line, e.on_file) for e in entries),
+        )
+        self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()

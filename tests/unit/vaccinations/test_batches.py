@@ -1,0 +1,107 @@
+"""What batches promise: one line a record, read back as it was written, and a digest of what was stated."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from datetime import date
+from typing import Any
+
+import orjson
+import pytest
+
+from local.sample import make_batch_lines
+from vaccinations.formats.batches import batch_line, digest_of, entry_of, read_batch, repeat_line
+from vaccinations.model.entry import WITHDRAWN, Action, Entry
+from vaccinations.model.record import VaccinationRecord
+
+TODAY = date(2026, 3, 10)
+UUID = "496e37d8-d1ab-4e12-a3a3-9c2e136a0504"
+
+
+def record(**changes: Any) -> VaccinationRecord:
+    stated = {
+        "uuid": UUID,
+        "organisation_code": "R1L",
+        "forename": "Brenton",
+        "surname": "Waters",
+        "date_of_birth": "2012-08-18",
+        "gender": "not_known",
+        "postcode": "UC0W 0JL",
+        "vaccinated_at": "2025-06-09T10:15:00",
+        "programme": "hpv",
+    }
+    return VaccinationRecord.model_validate(stated | changes, context={"today": TODAY})
+
+
+def line(**changes: Any) -> bytes:
+    return batch_line(record(**changes), action="update", line=7, recorded_on=date(2024, 8, 22))
+
+
+def test_a_batch_line_is_the_record_and_what_is_to_become_of_it() -> None:
+    stated = record()
+    fields = orjson.loads(batch_line(stated, action="update", line=7, recorded_on=date(2024, 8, 22), digest="d1"))
+    assert (fields.pop("action"), fields.pop("line"), fields.pop("digest")) == ("update", 7, "d1")
+    assert fields.pop("recorded_on") == "2024-08-22"
+    assert VaccinationRecord.model_validate(fields, context={"today": TODAY}) == stated
+
+
+def test_a_batch_line_is_one_line() -> None:
+    text = batch_line(record(surname='a"b\\c|d'), action="new", line=1, recorded_on=date(2024, 8, 22))
+    assert text.endswith(b"}\n")
+    assert text.count(b"\n") == 1
+
+
+def test_a_batch_is_read_back_line_by_line_also_from_several_gzip_members() -> None:
+    lines = list(make_batch_lines(300))
+    body = gzip.compress(b"".join(lines[:100])) + gzip.compress(b"".join(lines[100:]))
+    assert list(read_batch(io.BytesIO(body))) == lines
+
+
+@pytest.mark.parametrize("cut", [1, 8, 9, 500])
+def test_a_cut_off_batch_is_never_taken_for_a_whole_one(cut: int) -> None:
+    body = gzip.compress(b"".join(make_batch_lines(300)))
+    with pytest.raises(EOFError):
+        list(read_batch(io.BytesIO(body[:-cut])))
+
+
+def test_a_damaged_batch_is_noticed() -> None:
+    body = bytearray(gzip.compress(b"".join(make_batch_lines(300))))
+    body[-6] ^= 1  # in the checksum
+    with pytest.raises(OSError, match="CRC"):
+        list(read_batch(io.BytesIO(bytes(body))))
+
+
+def test_a_batch_line_holds_the_digest_of_what_was_stated() -> None:
+    assert orjson.loads(line())["digest"] == digest_of(record())
+
+
+def test_a_statement_of_when_a_record_was_made_counts_before_the_day_of_the_upload() -> None:
+    assert orjson.loads(line(recorded_on="2024-08-21"))["recorded_on"] == "2024-08-21"
+    assert orjson.loads(line())["recorded_on"] == "2024-08-22"
+
+
+def test_the_register_learns_from_a_line_what_was_stated_and_where_it_is() -> None:
+    assert entry_of(line(), "b1") == Entry(UUID, "hpv", digest_of(record()), Action.UPDATE, "b1", 7)
+    assert isinstance(entry_of(line(), "b1").action, Action)
+
+
+def test_a_record_is_repeated_as_it_was_stated_but_for_what_becomes_of_it() -> None:
+    again = repeat_line(line(), action="new", line=9, on_file=True)
+    assert entry_of(again, "b2") == Entry(UUID, "hpv", digest_of(record()), Action.NEW, "b2", 9)
+    assert orjson.loads(again) == orjson.loads(line()) | {"action": "new", "line": 9}
+
+
+@pytest.mark.parametrize("on_file", [True, False])
+def test_a_withdrawal_repeats_the_record_and_what_is_known_to_be_on_file(*, on_file: bool) -> None:
+    deleted = repeat_line(line(), action="delete", line=9, on_file=on_file, digest=WITHDRAWN)
+    entry = entry_of(deleted, "b2")
+    assert (entry.withdrawn, entry.on_file, entry.action) == (True, on_file, Action.DELETE)
+    assert orjson.loads(deleted)["surname"] == "Waters"
+
+
+def test_that_a_record_is_on_file_takes_no_room() -> None:
+    not_on_file = repeat_line(line(), action="delete", line=9, on_file=False)
+    assert b"on_file" in not_on_file
+    assert b"on_file" not in repeat_line(not_on_file, action="new", line=10, on_file=True)
+    assert b"on_file" not in line()

@@ -1,0 +1,249 @@
+"""The table of `vaccinations.model.decide`, row by row, and what holds whatever is uploaded."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vaccinations.model.decide import Columns, Decision, Known, Queue, Reject, Skip, Unchanged, UploadFacts, decide
+from vaccinations.model.entry import WITHDRAWN, Action, Entry, Refusal
+from vaccinations.model.outcome import Outcome
+from vaccinations.model.problems import Problem
+from vaccinations.model.row import Faulty, Row, SendAgain, Vaccinated, Withdrawn
+
+UUID = "496e37d8-d1ab-4e12-a3a3-9c2e136a0504"
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+COLUMNS = Columns("TIME_OF_VACCINATION", "PROGRAMME", "VACCINATED", "VACCINATED = No")
+UPLOAD = UploadFacts("this", NOON, COLUMNS)
+REFUSAL = Refusal(Outcome.UNKNOWN, "2026-11-23T12:00:00+00:00", "hpv-1", 3, "inbox/answer")
+STATED = Entry(UUID, "hpv", "d1", Action.NEW, "earlier", 7)
+NOT_ON_FILE = replace(STATED, on_file=False)
+GONE = replace(STATED, digest=WITHDRAWN, action=Action.DELETE)
+
+
+def vaccinated(digest: str = "d1", programme: str = "hpv", at: datetime = NOON, line: int = 9) -> Vaccinated:
+    record: Any = SimpleNamespace(uuid=UUID, programme=programme, vaccinated_at=at)
+    return Vaccinated(line, record, digest)
+
+
+def queued(digest: str, action: Action, *, on_file: bool = True, repeats: bool) -> Queue:
+    return Queue(Entry(UUID, "hpv", digest, action, "this", 9, on_file=on_file), repeats=repeats)
+
+
+def refused(entry: Entry) -> Entry:
+    return replace(entry, refusal=REFUSAL)
+
+
+WITHDRAWAL, AGAIN = Withdrawn(9, UUID), SendAgain(9, UUID)
+TABLE: dict[str, tuple[Row, Entry | None, Decision]] = {
+    "stated, never ingested": (vaccinated("d2"), None, queued("d2", Action.NEW, repeats=False)),
+    "stated as before": (vaccinated("d1"), STATED, Unchanged()),
+    "stated as before, not on file": (vaccinated("d1"), refused(NOT_ON_FILE), Unchanged()),
+    "corrected": (vaccinated("d2"), STATED, queued("d2", Action.UPDATE, repeats=False)),
+    "corrected after a refusal": (vaccinated("d2"), refused(STATED), queued("d2", Action.UPDATE, repeats=False)),
+    "corrected, not on file": (vaccinated("d2"), NOT_ON_FILE, queued("d2", Action.NEW, repeats=False)),
+    "stated again after a withdrawal": (vaccinated("d1"), GONE, queued("d1", Action.UPDATE, repeats=False)),
+    "stated again after a withdrawal, not on file": (
+        vaccinated("d1"),
+        replace(GONE, on_file=False),
+        queued("d1", Action.NEW, repeats=False),
+    ),
+    "withdrawn, never ingested": (WITHDRAWAL, None, Skip()),
+    "withdrawn twice": (WITHDRAWAL, GONE, Unchanged()),
+    "withdrawn": (WITHDRAWAL, STATED, queued(WITHDRAWN, Action.DELETE, repeats=True)),
+    "withdrawn after a refusal": (WITHDRAWAL, refused(STATED), queued(WITHDRAWN, Action.DELETE, repeats=True)),
+    "withdrawn, not on file": (
+        WITHDRAWAL,
+        NOT_ON_FILE,
+        queued(WITHDRAWN, Action.DELETE, on_file=False, repeats=True),
+    ),
+    "to be sent again, named before": (AGAIN, replace(refused(STATED), batch_id="this"), Unchanged()),
+    "to be sent again, withdrawn": (AGAIN, refused(GONE), queued(WITHDRAWN, Action.DELETE, repeats=True)),
+    "to be sent again, on file": (AGAIN, refused(STATED), queued("d1", Action.UPDATE, repeats=True)),
+    "to be sent again, not on file": (AGAIN, refused(NOT_ON_FILE), queued("d1", Action.NEW, repeats=True)),
+}
+
+
+@pytest.mark.parametrize(("row", "entry", "decision"), TABLE.values(), ids=TABLE)
+def test_a_row_is_accepted_or_changes_nothing_as_the_table_says(
+    row: Row, entry: Entry | None, decision: Decision
+) -> None:
+    assert decide(row, Known(entry, kept=True) if entry else None, UPLOAD) == decision
+
+
+LATE = Problem("TIME_OF_VACCINATION", "is later than the upload", "the time the vaccine was given")
+ELSEWHERE = Problem(
+    "PROGRAMME",
+    "this record was ingested under HPV before",
+    "withdraw it there (upload it under HPV with VACCINATED = No), then upload it with a UUID of its own",
+)
+REJECTED: dict[str, tuple[Row, Known | None, list[Problem]]] = {
+    "stated under another programme": (
+        vaccinated("d2", "menacwy"),
+        Known(STATED, kept=True),
+        [ELSEWHERE],
+    ),
+    "given later than the upload": (
+        vaccinated(at=NOON + timedelta(seconds=1)),
+        None,
+        [LATE],
+    ),
+    "both": (
+        vaccinated("d1", "menacwy", NOON + timedelta(days=1)),
+        Known(STATED, kept=True),
+        [LATE, ELSEWHERE],
+    ),
+    "withdrawn, no longer kept": (
+        WITHDRAWAL,
+        Known(STATED, kept=False),
+        [
+            Problem(
+                "VACCINATED",
+                "this record was ingested so long ago that it is no longer kept, so it cannot be withdrawn",
+                "upload the vaccination once more, then withdraw it",
+            )
+        ],
+    ),
+    "to be sent again, never ingested": (
+        AGAIN,
+        None,
+        [Problem("", "is of no record that was ingested", "the identifier of a record that DPS refused")],
+    ),
+    "to be sent again, not refused": (
+        AGAIN,
+        Known(STATED, kept=True),
+        [Problem("", "DPS has not refused this record as it was sent last", "leave it out")],
+    ),
+    "to be sent again, withdrawn and not on file": (
+        AGAIN,
+        Known(refused(replace(GONE, on_file=False)), kept=True),
+        [Problem("", "this record was withdrawn, and it is not on file at DPS", "leave it out")],
+    ),
+    "to be sent again, no longer kept": (
+        AGAIN,
+        Known(refused(STATED), kept=False),
+        [Problem("", "what was sent is no longer kept", "upload the vaccination once more")],
+    ),
+}
+
+
+@pytest.mark.parametrize(("row", "known", "problems"), REJECTED.values(), ids=REJECTED)
+def test_a_row_is_rejected_with_what_is_wrong_and_what_would_be_right(
+    row: Row, known: Known | None, problems: list[Problem]
+) -> None:
+    assert decide(row, known, UPLOAD) == Reject(tuple(problems))
+
+
+def test_a_faulty_row_is_rejected_for_all_that_is_wrong_with_it() -> None:
+    problems = (Problem("A", "is missing", "a letter"), Problem("B", "is missing", "a letter"))
+    assert decide(Faulty(9, problems), None, UPLOAD) == Reject(problems)
+
+
+@pytest.mark.parametrize("at", [NOON, NOON.replace(tzinfo=None), NOON.replace(tzinfo=None) - timedelta(hours=1)])
+def test_a_vaccination_given_up_to_the_moment_of_the_upload_is_accepted(at: datetime) -> None:
+    assert isinstance(decide(vaccinated(at=at), None, UPLOAD), Queue)
+
+
+@pytest.mark.parametrize(("clock", "accepted"), [("12:30", True), ("13:00", True), ("13:01", False)])
+def test_a_time_without_an_offset_is_londons(clock: str, accepted: bool) -> None:
+    """In summer, 13:00 in London is 12:00 UTC."""
+    upload = replace(UPLOAD, uploaded_at=datetime(2026, 7, 1, 12, tzinfo=UTC))
+    row = vaccinated(at=datetime.fromisoformat(f"2026-07-01T{clock}"))
+    assert isinstance(decide(row, None, upload), Queue) is accepted
+
+
+# -- whatever is uploaded
+
+rows = st.one_of(
+    st.builds(
+        vaccinated,
+        st.sampled_from(["d1", "d2", "d3"]),
+        st.sampled_from(["hpv", "flu"]),
+        st.sampled_from([NOON, NOON + timedelta(hours=2), NOON - timedelta(days=9)]),
+    ),
+    st.just(WITHDRAWAL),
+    st.just(AGAIN),
+    st.just(Faulty(9, (Problem("A", "is missing", "a letter"),))),
+)
+entries = st.builds(
+    Entry,
+    st.just(UUID),
+    st.sampled_from(["hpv", "flu"]),
+    st.sampled_from(["d1", "d2", WITHDRAWN]),
+    st.sampled_from(Action),
+    st.sampled_from(["this", "earlier"]),
+    st.integers(1, 99),
+    st.booleans(),
+    st.sampled_from([None, REFUSAL]),
+)
+knowns = st.one_of(st.none(), st.builds(Known, entries, st.booleans()))
+
+
+@given(rows, knowns)
+def test_the_same_input_gives_the_same_decision(row: Row, known: Known | None) -> None:
+    assert decide(row, known, UPLOAD) == decide(row, known, UPLOAD)
+
+
+@given(rows, knowns)
+def test_what_is_queued_is_this_uploads_statement_and_not_refused_yet(row: Row, known: Known | None) -> None:
+    decision = decide(row, known, UPLOAD)
+    if isinstance(decision, Queue):
+        assert (decision.entry.statement, decision.entry.refusal) == (("this", row.line), None)
+        assert known is None or decision.entry.programme == known.entry.programme
+        assert decision.entry.withdrawn == (decision.entry.action is Action.DELETE)
+        assert decision.repeats == (not isinstance(row, Vaccinated))
+        assert known is None or known.kept or not decision.repeats
+
+
+@given(rows, knowns)
+def test_dps_is_told_new_exactly_of_what_is_not_on_file(row: Row, known: Known | None) -> None:
+    """A withdrawn record that is not on file never goes out as an update."""
+    decision = decide(row, known, UPLOAD)
+    if isinstance(decision, Queue) and decision.entry.action is not Action.DELETE:
+        on_file = known is not None and known.entry.on_file
+        assert decision.entry.action is (Action.UPDATE if on_file else Action.NEW)
+        assert decision.entry.on_file
+
+
+@given(st.lists(rows, max_size=12), knowns)
+def test_no_statement_goes_out_twice_in_a_row_within_an_upload(given_rows: list[Row], known: Known | None) -> None:
+    said: list[str] = []
+    for row in given_rows:
+        decision = decide(row, known, UPLOAD)
+        if isinstance(decision, Queue):
+            said.append(decision.entry.digest)
+            known = Known(decision.entry, kept=True)
+    assert all(before != after for before, after in itertools.pairwise(said))
+
+
+@given(rows, knowns)
+def test_a_row_decided_on_twice_changes_nothing_the_second_time(row: Row, known: Known | None) -> None:
+    decision = decide(row, known, UPLOAD)
+    if isinstance(decision, Queue):
+        assert decide(row, Known(decision.entry, kept=True), UPLOAD) == Unchanged()
+
+
+@given(rows, knowns)
+def test_what_is_rejected_says_why_and_never_repeats_a_value(row: Row, known: Known | None) -> None:
+    decision = decide(row, known, UPLOAD)
+    if isinstance(decision, Reject):
+        assert decision.problems
+        assert UUID not in str(decision.problems)
+
+
+def test_deciding_needs_the_standard_library_only() -> None:
+    code = (
+        "import sys, vaccinations.model.decide; "
+        "print([m for m in ('boto3', 'botocore', 'pydantic', 'requests', 'orjson', 'isal') if m in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"

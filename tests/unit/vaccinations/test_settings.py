@@ -1,0 +1,83 @@
+"""Promises about the environment: each function reads its own variables, and says what is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from local.template import Template
+from vaccinations.settings import COMMAND, READS, FilenameStyle, Settings, SettingsError
+
+TEMPLATE = Path(__file__).parents[3] / "template.yaml"
+#: Variables of libraries, which are not ours to read.
+LIBRARIES = ("POWERTOOLS_", "AWS_")
+MESH = {"MESH_BASE_URL": "https://localhost", "MESH_SECRET": "mesh", "MESH_JOBS_PARAMETER": "/mesh_jobs"}
+EXPORT = {**MESH, "DPS_EXPORTS_TABLE": "exports", "BUCKET": "bucket", "DPS_MAILBOX": "X26ABC3"}
+
+
+def test_the_template_gives_each_function_the_variables_that_it_reads_and_no_others() -> None:
+    functions = Template.read(TEMPLATE).functions()
+    given = {
+        name.removesuffix("Function").lower(): {v for v in function.variables if not v.startswith(LIBRARIES)}
+        for name, function in functions.items()
+    }
+    assert given == {job: set(variables) for job, variables in READS.items()}
+
+
+def test_all_missing_variables_are_named_at_once() -> None:
+    with pytest.raises(SettingsError, match=r"missing from the environment: BUCKET, VACCINATION_RECORDS_TABLE$"):
+        Settings.of("ingest", {"DPS_EXPORTS_TABLE": "exports", "BUCKET": ""})
+
+
+def test_a_function_does_not_need_what_it_does_not_read() -> None:
+    assert Settings.of("status", {"DPS_EXPORTS_TABLE": "exports"}).exports_table == "exports"
+
+
+def test_a_setting_that_the_function_does_not_read_cannot_be_had_even_where_it_is_in_the_environment() -> None:
+    settings = Settings.of("track", {**EXPORT, "BUCKET": "bucket"})
+    with pytest.raises(SettingsError, match="track does not read BUCKET"):
+        _ = settings.bucket
+
+
+def test_the_command_reads_everything() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.of(COMMAND, {})
+    for name in ("BUCKET", "DPS_EXPORTS_TABLE", "DPS_MAILBOX", "MESH_SECRET", "VACCINATION_RECORDS_TABLE"):
+        assert name in str(caught.value)
+
+
+def test_what_is_left_out_means_what_the_guide_says() -> None:
+    settings = Settings.of("export", EXPORT)
+    assert (settings.workflow_id, settings.filename_style) == ("dps export", FilenameStyle.GUIDE)
+    assert (settings.verify_ssl, settings.ods_code, settings.event_bus) == (True, "", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("MESH_DISABLE_SSL_VERIFICATION", "yes", "MESH_DISABLE_SSL_VERIFICATION must be one of: false, true"),
+        ("DPS_FILENAME_STYLE", "v6", "DPS_FILENAME_STYLE must be one of: guide, batch-v5"),
+        ("DPS_FILENAME_STYLE", "batch-v5", "needs DPS_ODS_CODE"),
+    ],
+)
+def test_a_value_that_means_nothing_is_named_with_what_it_may_be(name: str, value: str, says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        Settings.of("export", {**EXPORT, name: value})
+
+
+@pytest.mark.parametrize("code", ["", "V", "V0V8L-1"])
+def test_the_names_of_the_batch_service_need_an_ods_code(code: str) -> None:
+    style = {**EXPORT, "DPS_FILENAME_STYLE": "batch-v5"}
+    with pytest.raises(SettingsError, match="needs DPS_ODS_CODE"):
+        Settings.of("export", {**style, "DPS_ODS_CODE": code})
+    assert Settings.of("export", {**style, "DPS_ODS_CODE": "V0V8L"}).ods_code == "V0V8L"
+
+
+@pytest.mark.parametrize(("value", "verified"), [("true", False), ("True", False), ("false", True)])
+def test_certificates_are_checked_unless_the_deployment_says_otherwise(value: str, *, verified: bool) -> None:
+    assert Settings.of("track", {**EXPORT, "MESH_DISABLE_SSL_VERIFICATION": value}).verify_ssl is verified
+
+
+def test_settings_do_not_show_their_values() -> None:
+    assert "X26ABC3" not in repr(Settings.of("export", EXPORT))

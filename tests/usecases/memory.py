@@ -1,0 +1,462 @@
+"""The ports in memory: bucket, register, ledger, and MESH with its mailboxes. No server, no network."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from nhs_mesh import (
+    Message,
+    MessageType,
+    NotFound,
+    NotUnique,
+    Part,
+    Refused,
+    SendOutcomeUnknown,
+    SentMessage,
+    Tracking,
+    TrackingStatus,
+    Unavailable,
+)
+from vaccinations.aws.bucket import Bucket, NoSuchObject, StoredObject
+from vaccinations.model.entry import Entry, Intake
+from vaccinations.model.export import DPSExport, Status
+from vaccinations.model.london import day_in_london
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from datetime import date, datetime
+
+    from requests import Response
+
+    from vaccinations.model.export import FileNames
+
+    type Clock = Callable[[], datetime]
+
+
+#: What MESH reports after five days.
+NOT_COLLECTED = "Message not collected by recipient after 5 days"
+
+
+class MemoryBucket(Bucket):
+    """The bucket's layout over a dictionary: every version of every object, the latest last."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(cast("Any", None), "memory")
+        self._clock = clock
+        self.objects: defaultdict[str, list[tuple[bytes, datetime]]] = defaultdict(list)
+
+    def store(self, key: str, body: bytes) -> str:
+        """Store an object as somebody outside does; return its version."""
+        self.objects[key].append((body, self._clock()))
+        return str(len(self.objects[key]))
+
+    def open(self, key: str, version: str = "") -> StoredObject:
+        versions = self.objects.get(key, [])
+        number = int(version or len(versions))
+        if not 1 <= number <= len(versions):
+            raise NoSuchObject
+        body, stored_at = versions[number - 1]
+        return StoredObject(io.BytesIO(body), stored_at)
+
+    def _put(self, key: str, body: bytes | BinaryIO, _: str = "") -> None:
+        self.store(key, body if isinstance(body, bytes) else body.read())
+
+    def _put_stream(self, key: str, body: BinaryIO, _: Mapping[str, str]) -> None:
+        self.store(key, body.read())
+
+
+class MemoryRegister:
+    """The register over dictionaries."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, Entry] = {}
+        self.intakes: dict[str, Intake] = {}
+
+    def get(self, record_ids: Iterable[str]) -> dict[str, Entry]:
+        return {i: self.entries[i] for i in record_ids if i in self.entries}
+
+    def put(self, entries: Iterable[Entry]) -> None:
+        self.entries |= {entry.record_id: replace(entry, refusal=None) for entry in entries}
+
+    def refuse(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            known = self.entries.get(entry.record_id)
+            if entry.refusal and known and known.statement == entry.statement and not known.refusal:
+                self.entries[entry.record_id] = replace(known, on_file=entry.on_file, refusal=entry.refusal)
+
+    def refused(self, programme: str, since: str = "") -> Iterator[Entry]:
+        found = [(e.refusal.at, e) for e in self.entries.values() if e.programme == programme and e.refusal]
+        yield from (entry for at, entry in sorted(found, key=lambda each: each[0]) if at >= since)
+
+    def intake(self, batch_id: str) -> Intake | None:
+        return self.intakes.get(batch_id)
+
+    def unfinished(self) -> list[str]:
+        return sorted(batch_id for batch_id, intake in self.intakes.items() if not intake.finished)
+
+    def begin(self, batch_id: str, batches: Mapping[str, int]) -> Intake:
+        if batch_id in self.intakes:
+            raise RuntimeError(f"the intake of {batch_id} was begun before")
+        self.intakes[batch_id] = Intake(batch_id, dict(batches), {}, finished=False)
+        return self.intakes[batch_id]
+
+    def attach(self, batch_id: str, programme: str, number: int) -> bool:
+        """Mark a batch as attached, as the ledger's transaction does; False where it was attached before."""
+        intake = self.intakes.get(batch_id)
+        if intake is None or programme in intake.attached:
+            return False
+        self.intakes[batch_id] = replace(intake, attached={**intake.attached, programme: number})
+        return True
+
+    def finish(self, batch_id: str) -> None:
+        if batch_id not in self.intakes:
+            raise RuntimeError(f"there is no intake of {batch_id} to finish")
+        self.intakes[batch_id] = replace(self.intakes[batch_id], finished=True)
+
+
+class MemoryLedger:
+    """The ledger over dictionaries."""
+
+    def __init__(
+        self, register: MemoryRegister, clock: Clock, changed: Callable[[DPSExport], None] = lambda _: None
+    ) -> None:
+        self._register = register
+        self._clock = clock
+        self._changed = changed
+        self._exports: dict[tuple[str, int], DPSExport] = {}
+        self._files: dict[str, tuple[str, int, int]] = {}
+        self._named: dict[str, datetime] = {}
+        self._sequence: Counter[tuple[str, date]] = Counter()
+
+    def get(self, programme: str, number: int) -> DPSExport:
+        if (programme, number) not in self._exports:
+            raise KeyError(f"{programme}-{number}")
+        return self._exports[programme, number]
+
+    def exports(self, programme: str) -> Iterator[DPSExport]:
+        found = sorted(key for key in self._exports if key[0] == programme)
+        yield from (replace(self._exports[key], batches=()) for key in found)
+
+    def latest(self, programme: str, limit: int) -> Iterator[DPSExport]:
+        yield from list(self.exports(programme))[::-1][:limit]
+
+    def by_status(self, status: Status, since: datetime | None = None) -> Iterator[DPSExport]:
+        found = [e for e in self._exports.values() if e.status is status and (since is None or e.updated_at >= since)]
+        yield from (replace(export, batches=()) for export in sorted(found, key=lambda export: export.updated_at))
+
+    def find(self, stem: str) -> tuple[DPSExport, int] | None:
+        found = self._files.get(stem.lower())
+        return (self.get(*found[:2]), found[2]) if found else None
+
+    def attach(self, programme: str, batch_id: str, records: int) -> int | None:
+        now = self._clock()
+        number = max((number for name, number in self._exports if name == programme), default=0)
+        known = self._exports.get((programme, number))
+        if known is None or known.status is not Status.OPEN:
+            number += 1
+            known = DPSExport(
+                programme=programme, number=number, status=Status.OPEN, records=0, created_at=now, updated_at=now
+            )
+        if not self._register.attach(batch_id, programme, number):
+            return None
+        self._store(replace(known, batches=(*known.batches, batch_id), records=known.records + records, updated_at=now))
+        return number
+
+    def change(self, export: DPSExport, how: Callable[[DPSExport], DPSExport]) -> DPSExport:
+        before = self.get(export.programme, export.number)
+        after = self._store(how(before))
+        if (before.status, before.processing) != (after.status, after.processing):
+            self._changed(after)
+        return after
+
+    def begin_attempt(
+        self,
+        export: DPSExport,
+        how: Callable[[DPSExport, FileNames], DPSExport],
+        name: Callable[[datetime, int], FileNames],
+    ) -> DPSExport:
+        programme = export.programme
+        moment = self._clock()
+        if programme in self._named:
+            moment = max(moment, self._named[programme] + timedelta(seconds=1))
+        day = day_in_london(moment)
+        names = name(moment, self._sequence[programme, day] + 1)
+        changed = self._store(how(self.get(programme, export.number), names))
+        self._named[programme] = moment
+        self._sequence[programme, day] += 1
+        self._files[names.mesh_filename.removesuffix(".csv").lower()] = (*_key(changed), len(changed.attempts))
+        self._changed(changed)
+        return changed
+
+    def _store(self, export: DPSExport) -> DPSExport:
+        self._exports[_key(export)] = stored = replace(export, revision=export.revision + 1)
+        return stored
+
+
+def _key(export: DPSExport) -> tuple[str, int]:
+    return export.programme, export.number
+
+
+# -- MESH
+
+
+@dataclass
+class Posted:
+    """A message on its way, or in a mailbox.
+
+    Attributes
+    ----------
+    chunks
+        The bodies of its parts as they went over the wire, by their number.
+    headers
+        What the receiver is told of it.
+    """
+
+    message_id: str
+    sender: str
+    to: str
+    local_id: str
+    parts: int
+    headers: dict[str, str]
+    status: TrackingStatus = TrackingStatus.UPLOADING
+    status_event: str | None = None
+    status_code: str | None = None
+    status_description: str | None = None
+    chunks: dict[int, tuple[bytes, str | None]] = field(default_factory=dict)
+
+
+@dataclass
+class Fault:
+    """What goes wrong at the next call of a method: before it has any effect, or once it has."""
+
+    method: str
+    error: Exception | None
+    answer_lost: bool
+
+
+class MemoryMesh:
+    """MESH: messages between mailboxes, and what goes wrong on the way.
+
+    Parameters
+    ----------
+    mailboxes
+        Ids of the mailboxes that there are.
+
+    Examples
+    --------
+    >>> mesh = MemoryMesh("X26ABC1", "X26ABC3")
+    >>> mesh.lose_answer("send")
+    >>> mesh.fail("track", Unavailable("no answer"))
+    >>> mesh.mailbox("X26ABC1").send(part, to="X26ABC3", workflow_id="W", local_id="hpv-1-1")
+    """
+
+    def __init__(self, *mailboxes: str) -> None:
+        self.mailboxes = mailboxes
+        self.messages: dict[str, Posted] = {}
+        self.handshakes: list[str] = []
+        self.calls: list[str] = []
+        self._faults: list[Fault] = []
+        self._numbers = itertools.count(1)
+
+    def mailbox(self, mailbox: str) -> MemoryMailbox:
+        """Return a client of one mailbox."""
+        return MemoryMailbox(self, mailbox)
+
+    def fail(self, method: str, error: Exception, times: int = 1) -> None:
+        """Let the next calls of a method fail before they have any effect."""
+        self._faults += [Fault(method, error, answer_lost=False)] * times
+
+    def lose_answer(self, method: str, times: int = 1) -> None:
+        """Let the next calls of a method take effect, and their answers be lost."""
+        self._faults += [Fault(method, None, answer_lost=True)] * times
+
+    def next_fault(self, method: str) -> Fault | None:
+        """Note a call of a method; return what goes wrong at it."""
+        self.calls.append(method)
+        fault = next((fault for fault in self._faults if fault.method == method), None)
+        if fault:
+            self._faults.remove(fault)
+        return fault
+
+    def post(self, sender: str, to: str, local_id: str, parts: int, headers: Mapping[str, str | None]) -> Posted:
+        """Begin a message; its parts are still to come."""
+        message_id = f"20261123030618{next(self._numbers):06}_ABCDEF"
+        given = {name: value for name, value in headers.items() if value is not None}
+        given |= {"Mex-From": sender, "Mex-To": to, "Mex-LocalID": local_id, "Mex-Chunk-Range": f"1:{parts}"}
+        posted = self.messages[message_id] = Posted(message_id, sender, to, local_id, parts, given)
+        return posted
+
+    def report(self, message_id: str, code: str = "14", description: str = NOT_COLLECTED) -> str:
+        """Put MESH's own report on a message into its sender's inbox; return the report's id."""
+        stranger = Posted(message_id, self.mailboxes[0], "", "", 1, {})
+        about = self.messages.get(message_id, stranger)
+        headers = {
+            "Mex-MessageType": str(MessageType.REPORT),
+            "Mex-WorkflowID": about.headers.get("Mex-WorkflowID"),
+            "Mex-Subject": "NDR",
+            "Mex-LinkedMsgID": message_id,
+            "Mex-StatusEvent": "TRANSFER",
+            "Mex-StatusCode": code,
+            "Mex-StatusDescription": description,
+        }
+        report = self.post("", about.sender, about.local_id, 1, headers)
+        report.chunks[1] = (b"", None)
+        report.status = TrackingStatus.ACCEPTED
+        return report.message_id
+
+
+class MemoryMailbox:
+    """One mailbox's client, as `nhs_mesh.MeshClient` is over the network (`vaccinations.ports.Mesh`)."""
+
+    def __init__(self, mesh: MemoryMesh, mailbox: str) -> None:
+        self._mesh = mesh
+        self.mailbox = mailbox
+
+    def handshake(self) -> None:
+        self._before("handshake")
+        self._mesh.handshakes.append(self.mailbox)
+
+    def send(
+        self,
+        part: Part,
+        *,
+        to: str,
+        workflow_id: str,
+        parts: int = 1,
+        filename: str | None = None,
+        local_id: str | None = None,
+        subject: str | None = None,
+        content_type: str = "application/octet-stream",
+        checksum: str | None = None,
+    ) -> str:
+        answer_lost = self._before("send")
+        if to not in self._mesh.mailboxes:
+            raise Refused(417, code="12", description="Unregistered to address", event="SEND")
+        headers = {
+            "Mex-WorkflowID": workflow_id,
+            "Mex-FileName": filename,
+            "Mex-Subject": subject,
+            "Mex-Content-Checksum": checksum,
+            "Content-Type": content_type,
+        }
+        posted = self._mesh.post(self.mailbox, to, local_id or "", parts, headers)
+        _add(posted, 1, part)
+        if answer_lost:
+            raise SendOutcomeUnknown("the answer was lost", local_id=local_id or "")
+        return posted.message_id
+
+    def send_chunk(self, message_id: str, number: int, parts: int, part: Part) -> None:  # noqa: ARG002
+        answer_lost = self._before("send_chunk")
+        posted = self._own(message_id)
+        if posted.status is not TrackingStatus.UPLOADING:
+            raise Refused(423, message_id=message_id)
+        _add(posted, number, part)
+        if answer_lost:
+            raise Unavailable("the answer was lost")
+
+    def send_file(self, to: str, workflow_id: str, body: bytes, **options: Any) -> SentMessage:
+        """Send a whole message, as somebody else does."""
+        part = Part(lambda: io.BytesIO(body), len(body))
+        return SentMessage(self.send(part, to=to, workflow_id=workflow_id, **options), 1)
+
+    def track(self, message_id: str) -> Tracking:
+        self._before("track")
+        return _tracking(self._own(message_id))
+
+    def track_by_local_id(self, local_id: str) -> Tracking:
+        self._before("track_by_local_id")
+        found = [m for m in self._mesh.messages.values() if m.local_id == local_id and m.sender == self.mailbox]
+        if len(found) > 1:
+            raise NotUnique(local_id)
+        if not found:
+            raise NotFound(f"there is no message of local id {local_id}")
+        return _tracking(found[0])
+
+    def inbox(self, *, workflow_filter: str | None = None) -> Iterator[str]:
+        self._before("inbox")
+        waiting = [
+            posted.message_id
+            for posted in self._mesh.messages.values()
+            if posted.to == self.mailbox
+            and posted.status is TrackingStatus.ACCEPTED
+            and workflow_filter in {None, posted.headers.get("Mex-WorkflowID")}
+        ]
+        return iter(waiting)
+
+    def download(self, message_id: str, *, decode: bool = True) -> Message:
+        self._before("download")
+        posted = self._received(message_id)
+        return Message(message_id, _response(posted, 1), lambda number: _response(posted, number), decode=decode)
+
+    def acknowledge(self, message_id: str) -> None:
+        answer_lost = self._before("acknowledge")
+        self._received(message_id).status = TrackingStatus.ACKNOWLEDGED
+        if answer_lost:
+            raise Unavailable("the answer was lost")
+
+    def _before(self, method: str) -> bool:
+        """Let a call fail where it is to; tell whether its answer is to be lost."""
+        fault = self._mesh.next_fault(method)
+        if fault and fault.error:
+            raise fault.error
+        return fault is not None
+
+    def _own(self, message_id: str) -> Posted:
+        posted = self._mesh.messages.get(message_id)
+        if posted is None or posted.sender != self.mailbox:
+            raise NotFound(f"there is no message {message_id}")
+        return posted
+
+    def _received(self, message_id: str) -> Posted:
+        posted = self._mesh.messages.get(message_id)
+        if posted is None or posted.to != self.mailbox or posted.status is TrackingStatus.UPLOADING:
+            raise NotFound(f"there is no message {message_id}")
+        return posted
+
+
+def _add(posted: Posted, number: int, part: Part) -> None:
+    with part.open() as body:
+        posted.chunks[number] = (body.read(), part.content_encoding)
+    if number == posted.parts:
+        posted.status = TrackingStatus.ACCEPTED
+
+
+def _tracking(posted: Posted) -> Tracking:
+    return Tracking(
+        posted.message_id,
+        posted.status,
+        local_id=posted.local_id,
+        workflow_id=posted.headers.get("Mex-WorkflowID"),
+        filename=posted.headers.get("Mex-FileName"),
+        recipient=posted.to,
+        status_event=posted.status_event,
+        status_code=posted.status_code,
+        status_description=posted.status_description,
+    )
+
+
+class _Raw(io.BytesIO):
+    """A body as urllib3 gives it."""
+
+    def read(self, size: int | None = -1, *, decode_content: bool = False) -> bytes:  # type: ignore[override]  # noqa: ARG002
+        return super().read(size)
+
+
+@dataclass
+class _Response:
+    headers: dict[str, str]
+    raw: _Raw
+
+    def close(self) -> None:
+        self.raw.close()
+
+
+def _response(posted: Posted, number: int) -> Response:
+    body, encoding = posted.chunks[number]
+    headers = posted.headers | ({"Content-Encoding": encoding} if encoding else {})
+    return cast("Response", _Response(headers, _Raw(body)))

@@ -1,0 +1,232 @@
+"""Promises of the register, in memory and on DynamoDB."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.usecases.rows import uuid_of
+from tests.usecases.stores import on_every_database, on_moto
+from vaccinations.aws import backoff
+from vaccinations.model.entry import Action, Entry, Refusal
+from vaccinations.model.outcome import Outcome
+
+if TYPE_CHECKING:
+    from tests.usecases.stores import Stores
+
+
+def entry(n: int, **changes: Any) -> Entry:
+    return replace(Entry(uuid_of(n), "hpv", "d1", Action.NEW, "batch", n + 2), **changes)
+
+
+def refused(n: int, at: str = "2026-11-24T12:00:00+00:00", *, on_file: bool = True, **changes: Any) -> Entry:
+    refusal = Refusal(Outcome.INVALID, at, "hpv-1", n, "inbox/answer")
+    return entry(n, on_file=on_file, refusal=refusal, **changes)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backoff, "sleep", lambda _: None)
+
+
+@on_every_database
+def test_what_was_put_is_found_and_what_was_never_ingested_is_left_out(stores: Stores) -> None:
+    entries = [entry(n, on_file=n % 2 == 0, action=[*Action][n % 3]) for n in range(230)]
+    stores.register.put(entries)
+    found = stores.register.get(uuid_of(n) for n in range(240))
+    assert found == {e.record_id: e for e in entries}
+    assert {type(e.action) for e in found.values()} == {Action}
+
+
+@on_every_database
+def test_where_a_record_comes_twice_the_later_entry_counts(stores: Stores) -> None:
+    stores.register.put([entry(1), entry(2), entry(1, digest="d2"), entry(1, digest="d3")])
+    stores.register.put([entry(2, digest="d4")])
+    assert {e.digest for e in stores.register.get([uuid_of(1), uuid_of(2)]).values()} == {"d3", "d4"}
+
+
+@on_every_database
+def test_a_refusal_is_noted_at_the_statement_that_was_refused_and_only_there(stores: Stores) -> None:
+    stores.register.put([entry(1), entry(2), entry(3)])
+    stores.register.put([entry(2, batch_id="newer")])
+    stores.register.put([entry(3, line=99)])
+    stores.register.refuse([refused(1, on_file=False), refused(2), refused(3), refused(4)])
+    found = stores.register.get(map(uuid_of, range(1, 5)))
+    assert found == {
+        uuid_of(1): refused(1, on_file=False),
+        uuid_of(2): entry(2, batch_id="newer"),
+        uuid_of(3): entry(3, line=99),
+    }
+
+
+@on_every_database
+def test_a_refusal_that_is_noted_stays_as_it_was_first_noted(stores: Stores) -> None:
+    stores.register.put([entry(1)])
+    stores.register.refuse([refused(1)])
+    stores.register.refuse([refused(1, at="2026-12-24T12:00:00+00:00", on_file=False)])
+    assert stores.register.get([uuid_of(1)]) == {uuid_of(1): refused(1)}
+
+
+@on_every_database
+def test_a_refused_record_that_dps_has_after_all_is_on_file_again(stores: Stores) -> None:
+    stores.register.put([entry(1, on_file=False)])
+    stores.register.refuse([refused(1, on_file=True)])
+    assert stores.register.get([uuid_of(1)])[uuid_of(1)].on_file
+
+
+@on_every_database
+def test_a_new_statement_clears_the_refusal_of_the_old_one(stores: Stores) -> None:
+    stores.register.put([entry(1)])
+    stores.register.refuse([refused(1, on_file=False)])
+    stores.register.put([entry(1, digest="d2", batch_id="newer", on_file=True)])
+    assert stores.register.get([uuid_of(1)]) == {uuid_of(1): entry(1, digest="d2", batch_id="newer")}
+    assert list(stores.register.refused("hpv")) == []
+
+
+@on_every_database
+def test_refused_records_are_listed_by_programme_and_since_when(stores: Stores) -> None:
+    stores.register.put([entry(n, programme="flu" if n == 4 else "hpv") for n in range(1, 6)])
+    days = {1: "03", 2: "01", 3: "02", 4: "01"}
+    stores.register.refuse(
+        refused(n, f"2026-11-{day}T12:00:00+00:00", programme="flu" if n == 4 else "hpv") for n, day in days.items()
+    )
+    assert [e.record_id for e in stores.register.refused("hpv")] == [uuid_of(2), uuid_of(3), uuid_of(1)]
+    assert [e.record_id for e in stores.register.refused("hpv", "2026-11-02")] == [uuid_of(3), uuid_of(1)]
+    assert [e.record_id for e in stores.register.refused("flu")] == [uuid_of(4)]
+
+
+@on_every_database
+def test_more_refusals_than_a_transaction_holds_are_all_noted(stores: Stores) -> None:
+    stores.register.put(entry(n) for n in range(250))
+    stores.register.refuse(refused(n) for n in range(250))
+    assert sum(1 for _ in stores.register.refused("hpv")) == 250
+
+
+@on_every_database
+def test_an_intake_is_unfinished_until_it_is_finished(stores: Stores) -> None:
+    register = stores.register
+    assert register.intake("b") is None
+    assert register.unfinished() == []
+    begun = register.begin("b", {"hpv": 3, "td_ipv": 1})
+    register.begin("a", {})
+    assert register.intake("b") == begun
+    assert (begun.batches, begun.attached, begun.finished) == ({"hpv": 3, "td_ipv": 1}, {}, False)
+    assert register.unfinished() == ["a", "b"]
+    register.finish("b")
+    finished = register.intake("b")
+    assert finished == replace(begun, finished=True)
+    assert register.unfinished() == ["a"]
+    register.finish("a")
+    assert register.unfinished() == []
+
+
+@on_every_database
+def test_an_intake_is_begun_once_and_only_what_was_begun_is_finished(stores: Stores) -> None:
+    stores.register.begin("b", {"hpv": 3})
+    with pytest.raises(RuntimeError, match="begun before"):
+        stores.register.begin("b", {"hpv": 4})
+    with pytest.raises(RuntimeError, match="no intake"):
+        stores.register.finish("c")
+    intake = stores.register.intake("b")
+    assert intake
+    assert intake.batches == {"hpv": 3}
+    assert stores.register.unfinished() == ["b"]
+
+
+@on_every_database
+def test_a_batch_is_marked_as_attached_with_the_ledgers_write_and_once(stores: Stores) -> None:
+    stores.register.begin("b", {"hpv": 3, "td_ipv": 1})
+    assert stores.ledger.attach("td_ipv", "b", 1) == 1
+    assert stores.ledger.attach("td_ipv", "b", 1) is None
+    intake = stores.register.intake("b")
+    assert intake
+    assert intake.attached == {"td_ipv": 1}
+
+
+def cancelling(stores: Stores, monkeypatch: pytest.MonkeyPatch, times: int) -> list[str]:
+    """Let DynamoDB cancel transactions, since another is in their way."""
+    cancelled: list[str] = []
+    call = stores.dynamodb._make_api_call
+    exception = stores.dynamodb.exceptions.TransactionCanceledException
+
+    def busy(operation: str, params: dict[str, Any]) -> Any:
+        if operation == "TransactWriteItems" and len(cancelled) < times:
+            cancelled.append(operation)
+            reasons = [{"Code": "TransactionConflict"} for _ in params["TransactItems"]]
+            raise exception({"Error": {"Code": "x"}, "CancellationReasons": reasons}, operation)
+        return call(operation, params)
+
+    monkeypatch.setattr(stores.dynamodb, "_make_api_call", busy)
+    return cancelled
+
+
+@on_moto
+def test_a_transaction_that_is_in_anothers_way_is_tried_again(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    stores.register.put([entry(1)])
+    cancelled = cancelling(stores, monkeypatch, times=1)
+    stores.register.begin("b", {})
+    cancelled.clear()
+    stores.register.refuse([refused(1)])
+    cancelled.clear()
+    stores.register.finish("b")
+    assert stores.register.unfinished() == []
+    assert stores.register.get([uuid_of(1)]) == {uuid_of(1): refused(1)}
+
+
+@on_moto
+def test_a_register_that_stays_busy_is_given_up_and_says_so(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    stores.register.put([entry(1)])
+    cancelling(stores, monkeypatch, times=1000)
+    with pytest.raises(TimeoutError, match="DynamoDB"):
+        stores.register.begin("b", {})
+    with pytest.raises(TimeoutError, match="DynamoDB"):
+        stores.register.refuse([refused(1)])
+
+
+@on_moto
+def test_what_dynamodb_leaves_undone_is_asked_for_again(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = {"BatchGetItem": "UnprocessedKeys", "BatchWriteItem": "UnprocessedItems"}
+    halved: list[str] = []
+    call = stores.dynamodb._make_api_call
+
+    def half(operation: str, params: dict[str, Any]) -> Any:
+        """Do the first half of a large request, as DynamoDB does when it is busy."""
+        if operation not in left:
+            return call(operation, params)
+        ((table, request),) = params["RequestItems"].items()
+        items = request["Keys"] if operation == "BatchGetItem" else request
+        some, rest = items[: -(len(items) // 2) or None], items[len(items) - len(items) // 2 :]
+
+        def of(these: Any) -> Any:
+            return {table: {**request, "Keys": these} if operation == "BatchGetItem" else these}
+
+        answer = call(operation, {"RequestItems": of(some)})
+        if rest:
+            halved.append(operation)
+            answer[left[operation]] = of(rest)
+        return answer
+
+    monkeypatch.setattr(stores.dynamodb, "_make_api_call", half)
+    entries = [entry(n) for n in range(130)]
+    stores.register.put(entries)
+    assert stores.register.get(map(uuid_of, range(130))) == {e.record_id: e for e in entries}
+    assert set(halved) == set(left)
+
+
+@on_moto
+@pytest.mark.parametrize(
+    ("operation", "left"), [("BatchGetItem", "UnprocessedKeys"), ("BatchWriteItem", "UnprocessedItems")]
+)
+def test_a_table_that_stays_throttled_is_an_error_and_nothing_is_taken_for_done(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, operation: str, left: str
+) -> None:
+    call = stores.dynamodb._make_api_call
+
+    def throttled(asked: str, params: dict[str, Any]) -> Any:
+        return {"Responses": {}, left: params["RequestItems"]} if asked == operation else call(asked, params)
+
+    monkeypatch.setattr(stores.dynamodb, "_make_api_call", throttled)
+    with pytest.raises(TimeoutError, match="DynamoDB"):
+        stores.register.get([uuid_of(1)]) if operation == "BatchGetItem" else stores.register.put([entry(1)])
