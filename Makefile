@@ -117,7 +117,7 @@ check: $(INSTALLED) $(SAM_SETTINGS) ## Check formatting, lint, types, imports, t
 build: $(INSTALLED) $(BUILT) ## Build functions and layers as they are deployed, into .aws-sam/build
 
 .PHONY: lock
-lock: $(UV) ## Take in the newest versions of all dependencies: uv.lock and the layers' requirements
+lock: $(UV) ## Pick the newest versions of all dependencies: uv.lock and the layers' requirements
 	@echo "Resolving the dependencies anew (uv lock --upgrade) ..."
 	@$(UV) lock --upgrade
 	@$(MAKE) --no-print-directory requirements

@@ -49,7 +49,7 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
 }
 #: Tests that need no server, at one clock.
 SELECTED = "not (moto or Local or sandbox or 00:30 or 23:30 or February)"
-OPTIONS = ["-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-profile=fast", "--timeout=30"]
+OPTIONS = ["-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-profile=fast", "--timeout=15"]
 #: What is said in the log is no promise, but for the sentences of the guide, which tests look for.
 LOG = [r"^\s*logger\.(info|warning|exception|append_keys)\(", r"^\s*extra(: .*)? = ", r"^\s*extra="]
 #: Groups with functions that run while a module is loaded. mutmut's processes have it loaded already.

@@ -9,9 +9,8 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter
 from rich.panel import Panel
@@ -22,6 +21,7 @@ from mesh_cli.output import data, print_json, table, talk
 from mesh_cli.receiver import because, facts, show_files
 from mesh_cli.refused import find_refused, show_refused, tell_refused
 from vaccinations.jobs.status import processing_in_words
+from vaccinations.model.london import day_in_london
 from vaccinations.model.programmes import PROGRAMMES
 from vaccinations.results import CollectRun, ExportRun, Receipt, RejectedUpload, TrackRun, Validation, document
 
@@ -65,7 +65,7 @@ class Demo:
         from local.dps import Dps
         from local.sample import corrected_upload, sample_upload
 
-        sample = sample_upload(datetime.now(ZoneInfo("Europe/London")).date())
+        sample = sample_upload(day_in_london(datetime.now(UTC)))
         programmes = sorted(sample.accepted)
         total = sum(sample.accepted.values())
         receiver = self.cloud.sandbox.client(RECEIVER)

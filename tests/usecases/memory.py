@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from nhs_mesh import (
@@ -23,13 +22,13 @@ from nhs_mesh import (
     Unavailable,
 )
 from vaccinations.aws.bucket import Bucket, NoSuchObject, StoredObject
+from vaccinations.formats.dps_names import next_place
 from vaccinations.model.entry import Entry, Intake
 from vaccinations.model.export import DPSExport, Status
-from vaccinations.model.london import day_in_london
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from datetime import date, datetime
+    from datetime import datetime
 
     from requests import Response
 
@@ -130,8 +129,7 @@ class MemoryLedger:
         self._changed = changed
         self._exports: dict[tuple[str, int], DPSExport] = {}
         self._files: dict[str, tuple[str, int, int]] = {}
-        self._named: dict[str, datetime] = {}
-        self._sequence: Counter[tuple[str, date]] = Counter()
+        self._named: dict[str, tuple[datetime, int]] = {}
 
     def get(self, programme: str, number: int) -> DPSExport:
         if (programme, number) not in self._exports:
@@ -181,14 +179,11 @@ class MemoryLedger:
         name: Callable[[datetime, int], FileNames],
     ) -> DPSExport:
         programme = export.programme
-        moment = self._clock()
-        if programme in self._named:
-            moment = max(moment, self._named[programme] + timedelta(seconds=1))
-        day = day_in_london(moment)
-        names = name(moment, self._sequence[programme, day] + 1)
+        last, sequence = self._named.get(programme, (None, 0))
+        place = next_place(self._clock(), last, sequence)
+        names = name(*place)
         changed = self._store(how(self.get(programme, export.number), names))
-        self._named[programme] = moment
-        self._sequence[programme, day] += 1
+        self._named[programme] = place
         self._files[names.mesh_filename.removesuffix(".csv").lower()] = (*_key(changed), len(changed.attempts))
         self._changed(changed)
         return changed

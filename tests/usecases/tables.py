@@ -79,6 +79,7 @@ class MemoryTables:
         **request: Any,
     ) -> Iterator[Item]:
         assert IndexName in {"", "by-status"}
+        assert isinstance(ScanIndexForward, bool)
         limits = {"MaxItems": 10**9, "PageSize": 2} | (PaginationConfig or {})
         tables = self._now if ConsistentRead or IndexName else self._before
         expression = _Expression(request, KeyConditionExpression, request["ProjectionExpression"])
@@ -129,6 +130,7 @@ class MemoryTables:
     def _written(self, write: Item) -> tuple[str, Key, Any]:
         """Return which item a write makes, and the item; None where the condition does not hold."""
         [(verb, request)] = write.items()
+        assert verb in {"Put", "Update"}
         expression = _Expression(request, request.get("ConditionExpression", ""), request.get("UpdateExpression", ""))
         key = _key(request["Item"] if verb == "Put" else request["Key"])
         before = self._now[request["TableName"]].get(key, {})
@@ -143,7 +145,9 @@ class MemoryTables:
 
 def _key(item: Item) -> Key:
     plain = deserialise(item)
-    return (plain["record_id"],) if "record_id" in plain else (plain["programme"], plain["number"])
+    key = (plain["record_id"],) if "record_id" in plain else (plain["programme"], plain["number"])
+    assert [type(value) for value in key] in ([str], [str, int]), "a key is of another type"
+    return key
 
 
 class _Expression:

@@ -61,6 +61,20 @@ def test_what_was_sent_stays_on_file_byte_for_byte(world: World) -> None:
     assert {"exports/hpv/1/manifest.json", "exports/hpv/1/part-0001.csv.gz"} <= set(world.objects())
 
 
+def test_an_event_that_lambda_delivers_twice_at_once_sends_a_file_once(world: World) -> None:
+    """Both invocations bear one request id; wiring tells their leases apart, and a lease is given once."""
+    world.upload(some())
+    answers: list[ExportRun] = []
+
+    def meanwhile() -> object:
+        if not answers:
+            answers.append(world.export_use_case(holder="one-request").run(ExportRequest()))
+        return world.client
+
+    world.export_use_case(holder="one-request", connect=meanwhile).run(ExportRequest())
+    assert len(world.inbox()) == 1
+
+
 def test_a_second_run_sends_nothing(world: World) -> None:
     world.upload(some())
     world.export()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -80,6 +81,17 @@ def test_batches_gather_in_one_open_export_in_the_order_they_came(stores: Stores
     export = stores.ledger.get("hpv", 1)
     assert (export.export_id, export.status, export.records) == ("hpv-1", Status.OPEN, 9)
     assert export.batches == ("c", "a", "b")
+
+
+@on_every_database
+def test_a_batch_changes_its_export_so_that_everybody_who_read_it_before_notices(stores: Stores) -> None:
+    attach(stores, "a")
+    before = stores.ledger.get("hpv", 1)
+    stores.clock.forward(hours=1)
+    attach(stores, "b")
+    after = stores.ledger.get("hpv", 1)
+    assert (after.created_at, after.updated_at) == (before.created_at, stores.clock())
+    assert after.revision == before.revision + 1
 
 
 @on_every_database
@@ -180,8 +192,54 @@ def test_exports_of_one_day_bear_numbered_names(stores: Stores) -> None:
 
 @on_every_database
 def test_no_two_names_of_a_programme_share_a_second(stores: Stores) -> None:
-    names = {sealed(stores, batch).attempts[-1].mesh_filename for batch in "abc"}
-    assert len(names) == 3
+    names = [sealed(stores, batch).attempts[-1].mesh_filename for batch in "abc"]
+    assert names == [name(stores.clock() + timedelta(seconds=n), 1).mesh_filename for n in range(3)]
+
+
+@pytest.mark.parametrize("stores", ["tables"], indirect=True)
+def test_a_name_is_used_up_at_the_first_try(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    transactions: list[Any] = []
+    whole = stores.dynamodb.transact_write_items
+
+    def watched(**given: Any) -> Any:
+        transactions.append(given)
+        return whole(**given)
+
+    for number, batch in enumerate("abc", start=1):
+        attach(stores, batch)
+        export = stores.ledger.get("hpv", number)
+        with monkeypatch.context() as patch:
+            patch.setattr(stores.dynamodb, "transact_write_items", watched)
+            begin(stores, export, lifecycle.seal)
+        assert len(transactions) == number
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["later", "the first of all"])
+@on_tables
+def test_two_attempts_that_are_named_at_the_same_time_bear_two_names(stores: Stores, *, first: bool) -> None:
+    failed = move(stores, sending(stores, leased(stores, "a")), lifecycle.refuse, "run-1", ERROR)
+    attach(stores, "b")
+    if first:
+        lose_cursor(stores)
+    others: list[DPSExport] = []
+
+    def meanwhile(export: DPSExport, names: FileNames) -> DPSExport:
+        if not others:
+            stores.clock.forward(seconds=5)
+            others.append(begin(stores, stores.ledger.get("hpv", 2), lifecycle.seal))
+        return lifecycle.retry(export, names, stores.clock())
+
+    again = stores.ledger.begin_attempt(failed, meanwhile, name)
+    assert len({export.attempts[-1].filename for export in (*others, again)}) == 2
+
+
+def lose_cursor(stores: Stores) -> None:
+    """Let the programme's cursor forget its names."""
+    stores.dynamodb.update_item(
+        TableName=stores.tables[0],
+        Key={"programme": {"S": "hpv"}, "number": {"N": "0"}},
+        UpdateExpression="REMOVE named_on, named, named_at",
+    )
 
 
 @on_every_database
@@ -197,17 +255,34 @@ def test_an_answer_finds_the_attempt_that_bore_the_name_in_any_case(stores: Stor
     assert stores.ledger.find("x" * 5_000) is None
 
 
+@on_every_database
+def test_an_answer_to_the_longest_name_that_mesh_takes_finds_its_attempt(stores: Stores) -> None:
+    attach(stores, "a")
+    longest = "n" * 300
+    begin = partial(lifecycle.seal, now=stores.clock())
+    export = stores.ledger.begin_attempt(stores.ledger.get("hpv", 1), begin, lambda *_: FileNames("short.csv", longest))
+    assert stores.ledger.find(longest) == (export, 1)
+    assert stores.ledger.find("n" * 301) is None
+
+
+@on_every_database
+def test_a_name_is_looked_for_without_its_extension_and_no_less(stores: Stores) -> None:
+    attach(stores, "a")
+    begin = partial(lifecycle.seal, now=stores.clock())
+    names = FileNames("a.csv", "Vaccinations.2026.csv")
+    export = stores.ledger.begin_attempt(stores.ledger.get("hpv", 1), begin, lambda *_: names)
+    assert stores.ledger.find("vaccinations.2026") == (export, 1)
+    assert stores.ledger.find("vaccinations") is None
+
+
 @on_tables
 def test_a_name_that_was_used_before_the_cursor_was_lost_is_passed_over(stores: Stores) -> None:
-    first = sealed(stores, "a")
-    stores.dynamodb.update_item(
-        TableName=stores.tables[0],
-        Key={"programme": {"S": "hpv"}, "number": {"N": "0"}},
-        UpdateExpression="REMOVE named_on, named, named_at",
-    )
-    second = sealed(stores, "b")
-    assert second.attempts[-1].mesh_filename != first.attempts[-1].mesh_filename
-    for export in (first, second):
+    before = [sealed(stores, "a"), sealed(stores, "b")]
+    lose_cursor(stores)
+    after = sealed(stores, "c")
+    assert after.attempts[-1].mesh_filename == name(stores.clock() + timedelta(seconds=2), 3).mesh_filename
+    assert after.attempts[-1].filename.endswith("-3.csv")
+    for export in (*before, after):
         found = stores.ledger.find(export.attempts[-1].mesh_filename.removesuffix(".csv"))
         assert found
         assert found[0].export_id == export.export_id
@@ -231,6 +306,55 @@ def test_an_export_is_read_as_it_was_written(stores: Stores) -> None:
     assert [attempt.error for attempt in again.attempts] == [ERROR, None]
     assert (again.attempts[1].rows_processed, again.attempts[1].rows_refused) == (2, 1)
     assert again.attempts[1].phase is Phase.SENDING
+
+
+@on_every_database
+@pytest.mark.parametrize(
+    ("how", "facts"),
+    [
+        (lifecycle.accept, ("run-1", "M")),
+        (lifecycle.refuse, ("run-1", ERROR)),
+        (lifecycle.mark_unclear, ("run-1", ERROR)),
+        (lifecycle.release, ("run-1",)),
+    ],
+    ids=["accepted", "refused", "unclear", "released"],
+)
+def test_an_export_that_a_run_has_done_with_keeps_no_lease(
+    stores: Stores, how: Callable[..., DPSExport], facts: tuple[Any, ...]
+) -> None:
+    move(stores, sending(stores, leased(stores)), how, *facts)
+    assert stores.ledger.get("hpv", 1).lease is None
+
+
+@on_every_database
+def test_an_accepted_export_keeps_no_error_of_before(stores: Stores) -> None:
+    export = move(stores, sending(stores, leased(stores)), lifecycle.lose_answer, "run-1", ERROR)
+    export = move(stores, export, lifecycle.find_message, "run-1", "M", 1)
+    move(stores, export, lifecycle.accept, "run-1", "M")
+    assert stores.ledger.get("hpv", 1).attempts[-1].error is None
+
+
+@on_every_database
+def test_each_write_is_counted_once(stores: Stores) -> None:
+    export = sealed(stores)
+    taken = lease(stores, export)
+    assert taken.revision == export.revision + 1
+    assert stores.ledger.get("hpv", 1).revision == taken.revision
+
+
+@pytest.mark.parametrize("stores", ["tables"], indirect=True)
+def test_times_are_written_in_utc_wherever_the_machine_is(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    time.tzset()
+    try:
+        attach(stores, "a")
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    item = stores.dynamodb.get_item(
+        TableName="exports", Key={"programme": {"S": "hpv"}, "number": {"N": "1"}}, ConsistentRead=True
+    )["Item"]
+    assert item["updated_at"]["S"] == stores.clock().isoformat(timespec="milliseconds")
 
 
 @on_every_database
@@ -301,9 +425,27 @@ def test_a_change_that_others_always_outrun_is_a_conflict(stores: Stores, monkey
         stranger.change(current, lambda e: replace(e, updated_at=now))
         return replace(current, records=7)
 
-    with pytest.raises(LedgerConflict):
+    with pytest.raises(LedgerConflict, match="hpv-1"):
         stores.ledger.change(export, outrun)
     assert stores.ledger.get("hpv", 1).records == 3
+
+
+@on_tables
+def test_an_attempt_that_others_always_outrun_is_a_conflict_and_uses_up_no_name(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vaccinations.aws.backoff.sleep", lambda _: None)
+    attach(stores, "a")
+    stranger = Ledger(stores.dynamodb, *stores.tables, clock=stores.clock)
+
+    def outrun(current: DPSExport, names: FileNames) -> DPSExport:
+        stranger.change(current, lambda e: replace(e, records=e.records + 1))
+        return lifecycle.seal(current, names, stores.clock())
+
+    with pytest.raises(LedgerConflict, match="hpv-1"):
+        stores.ledger.begin_attempt(stores.ledger.get("hpv", 1), outrun, name)
+    assert stores.ledger.get("hpv", 1).status is Status.OPEN
+    assert begin(stores, stores.ledger.get("hpv", 1), lifecycle.seal).attempts[0].filename.endswith("-1.csv")
 
 
 @on_tables
@@ -360,3 +502,31 @@ def test_a_reset_gathers_everything_in_a_new_export_and_names_go_on(stores: Stor
     assert stores.ledger.find(first.attempts[-1].mesh_filename.removesuffix(".csv")) is None
     assert attach(stores, "c") == 3
     assert sealed(stores, "d").attempts[-1].mesh_filename != first.attempts[-1].mesh_filename
+
+
+@on_tables
+def test_a_reset_of_a_programme_that_never_had_an_export_opens_its_first(stores: Stores) -> None:
+    assert isinstance(stores.ledger, Ledger)
+    assert stores.ledger.reset("hpv") == 1
+    [export] = stores.ledger.exports("hpv")
+    assert (export.number, export.status, export.records) == (1, Status.OPEN, 0)
+    assert attach(stores, "a") == 1
+
+
+@on_tables
+def test_a_reset_gives_way_to_whoever_works_on_the_programme(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    export = sealed(stores)
+    assert isinstance(stores.ledger, Ledger)
+    opening = stores.ledger._opening
+
+    def meanwhile(*facts: Any) -> Any:
+        monkeypatch.undo()
+        prepared = opening(*facts)
+        attach(stores, "b")
+        return prepared
+
+    monkeypatch.setattr(stores.ledger, "_opening", meanwhile)
+    with pytest.raises(LedgerConflict, match=r"^hpv is being worked on \(ConditionalCheckFailed\); try again$"):
+        stores.ledger.reset("hpv")
+    assert stores.ledger.get("hpv", 1) == export
+    assert stores.ledger.get("hpv", 2).batches == ("b",)

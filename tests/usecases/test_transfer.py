@@ -128,7 +128,7 @@ def test_a_first_part_that_never_arrived_is_sent_once_more_under_the_same_local_
     assert delivered(world) == every_row(1)
 
 
-def test_a_run_that_died_while_it_was_sending_leaves_the_next_one_to_ask_mesh(
+def test_a_run_that_died_while_it_was_sending_leaves_mesh_its_time_and_the_next_one_to_ask(
     world: World, mesh: MemoryMesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.upload(upload_of(row(0)))
@@ -142,10 +142,34 @@ def test_a_run_that_died_while_it_was_sending_leaves_the_next_one_to_ask_mesh(
         patch.setattr(world.client, "send", dying)
         with pytest.raises(KeyboardInterrupt):
             world.export()
-    assert (now(world).state, now(world).lease) == (Phase.SENDING, None)
-    assert export(world, resume_only=True).status == "accepted"
+    assert now(world).state is Phase.SENDING
+    # The message may still be on its way: nobody asks before the lease has ended.
+    assert export(world, resume_only=True).status == "pending"
+    assert mesh.calls == ["send"]
+    assert next_hour(world).status == "accepted"
     assert mesh.calls == ["send", "track_by_local_id"]
     assert delivered(world) == every_row(1)
+
+
+def test_a_question_that_mesh_refuses_says_nothing_of_a_message_that_is_complete(
+    world: World, mesh: MemoryMesh, in_parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = world.client.send_chunk
+
+    def dying(message_id: str, number: int, parts: int, part: Any) -> None:
+        whole(message_id, number, parts, part)
+        if number == parts:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.client, "send_chunk", dying)
+        with pytest.raises(KeyboardInterrupt):
+            world.export()
+    assert now(world).attempts[-1].parts_sent < now(world).parts - 1
+    mesh.fail("track", Refused(400))
+    assert export(world, resume_only=True).status == "pending"
+    assert export(world, resume_only=True).status == "accepted"
+    assert delivered(world) == every_row(in_parts)
 
 
 def test_an_unfinished_upload_at_mesh_is_not_taken_for_complete(world: World, mesh: MemoryMesh, in_parts: int) -> None:
@@ -479,6 +503,20 @@ def test_a_run_out_of_time_says_how_many_parts_mesh_has(world: World, in_parts: 
     assert now(world).lease is None
     assert export(world, resume_only=True).status == "accepted"
     assert delivered(world) == every_row(in_parts)
+
+
+def test_a_run_out_of_time_leaves_the_export_waiting_since_it_stopped(world: World, in_parts: int) -> None:
+    def ticking() -> float:
+        world.clock.forward(seconds=1)
+        return 1.0
+
+    # Some of these runs stop while parts are made, one before the first is sent, one after it.
+    for _ in range(100):
+        world.export_use_case(seconds_left=ticking).run(ExportRequest(programme="hpv"))
+        assert now(world).updated_at == world.clock()
+        if now(world).attempts[-1].parts_sent:
+            break
+    assert now(world).attempts[-1].parts_sent == 1
 
 
 def test_a_file_is_sent_to_dps_as_csv_under_our_workflow_and_its_own_name(world: World, mesh: MemoryMesh) -> None:

@@ -7,6 +7,7 @@ function loads no more than its use case: ingest no MESH client, export no pydan
 from __future__ import annotations
 
 import os
+import uuid
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, wraps
@@ -158,7 +159,7 @@ class Wiring:
         Parameters
         ----------
         holder
-            Names this run in leases.
+            Names this run in leases and logs; what tells it from all others is added.
         seconds_left
             Tells how many seconds it may still run.
         """
@@ -171,7 +172,8 @@ class Wiring:
             names=self.names,
             recipient=self.settings.dps_mailbox,
             workflow_id=self.settings.workflow_id,
-            holder=holder,
+            # Lambda gives an event that it delivers twice the same request id both times.
+            holder=f"{holder}-{uuid.uuid4().hex[:8]}",
             seconds_left=seconds_left,
             clock=self._clock,
         )

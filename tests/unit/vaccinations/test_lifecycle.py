@@ -148,7 +148,7 @@ def test_the_page_shows_the_table_as_it_is() -> None:
 def test_only_the_run_that_holds_the_lease_moves_a_pending_export(event: Event) -> None:
     move = next(move for move in MOVES if move.event is event)
     for lease in (None, Lease("run-2", NOW + timedelta(minutes=15))):
-        with pytest.raises(LeaseLost):
+        with pytest.raises(LeaseLost, match="hpv-17"):
             MAKE[event](replace(export_in(move.origin), lease=lease))
 
 
@@ -157,16 +157,16 @@ def test_a_lease_is_given_while_nobody_else_has_one() -> None:
     free = replace(export_in(Phase.RENDERED), lease=None)
     assert lifecycle.take_lease(free, "run-2", until, NOW).lease == Lease("run-2", until)
     taken = replace(free, lease=Lease("run-1", NOW))
-    with pytest.raises(LeaseTaken):
-        lifecycle.take_lease(taken, "run-2", until, NOW)
-    assert lifecycle.take_lease(taken, "run-1", until, NOW).lease == Lease("run-1", until)
+    for holder in ("run-2", "run-1"):
+        with pytest.raises(LeaseTaken, match="hpv-17"):
+            lifecycle.take_lease(taken, holder, until, NOW)
     later = NOW + timedelta(milliseconds=1)
     assert lifecycle.take_lease(taken, "run-2", until, later).lease == Lease("run-2", until)
 
 
 @pytest.mark.parametrize("state", [s for s in STATES if isinstance(s, Status)])
 def test_what_is_not_pending_is_not_leased(state: Status) -> None:
-    with pytest.raises(ImpossibleMove):
+    with pytest.raises(ImpossibleMove, match=f"hpv-17: {state} cannot be sent"):
         lifecycle.take_lease(export_in(state), "run-1", NOW, NOW)
 
 
@@ -179,6 +179,19 @@ def test_a_lease_given_back_leaves_the_export_pending_where_it_is() -> None:
     assert (without_error.attempts[-1].parts_sent, without_error.attempts[-1].error) == (3, None)
     with pytest.raises(LeaseLost):
         lifecycle.release(given_back, "run-1", NOW)
+
+
+def test_a_lease_given_back_without_news_leaves_what_was_wrong_before() -> None:
+    export = lifecycle.release(export_in(Phase.UPLOADING), "run-1", NOW, error=ERROR)
+    again = lifecycle.take_lease(export, "run-2", NOW, NOW)
+    assert lifecycle.release(again, "run-2", NOW, parts_sent=2).attempts[-1].error == ERROR
+
+
+def test_an_export_that_is_taken_or_gets_further_has_changed_now() -> None:
+    export = export_in(Phase.UPLOADING)
+    assert lifecycle.take_lease(replace(export, lease=None), "run-1", NOW, NOW).updated_at == NOW
+    assert lifecycle.note_parts(export, "run-1", 2, NOW).updated_at == NOW
+    assert lifecycle.release(export, "run-1", NOW).updated_at == NOW
 
 
 @pytest.mark.parametrize("event", [Event.ACCEPT, Event.REFUSE, Event.MARK_UNCLEAR])
@@ -287,7 +300,7 @@ def test_what_dps_makes_of_a_file_moves_along_its_table_and_leaves_the_delivery_
 ) -> None:
     export = export_in(Status.ACKNOWLEDGED, processing=before)
     if (before, to) not in ANSWERS:
-        with pytest.raises(ImpossibleMove):
+        with pytest.raises(ImpossibleMove, match=f"hpv-17: DPS's answer {before or 'none'} to {to}"):
             lifecycle.hear(export, 1, to, NOW)
         return
     heard = lifecycle.hear(export, 1, to, NOW, refusal="10001/10002")

@@ -13,7 +13,7 @@ import pytest
 from tests.clocks import MOMENTS, Clock
 from vaccinations.formats.batches import batch_line
 from vaccinations.formats.dps_columns import COLUMNS, render_row
-from vaccinations.formats.dps_names import FilenameStyle, file_names
+from vaccinations.formats.dps_names import FilenameStyle, file_names, next_place
 from vaccinations.formats.upload_csv import read_csv
 from vaccinations.formats.upload_jsonl import read_jsonl
 from vaccinations.model.london import uk_time
@@ -145,3 +145,24 @@ def test_a_file_bears_londons_day_in_its_name(moment: str, style: FilenameStyle)
 )
 def test_the_nights_on_which_the_clocks_change_are_told_apart_by_their_offset(utc: datetime, told: str) -> None:
     assert names(FilenameStyle.BATCH_V5, utc)[1] == f"HPV_Vaccinations_v5_R1L_{told}.csv"
+
+
+@pytest.mark.parametrize(
+    ("last", "now", "sequence"),
+    [
+        (None, datetime(2027, 6, 30, 23, 30, tzinfo=UTC), 1),
+        (datetime(2027, 6, 30, 22, 50, tzinfo=UTC), datetime(2027, 6, 30, 23, 10, tzinfo=UTC), 1),  # London's midnight
+        (datetime(2027, 6, 30, 23, 10, tzinfo=UTC), datetime(2027, 7, 1, 0, 10, tzinfo=UTC), 5),  # UTC's midnight
+        (datetime(2027, 12, 31, 23, 30, tzinfo=UTC), datetime(2028, 1, 1, 0, 10, tzinfo=UTC), 1),
+    ],
+)
+def test_the_files_of_a_day_are_counted_from_londons_midnight(
+    last: datetime | None, now: datetime, sequence: int
+) -> None:
+    assert next_place(now, last, 4 if last else 0) == (now, sequence)
+
+
+def test_no_two_files_of_a_programme_are_named_after_the_same_second_even_if_the_clock_goes_back() -> None:
+    last = datetime(2027, 6, 30, 22, 59, 59, tzinfo=UTC)
+    for now in (last, last - timedelta(hours=1)):
+        assert next_place(now, last, 4) == (last + timedelta(seconds=1), 1)  # which is the next day in London

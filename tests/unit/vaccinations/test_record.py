@@ -67,6 +67,31 @@ def test_a_record_keeps_what_was_stated() -> None:
     assert kept.route is None, "the route follows from the site, it was not stated"
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("route", "intramuscular"),
+        ("site", "right_thigh"),
+        ("recorded_on", date(2026, 3, 1)),
+        ("expiry", date(2027, 1, 31)),
+        ("professional_forename", "Florence"),
+        ("professional_surname", "Nightingale"),
+        ("batch_number", "AB1234"),
+        ("school_urn", "999999"),
+        ("dose_sequence", 3),
+    ],
+)
+def test_what_may_be_stated_is_kept_as_it_was_stated(field: str, value: object) -> None:
+    assert getattr(record(**{field: value}), field) == value
+
+
+def test_what_is_no_record_at_all_is_told_without_a_field() -> None:
+    with pytest.raises(ValidationError) as caught:
+        VaccinationRecord.model_validate([], context={"today": TODAY})
+    [problem] = problems_of(caught.value)
+    assert (problem.column, problem.what) == ("", "does not have the right form")
+
+
 def test_a_record_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         record().surname = "Rivers"
@@ -80,7 +105,10 @@ def test_a_required_field_may_not_be_missing(field: str, empty: str | None) -> N
         stated[field] = empty
     with pytest.raises(ValidationError) as caught:
         VaccinationRecord.model_validate(stated, context={"today": TODAY})
-    assert [problem.column for problem in problems_of(caught.value)] == [field]
+    [problem] = problems_of(caught.value)
+    assert problem.column == field
+    if empty in {None, "left out"}:
+        assert problem.what == "is missing"
 
 
 @pytest.mark.parametrize("field", sorted(set(VaccinationRecord.model_fields) - REQUIRED))

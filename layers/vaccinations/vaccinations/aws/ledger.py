@@ -14,7 +14,6 @@ from __future__ import annotations
 import uuid
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +30,8 @@ from vaccinations.aws.expressions import (
     update,
 )
 from vaccinations.aws.register import attaching
+from vaccinations.formats.dps_names import next_place
 from vaccinations.model.export import Attempt, DPSExport, Failure, FileNames, Lease, Phase, Processing, Status
-from vaccinations.model.london import day_in_london
 from vaccinations.ports import LedgerConflict
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ __all__ = ["Ledger"]
 
 #: MESH takes no longer file names.
 _LONGEST_NAME = 300
-#: An export takes in at most this many batches, so that its item stays far below DynamoDB's 400 KB.
+#: An export gathers at most this many batches, so that its item stays far below DynamoDB's 400 KB.
 MAX_BATCHES = 2_000
 _TRIES = partial(tries, 50, first=0.02, longest=1.0)
 
@@ -313,17 +312,15 @@ class Ledger:
     def _name(self, programme: str, name: Name, taken: int) -> tuple[Item, FileNames]:
         """Make the next file name of a programme but so many, and the transaction's item that uses it up."""
         cursor = self._item(programme, 0)
-        moment = self._clock() + timedelta(seconds=taken)
         used = cursor.get("named_at")
-        if used:
-            # File names may hold the time to the second: no two of a programme in the same one.
-            moment = max(moment, datetime.fromisoformat(used) + timedelta(seconds=1))
-        day = day_in_london(moment).isoformat()
-        sequence = (int(cursor.get("named", 0)) + 1 if cursor.get("named_on") == day else 1) + taken
+        last = datetime.fromisoformat(used) if used else None
+        now = self._clock() + timedelta(seconds=taken)
+        moment, sequence = next_place(now, last, int(cursor.get("named", 0)))
+        sequence += taken
         naming = update(
             self._table,
             _key(programme, 0),
-            sets={"named_on": day, "named": sequence, "named_at": moment.isoformat()},
+            sets={"named": sequence, "named_at": moment.isoformat()},
             conditions=[equals("named_at", used) if used else not_exists("named_at")],
         )
         return {"Update": naming}, name(moment, sequence)
@@ -396,8 +393,6 @@ def _stored(value: Any) -> Any:
         found = {f.name: getattr(value, f.name) for f in fields(value)}
         return {name: _stored(v) for name, v in found.items() if v is not None}
     match value:
-        case StrEnum():
-            return str(value)
         case datetime():
             return _stamp(value)
         case tuple():

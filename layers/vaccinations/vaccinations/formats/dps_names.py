@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from vaccinations.model.export import FileNames
-from vaccinations.model.london import in_london
+from vaccinations.model.london import day_in_london, in_london
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from vaccinations.model.programmes import Programme
 
-__all__ = ["FilenameStyle", "file_names"]
+__all__ = ["FilenameStyle", "file_names", "next_place"]
 
 
 class FilenameStyle(StrEnum):
@@ -55,3 +56,21 @@ def file_names(programme: Programme, style: FilenameStyle, ods_code: str = "") -
         return FileNames(filename, f"{programme.dps_vaccine_type}_Vaccinations_v5_{ods_code.upper()}_{stamp}.csv")
 
     return name
+
+
+def next_place(moment: datetime, last: datetime | None, sequence: int) -> tuple[datetime, int]:
+    """Return the moment and the sequence number that name a programme's next file.
+
+    File names may hold the time to the second, so no two of a programme are in the same one.
+
+    Parameters
+    ----------
+    moment
+        Now.
+    last, sequence
+        Those of the programme's last file; None and 0 where this is its first.
+    """
+    if last is None:
+        return moment, 1
+    moment = max(moment, last + timedelta(seconds=1))
+    return moment, sequence + 1 if day_in_london(last) == day_in_london(moment) else 1

@@ -19,7 +19,7 @@ from nhs_mesh import ConfigurationError, MeshError, NotUnique, Refused, SendOutc
 from vaccinations.jobs.render import RunTime
 from vaccinations.jobs.transfer import Transfer
 from vaccinations.model import lifecycle
-from vaccinations.model.export import Failure, Status
+from vaccinations.model.export import Failure, Phase, Status
 from vaccinations.model.lifecycle import ImpossibleMove, LeaseLost, LeaseTaken, Step
 from vaccinations.model.programmes import PROGRAMMES
 from vaccinations.ports import LedgerConflict
@@ -39,7 +39,6 @@ __all__ = ["Export", "ExportRequest", "InvalidEvent"]
 LEASE_MARGIN = timedelta(seconds=60)
 #: What the ledger calls errors that leave an export pending.
 _CODES: dict[type[MeshError], str] = {Unauthorised: "unauthorised", ConfigurationError: "configuration"}
-_IN_THE_WAY = {Status.FAILED, Status.UNCLEAR}
 
 
 class InvalidEvent(ValueError):
@@ -167,7 +166,7 @@ class Export:
             elif step:
                 export = self._take(programme, export, step, send=send)  # noqa: PLW2901 - the same export, moved on
                 yield _outcome(export)
-            elif export.status in _IN_THE_WAY:
+            elif lifecycle.in_the_way(export) and export.status is not Status.OPEN:
                 yield _outcome(export)
             if lifecycle.in_the_way(export) and not (request.dry_run and step):
                 return
@@ -225,9 +224,10 @@ class Export:
         except LeaseLost:
             raise
         except BaseException:
-            # Not MESH's doing. Where a part was on its way, the next run asks MESH before it sends anything.
-            with suppress(LeaseLost, LedgerConflict):
-                transfer.release()
+            # Not MESH's doing. Where the first part was on its way the lease is kept, so that MESH gets its time.
+            if transfer.export.state is not Phase.SENDING:
+                with suppress(LeaseLost, LedgerConflict):
+                    transfer.release()
             raise
         return transfer.export
 

@@ -31,7 +31,6 @@ __all__ = ["Transfer"]
 
 #: MESH's answer to a part of a message that is complete already: the answer to the last part was lost.
 _LOCKED = 423
-_MAY_BE_SENT = {Phase.SENDING, Phase.OUTCOME_UNKNOWN}
 
 
 class Transfer:
@@ -89,7 +88,7 @@ class Transfer:
             Another run has the export by now.
         """
         self._mesh = self._connect()
-        if self.export.state in _MAY_BE_SENT and self._ask_mesh():
+        if lifecycle.may_be_sent(self.export) and self._ask_mesh():
             self._accept(self.export.message_id)
             return
         with tempfile.TemporaryDirectory() as files:
@@ -131,8 +130,7 @@ class Transfer:
             self._change(lifecycle.find_nothing)
             return False
         except Refused as refused:
-            # It is the question that was refused: that tells nothing about the export.
-            raise Unavailable(f"MESH would not say whether it has {local_id}: {refused}") from None
+            raise _unanswered(local_id, refused) from None
         extra = {"export_id": self.export.export_id, "message_id": tracking.message_id}
         logger.info("MESH has the export already", extra=extra)
         whole = tracking.status != TrackingStatus.UPLOADING
@@ -200,7 +198,7 @@ class Transfer:
             if refused.status != _LOCKED:
                 raise
             # It is complete: either this was the last part, or a run that died had sent more than it could note.
-            if number < parts and self._mesh.track(message_id).status == TrackingStatus.UPLOADING:
+            if number < parts and not self._is_whole(message_id):
                 raise
             return parts
         except NotFound:
@@ -208,6 +206,13 @@ class Transfer:
             raise Refused(404, description="MESH no longer knows the message") from None
         self._time.step_done()
         return number
+
+    def _is_whole(self, message_id: str) -> bool:
+        """Ask MESH whether it has every part of a message."""
+        try:
+            return self._mesh.track(message_id).status != TrackingStatus.UPLOADING
+        except Refused as refused:
+            raise _unanswered(message_id, refused) from None
 
     def _begin_sending(self, parts: int) -> None:
         now = self._clock()
@@ -258,6 +263,11 @@ class Transfer:
         """
         if self.export.lease is None or self._clock() >= self.export.lease.until:
             raise LeaseLost(self.export.export_id)
+
+
+def _unanswered(asked: str, refused: Refused) -> Unavailable:
+    """Make the error for a question that MESH refused: that tells nothing about the export."""
+    return Unavailable(f"MESH would not say whether it has {asked}: {refused}")
 
 
 def _part(manifest: Manifest, number: int, renderer: Renderer) -> Part:

@@ -45,6 +45,7 @@ __all__ = [
     "in_the_way",
     "lose_answer",
     "mark_unclear",
+    "may_be_sent",
     "name_message",
     "next_step",
     "note_parts",
@@ -219,6 +220,11 @@ def next_step(export: DPSExport, *, nightly: bool) -> Step | None:
     return next((_STEPS[m.event] for m in possible(export) if nightly and m.who is Who.NIGHTLY), None)
 
 
+def may_be_sent(export: DPSExport) -> bool:
+    """Tell whether MESH may have the attempt without our knowing: then MESH is asked before anything is sent."""
+    return any(move.event is Event.FIND_MESSAGE for move in possible(export))
+
+
 def in_the_way(export: DPSExport) -> bool:
     """Tell whether later exports of the programme wait for this one: MESH never had it whole."""
     return export.accepted_at is None
@@ -290,7 +296,7 @@ def _begin(export: DPSExport, event: Event, names: FileNames, now: datetime) -> 
 
 
 def take_lease(export: DPSExport, holder: str, until: datetime, now: datetime) -> DPSExport:
-    """Give a run the right to send a pending export until a point in time.
+    """Give a run the right to send a pending export until a point in time, once.
 
     Raises
     ------
@@ -301,7 +307,7 @@ def take_lease(export: DPSExport, holder: str, until: datetime, now: datetime) -
     """
     if export.status is not Status.PENDING:
         raise ImpossibleMove(f"{export.export_id}: {export.status} cannot be sent")
-    if export.lease and export.lease.until >= now and export.lease.holder != holder:
+    if export.lease and export.lease.until >= now:
         raise LeaseTaken(export.export_id)
     return replace(export, lease=Lease(holder, until), updated_at=now)
 
