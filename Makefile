@@ -63,7 +63,7 @@ test-clocks: $(INSTALLED) $(BUILT) $(CLOCK) ## Run the tests, or TESTS, as if it
 	@for moment in $(MOMENTS); do \
 	    echo "Running $(TESTS) as if it were $$moment UTC, on a machine in $(ZONE) ..."; \
 	    LD_PRELOAD="$(CURDIR)/$(CLOCK)" CLOCK_AHEAD=$$(($$(date -ud "$$moment" +%s) - $$(date +%s))) TZ="$(ZONE)" \
-	        $(BIN)/pytest -n 2 --dist loadfile --basetemp .cache/clocks $(TESTS); \
+	        $(BIN)/pytest -n 2 --dist loadfile --basetemp "$$(mktemp -d)/tests" $(TESTS) || exit; \
 	done
 
 .PHONY: dynamodb-local

@@ -14,7 +14,7 @@ import sys
 import time
 import uuid
 from contextlib import redirect_stdout
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,9 +176,11 @@ def checking(job: Job) -> Callable[[], dict[str, Any]]:
     from vaccinations.formats.dps_columns import render_row
     from vaccinations.formats.dps_parts import RowsWriter
     from vaccinations.formats.upload_csv import read_csv
+    from vaccinations.model.entry import Action, Entry, age_of
     from vaccinations.model.row import Vaccinated
 
     today = date.fromisoformat(job["today"])
+    stated_at = age_of(datetime.now(UTC), "incoming/R1L/upload.csv", 0)
 
     def run() -> dict[str, Any]:
         records = 0
@@ -187,7 +189,10 @@ def checking(job: Job) -> Callable[[], dict[str, Any]]:
             for row in read_csv(upload, organisation_code="R1L", today=today):
                 if not isinstance(row, Vaccinated):
                     continue
-                line = batch_line(row.record, action="new", line=row.line, recorded_on=today, digest=row.digest)
+                entry = Entry(
+                    row.record_id, row.record.programme, row.digest, Action.NEW, "b", row.line, "R1L", stated_at
+                )
+                line = batch_line(row.record, entry, recorded_on=today)
                 records += 1
                 if job["rows"]:
                     rows.write(render_row(line))
@@ -215,8 +220,8 @@ def ingesting(job: Job) -> Callable[[], dict[str, Any]]:
 
     def run() -> dict[str, Any]:
         receipt = ingest.ingest(job["key"], "")
-        if receipt.status == "rejected":
-            raise RuntimeError(f"the upload was rejected: {receipt.reason}")
+        if receipt.status != "ingested":
+            raise RuntimeError(f"the upload was {receipt.status}: {receipt.reason}")
         return {"records": sum(sum(a.values()) for a in receipt.accepted.values()), "calls": list(calls)}
 
     return run

@@ -29,8 +29,8 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
         [UNIT.format("lifecycle"), *map(USECASES.format, ("transfer", "ledger", "status"))],
     ),
     "decide": (
-        ["model/decide.py", "model/entry.py", "model/row.py"],
-        [UNIT.format("decide"), *map(USECASES.format, ("ingest", "hearing_back"))],
+        ["model/decide.py", "model/entry.py", "model/row.py", "model/uploaders.py"],
+        [UNIT.format("decide"), UNIT.format("uploaders"), *map(USECASES.format, ("statements", "ingest", "parked"))],
     ),
     "export": (
         ["jobs/export.py", "jobs/transfer.py", "jobs/render.py"],
@@ -38,8 +38,8 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "ledger": (["aws/ledger.py"], [USECASES.format("ledger")]),
     "ingest": (
-        ["jobs/ingest.py", "jobs/spool.py"],
-        [*map(USECASES.format, ("ingest", "hearing_back", "midnight", "rows_version"))],
+        ["jobs/ingest.py", "jobs/spool.py", "jobs/statements.py"],
+        [*map(USECASES.format, ("ingest", "statements", "parked", "kept_statements", "hearing_back", "midnight"))],
     ),
     "record": (["model/record.py"], [UNIT.format("record"), UNIT.format("londons_day")]),
     "data": (

@@ -23,7 +23,7 @@ from mesh_cli.refused import find_refused, show_refused, tell_refused
 from vaccinations.jobs.status import processing_in_words
 from vaccinations.model.london import day_in_london
 from vaccinations.model.programmes import PROGRAMMES
-from vaccinations.results import CollectRun, ExportRun, Receipt, RejectedUpload, TrackRun, Validation, document
+from vaccinations.results import CollectRun, ExportRun, Receipt, TrackRun, Validation, document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from local.stack import LocalCloud
     from mesh_cli.deployment import Deployment
     from nhs_mesh import MeshClient
+    from vaccinations.results import AnyReceipt
 
 __all__ = ["Demo"]
 
@@ -58,7 +59,7 @@ class Demo:
     works_on: Deployment
     as_json: bool = False
     steps: list[dict[str, Any]] = field(default_factory=list)
-    receipt: Receipt | RejectedUpload | None = None
+    receipt: AnyReceipt | None = None
 
     def tell(self) -> bool:
         """Tell the whole story; say whether every step succeeded."""

@@ -146,6 +146,7 @@ OUTPUTS = {
     "DPS_EXPORTS_TABLE": "DpsExportsTableName",
     "VACCINATION_RECORDS_TABLE": "VaccinationRecordsTableName",
     "BUCKET": "BucketName",
+    "UPLOADS_QUEUE": "UploadsQueueUrl",
     "MESH_SECRET": "MeshSecretArn",
     "MESH_JOBS_PARAMETER": "MeshJobsParameterName",
     "MESH_BASE_URL": "MeshBaseUrl",

@@ -359,8 +359,9 @@ def find(
     wiring = deployment(context).wiring
     register = wiring.register()
     entry = register.get([str(record_id)]).get(str(record_id))
-    if entry is None:
-        talk.print(f"{record_id} was never ingested.")
+    if entry is None or entry.unstated:
+        what = "was never ingested" if entry is None else "was withdrawn before it was ever stated; DPS is not told"
+        talk.print(f"{record_id} {what}.")
         raise typer.Exit(1)
     stored = wiring.bucket().intake(entry.batch_id)
     answer: dict[str, Any] = {

@@ -7,33 +7,56 @@ import io
 import itertools
 import time
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk, transfer
+from vaccinations.aws.bucket import INCOMING
 from vaccinations.formats.rejects import HEADER
+from vaccinations.jobs.reconcile import ReconcileRequest
 from vaccinations.model.entry import Action
 from vaccinations.model.programmes import PROGRAMMES
-from vaccinations.results import Receipt, RejectedUpload, document
+from vaccinations.ports import IntakeGone
+from vaccinations.prefetch import prefetch
+from vaccinations.results import ParkedUpload, Receipt, RejectedUpload, document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vaccinations.aws.bucket import Bucket
+    from vaccinations.ports import StoredUpload
+    from vaccinations.results import AnyReceipt
+    from vaccinations.wiring import Wiring
 
 PANEL = "Intake"
+uploads = typer.Typer(help="Uploads: list them; retry or abandon one that is parked.", invoke_without_command=True)
+#: A command has no function's time limit.
+SECONDS = 900.0
+Key = Annotated[str, typer.Argument(metavar="KEY", help="The upload, such as R1L/monday.csv, or its batch id.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for those who read the receipt later.", metavar="TEXT")]
+Wait = Annotated[int, typer.Option(help="How long to wait for the outcome, in seconds; 0 does not wait.", min=0)]
+_PARKED = {
+    "parked": "the upload could not be ingested, and waits for a person.",
+    "retried": "the upload could not be ingested at first, and was ingested afresh.",
+    "abandoned": "the upload could not be ingested, and a person has ended it.",
+}
 #: So many rejected rows are shown; the file has them all.
 MOST_REJECTS = 10
+#: So many receipts are fetched at once.
+RECEIPTS_AT_ONCE = 8
 
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the app."""
     app.command("upload", rich_help_panel=PANEL)(upload)
     app.command("receipt", rich_help_panel=PANEL)(receipt)
+    app.add_typer(uploads, name="uploads", rich_help_panel=PANEL)
+    app.command("reconcile", rich_help_panel=PANEL)(reconcile)
 
 
 def upload(
@@ -84,7 +107,7 @@ def upload(
         print_json(document(receipt))
     else:
         show_receipt(receipt, bucket)
-    if receipt.status == "rejected":
+    if receipt.status != "ingested":
         raise typer.Exit(1)
 
 
@@ -108,11 +131,173 @@ def receipt(
         show_receipt(latest, bucket)
         for key in refusals:
             data.print(f"DPS refused rows of it: s3://{bucket.bucket}/{key}", soft_wrap=True)
-    if latest.status == "rejected":
+    if latest.status != "ingested":
         raise typer.Exit(1)
 
 
-def wait_for_receipt(bucket: Bucket, key: str, version: str, seconds: float) -> Receipt | RejectedUpload | None:
+@uploads.callback()
+def list_uploads(
+    context: typer.Context,
+    organisation: Annotated[
+        str | None,
+        typer.Option("--organisation", "-O", help="Only those of this organisation's folder.", metavar="ODS"),
+    ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option("--since", help="Only those stored since then (UTC).", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    ] = None,
+    rejected: Annotated[bool, typer.Option("--rejected", help="Only those rejected as a whole.")] = False,
+    parked: Annotated[bool, typer.Option("--parked", help="Only those that wait for a person.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the uploads and where each is: waiting, ingested, rejected, parked, retried or abandoned; newest first.
+
+    For example: mesh uploads -O R1L --since 2026-09-01
+    """
+    if context.invoked_subcommand:
+        return
+    wiring = deployment(context).wiring
+    bucket = wiring.bucket()
+    wanted = {name for name, asked in (("rejected", rejected), ("parked", parked)) if asked}
+    with talk.status("Looking at the uploads"):
+        rows = parked_uploads(wiring) if wanted == {"parked"} else stored_uploads(bucket, organisation or "")
+        oldest = since.replace(tzinfo=UTC).isoformat(timespec="seconds") if since else ""
+        prefix = f"{INCOMING}{organisation}/" if organisation else ""
+        found = [
+            row
+            for row in rows
+            if row["uploaded_at"] >= oldest
+            and row["upload"].startswith(prefix)
+            and (not wanted or row["status"] in wanted)
+        ]
+    found.sort(key=lambda row: row["uploaded_at"], reverse=True)
+    if as_json:
+        print_json(found)
+    elif found:
+        columns = ("upload", "status", "uploaded_at", "rows", "accepted", "rejected", "batch_id")
+        title = ["upload", "status", "uploaded", "rows", "accepted", "rejected", "batch id"]
+        data.print(table("Uploads", title, [[row[column] for column in columns] for row in found]))
+    else:
+        talk.print("There are no such uploads.")
+
+
+def stored_uploads(bucket: Bucket, organisation: str) -> Iterator[dict[str, Any]]:
+    """Tell of each upload in the bucket where it is."""
+
+    def tell(upload: StoredUpload) -> dict[str, Any]:
+        batch_id = bucket.batch_id(upload.key, upload.version)
+        receipt = bucket.receipt(upload.key, batch_id)
+        if isinstance(receipt, ParkedUpload) and receipt.retried_as:
+            receipt = bucket.receipt(upload.key, receipt.retried_as) or receipt
+        return _row(upload.key, upload.uploaded_at.isoformat(timespec="seconds"), batch_id, receipt)
+
+    return prefetch(tell, bucket.uploads(organisation), depth=RECEIPTS_AT_ONCE)
+
+
+def parked_uploads(wiring: Wiring) -> Iterator[dict[str, Any]]:
+    """Tell of each upload that is parked and waits for a person, whether its file is there or not."""
+    bucket = wiring.bucket()
+    for batch_id in wiring.register().parked():
+        try:
+            stored = bucket.intake(batch_id)
+        except IntakeGone:
+            yield _row("", "", batch_id, None) | {"status": "parked"}
+        else:
+            yield _row(stored.upload, stored.receipt.uploaded_at, batch_id, stored.parked) | {"status": "parked"}
+
+
+def _row(upload: str, uploaded_at: str, batch_id: str, receipt: AnyReceipt | None) -> dict[str, Any]:
+    counts: dict[str, Any] = {"rows": None, "accepted": None, "rejected": None}
+    if isinstance(receipt, Receipt):
+        accepted = sum(sum(actions.values()) for actions in receipt.accepted.values())
+        counts = {"rows": receipt.rows, "accepted": accepted, "rejected": receipt.rejected}
+    return {
+        "upload": upload,
+        "status": receipt.status if receipt else "waiting",
+        "uploaded_at": uploaded_at,
+        **counts,
+        "reason": receipt.reason if isinstance(receipt, RejectedUpload | ParkedUpload) else "",
+        "batch_id": receipt.batch_id if receipt else batch_id,
+    }
+
+
+@uploads.command("retry")
+def retry(context: typer.Context, key: Key, reason: Reason, wait: Wait = 300, as_json: Json = False) -> None:
+    """Have a parked upload ingested afresh, once the cause is gone.
+
+    For example: mesh uploads retry R1L/monday.csv --reason "the table was restored"
+    """
+    _ask(context, "retry", key, reason, wait, as_json=as_json)
+
+
+@uploads.command("abandon")
+def abandon(context: typer.Context, key: Key, reason: Reason, wait: Wait = 300, as_json: Json = False) -> None:
+    """End a parked upload: what of it is in no export is never sent. Its receipt says so, with the reason.
+
+    For example: mesh uploads abandon R1L/monday.csv --reason "the team has uploaded a corrected file"
+    """
+    _ask(context, "abandon", key, reason, wait, as_json=as_json)
+
+
+def _ask(context: typer.Context, what: str, key: str, reason: str, wait: int, *, as_json: bool) -> None:
+    """Put the request into the queue, so that Ingest does it in its turn, and show what became of it."""
+    wiring = deployment(context).wiring
+    register = wiring.register()
+    name = key.removeprefix(INCOMING)
+    named = [row for row in parked_uploads(wiring) if name in {row["upload"].removeprefix(INCOMING), row["batch_id"]}]
+    if len(named) != 1:
+        what_there_is = (
+            "several uploads of this name are parked; give the batch id" if named else "no such upload is parked"
+        )
+        raise typer.BadParameter(f"{what_there_is}; see: mesh uploads --parked", param_hint="KEY")
+    [parked] = named
+    batch_id = parked["batch_id"]
+    if what == "retry" and not parked["upload"]:
+        raise typer.BadParameter(
+            "nobody knows which file this was; upload it again, and abandon this", param_hint="KEY"
+        )
+    wiring.queue().ask(what, batch_id, reason)
+    deadline = time.monotonic() + wait
+    with talk.status("Waiting for Ingest"):
+        while batch_id in register.parked() and time.monotonic() < deadline:
+            time.sleep(0.2)
+    if batch_id in register.parked():
+        talk.print("It waits in the queue. See later: mesh uploads --parked")
+        raise typer.Exit(1 if wait else 0)
+    bucket = wiring.bucket()
+    outcome = bucket.receipt(parked["upload"], batch_id) if parked["upload"] else None
+    if isinstance(outcome, ParkedUpload) and outcome.retried_as:
+        outcome = bucket.receipt(parked["upload"], outcome.retried_as) or outcome
+    if as_json:
+        print_json(document(outcome) if outcome else None)
+    elif outcome:
+        show_receipt(outcome, bucket)
+    if what == "retry" and (outcome is None or outcome.status != "ingested"):
+        raise typer.Exit(1)
+
+
+def reconcile(
+    context: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be queued.")] = False,
+    minutes: Annotated[
+        int, typer.Option(help="How old an upload without a receipt has to be, in minutes.", min=0)
+    ] = 60,
+    as_json: Json = False,
+) -> None:
+    """Find the uploads that were forgotten, since their events never arrived, and queue them, as the daily run does."""
+    asked = ReconcileRequest(dry_run=dry_run, minutes=minutes)
+    with talk.status("Looking at the uploads"):
+        run = deployment(context).wiring.reconcile(lambda: SECONDS).run(asked)
+    if as_json:
+        print_json(document(run))
+        return
+    if run.uploads:
+        rows = [[upload.upload, upload.uploaded_at, upload.batch_id] for upload in run.uploads]
+        data.print(table("Would be queued" if dry_run else "Queued", ["upload", "uploaded", "batch id"], rows))
+    talk.print(f"{run.looked_at} uploads looked at, {run.queued} of them forgotten.")
+
+
+def wait_for_receipt(bucket: Bucket, key: str, version: str, seconds: float) -> AnyReceipt | None:
     """Wait until an upload's receipt is there; None where it has not come in time."""
     batch_id = bucket.batch_id(key, version)
     deadline = time.monotonic() + seconds
@@ -121,10 +306,13 @@ def wait_for_receipt(bucket: Bucket, key: str, version: str, seconds: float) -> 
     return receipt
 
 
-def show_receipt(receipt: Receipt | RejectedUpload, bucket: Bucket) -> None:
+def show_receipt(receipt: AnyReceipt, bucket: Bucket) -> None:
     """Show a receipt as a person would like it."""
     if isinstance(receipt, RejectedUpload):
         data.print(f"[bold red]Rejected[/]: {receipt.reason}. Right would be: {receipt.fix}.")
+        return
+    if isinstance(receipt, ParkedUpload):
+        data.print(f"[bold red]{receipt.status.capitalize()}[/]: {_PARKED[receipt.status]}")
         return
     rows = [
         [PROGRAMMES[key].name, *(counts.get(action, 0) for action in Action), receipt.exports.get(key, "")]
@@ -135,7 +323,7 @@ def show_receipt(receipt: Receipt | RejectedUpload, bucket: Bucket) -> None:
     accepted = sum(sum(counts.values()) for counts in receipt.accepted.values())
     data.print(
         f"{receipt.rows} rows: {accepted} accepted, {receipt.unchanged} unchanged, "
-        f"{receipt.skipped} skipped, {receipt.rejected} rejected"
+        f"{receipt.overtaken} overtaken, {receipt.skipped} skipped, {receipt.rejected} rejected"
     )
     if receipt.rejects:
         rejects = list(itertools.islice(_rejects(bucket, receipt.rejects), MOST_REJECTS + 1))

@@ -21,7 +21,7 @@ from vaccinations.aws.bucket import INCOMING
 from vaccinations.formats.acknowledgements import read_bus_ack
 from vaccinations.model.outcome import Outcome
 from vaccinations.model.programmes import PROGRAMMES
-from vaccinations.results import RejectedUpload, document
+from vaccinations.results import Receipt, document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -256,7 +256,7 @@ def _resend(works_on: Deployment, entries: Iterable[Entry], wait: int, *, as_jso
             where = shlex.quote(f"{organisation}/{name}")
             talk.print(f"No receipt after {wait} s; ask later with: mesh receipt {where}")
             continue
-        failed = failed or isinstance(receipt, RejectedUpload) or receipt.rejected > 0
+        failed = failed or not isinstance(receipt, Receipt) or receipt.rejected > 0
         answers.append(document(receipt))
         if not as_json:
             show_receipt(receipt, bucket)

@@ -18,11 +18,35 @@ from vaccinations.wiring import wire
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from vaccinations.results import AnyReceipt
+
 
 @observed
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    """Ingest each upload of an SQS event whose messages are "Object Created"; answer an `IngestRun`."""
+    """Do what each message of an SQS event asks for, or the event itself; answer an `IngestRun`.
+
+    That is "Object Created" of an upload, or, about a parked one, ``{"retry": {"batch_id": …, "reason": …}}`` or the
+    same with ``abandon``. A message that fails is soon offered again, for all others wait behind it.
+    """
+    if "Records" not in event:
+        return document(IngestRun(uploads=(_do(event),)))
+    receipts = []
+    for message in SQSEvent(event).records:
+        try:
+            receipts.append(_do(message.json_body))
+        except Exception:
+            wire("ingest").queue().offer_again_soon(message.receipt_handle)
+            raise
+    return document(IngestRun(uploads=tuple(receipts)))
+
+
+def _do(asked: dict[str, Any]) -> AnyReceipt:
     ingest = wire("ingest").ingest()
-    created = (S3EventBridgeNotificationEvent(message.json_body).detail.object for message in SQSEvent(event).records)
-    receipts = tuple(ingest.ingest(upload.key, upload.get("version-id") or "") for upload in created)
-    return document(IngestRun(uploads=receipts))
+    match asked:
+        case {"retry": {"batch_id": batch_id, "reason": reason}}:
+            return ingest.retry(batch_id, reason)
+        case {"abandon": {"batch_id": batch_id, "reason": reason}}:
+            return ingest.abandon(batch_id, reason)
+    upload = S3EventBridgeNotificationEvent(asked).detail.object
+    # The class reads "+" and "%" in a key as code, which EventBridge's keys are not.
+    return ingest.ingest(upload["key"], upload.get("version-id") or "")

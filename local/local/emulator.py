@@ -2,7 +2,8 @@
 
 An execution environment is one emulator process. It starts the function's interpreter, receives invocations over HTTP
 and ends those that run out of time. As in Lambda it serves one invocation at a time, is kept for the next, and is
-replaced when it dies; an invocation that finds none free gets a new one.
+replaced when it dies; an invocation that finds none free gets a new one. Where a function has reserved concurrency, no
+more invocations run at once than that; Lambda turns others away, and whoever invokes it tries again: here they wait.
 
 The interpreter sees what it would see in AWS and nothing else: the function's folder, the built layers, and AWS's own
 part (awslambdaric and boto3 as locked), not the developer's environment.
@@ -125,6 +126,8 @@ class Emulator:
         self._lock = threading.Lock()
         self._idle: dict[str, list[_ExecutionEnvironment]] = {name: [] for name in functions}
         self._busy: dict[str, set[_ExecutionEnvironment]] = {name: set() for name in functions}
+        # No more invocations than that are ever under way here.
+        self._slots = {name: threading.Semaphore(function.reserved or 1000) for name, function in functions.items()}
         self._closed = False
         self._binary = _emulator_binary(directory)
         self._runtime = runtime(directory)
@@ -144,12 +147,12 @@ class Emulator:
         FunctionError
             The function raised, ran out of time or memory, or its process ended.
         """
-        environment = self._acquire(function)
-        try:
-            answer = environment.invoke({} if event is None else event)
-        finally:
-            self._release(function, environment)
-        return answer
+        with self._slots[function]:
+            environment = self._acquire(function)
+            try:
+                return environment.invoke({} if event is None else event)
+            finally:
+                self._release(function, environment)
 
     def log(self, function: str) -> str:
         """Return everything a function has written so far, with the emulator's own lines among it."""

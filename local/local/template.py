@@ -38,6 +38,8 @@ class Function:
         The logical ids of its layers, in the order in which they are searched.
     variables
         Its environment, with references to other resources in it.
+    reserved
+        How many invocations of it there may be at once; None where the template does not say.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Function:
     memory: int
     layers: tuple[str, ...]
     variables: Mapping[str, Any]
+    reserved: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,5 +108,6 @@ class Template:
                     self.resources()[layer["Ref"]]["Properties"]["LayerName"] for layer in properties["Layers"]
                 ),
                 variables=properties["Environment"]["Variables"],
+                reserved=properties.get("ReservedConcurrentExecutions"),
             )
         return functions

@@ -283,10 +283,86 @@ def test_the_receipt_of_an_upload_can_be_asked_for_later(mesh: Callable[..., Don
     receipt = json_of(mesh("receipt", "R1L/later.csv", "--json"))
     assert (receipt["accepted"], receipt["rejected"]) == ({"menacwy": {"new": 1}}, 1)
     own = json_of(mesh("upload", str(file), "--json"))
-    assert (own["upload"], own["unchanged"]) == ("incoming/X26/later.csv", 0)
+    assert (own["upload"], own["rejected"]) == ("incoming/X26/later.csv", 2), "it is R1L's record"
     missing = mesh("receipt", "R1L/never.csv")
     assert (missing.returncode, missing.stdout) == (1, "")
     assert "no receipt of R1L/never.csv yet" in missing.stderr
+
+
+def in_aws(service: str) -> Any:
+    variables = environment_of_stack()
+    session = boto3.Session(
+        variables["AWS_ACCESS_KEY_ID"],
+        variables["AWS_SECRET_ACCESS_KEY"],
+        variables["AWS_SESSION_TOKEN"],
+        variables["AWS_DEFAULT_REGION"],
+    )
+    return session.client(service, endpoint_url=variables["AWS_ENDPOINT_URL"])  # type: ignore[call-overload]
+
+
+def an_intake_that_cannot_be_completed(receipt: dict[str, Any], batch_id: str) -> None:
+    """Leave an upload behind as three runs do that could not complete it."""
+    variables = environment_of_stack()
+    stored = {"upload": receipt["upload"], "version": receipt["version"], "receipt": receipt | {"batch_id": batch_id}}
+    in_aws("s3").put_object(
+        Bucket=variables["BUCKET"], Key=f"batches/{batch_id}.json", Body=json.dumps(stored).encode()
+    )
+    batches = {"batches": {"M": {"td_ipv": {"N": "1"}}}, "attached": {"M": {}}, "finished": {"BOOL": False}}
+    for item in (
+        {"record_id": {"S": f"batch#{batch_id}"}, "tries": {"N": "3"}, **batches},
+        {"record_id": {"S": "unfinished"}, "batch_ids": {"SS": [batch_id]}},
+    ):
+        in_aws("dynamodb").put_item(TableName=variables["VACCINATION_RECORDS_TABLE"], Item=item)
+
+
+def test_uploads_are_listed_and_a_parked_one_is_retried_or_abandoned(mesh: Callable[..., Done], tmp_path: Path) -> None:
+    file = tmp_path / "stuck.csv"
+    file.write_text(upload_of(row(71, "Td/IPV")))
+    receipt = json_of(mesh("upload", str(file), "--organisation", "R9Z", "--json"))
+    nonsense = tmp_path / "nonsense.csv"
+    nonsense.write_bytes(b"\0\1\2")
+    for batch_id in ("a" * 32, "b" * 32):
+        an_intake_that_cannot_be_completed(receipt, batch_id)
+        assert mesh("upload", str(nonsense), "--organisation", "R9Z").returncode == 1
+    listed = json_of(mesh("uploads", "-O", "R9Z", "--json"))
+    assert {(one["upload"], one["status"]) for one in listed} == {
+        ("incoming/R9Z/stuck.csv", "ingested"),
+        ("incoming/R9Z/nonsense.csv", "rejected"),
+    }
+    rejected = json_of(mesh("uploads", "-O", "R9Z", "--rejected", "--json"))
+    assert {one["status"] for one in rejected} == {"rejected"}
+    assert json_of(mesh("uploads", "-O", "R9Z", "--since", "2199-01-01", "--json")) == []
+    parked = json_of(mesh("uploads", "--parked", "--json"))
+    assert [(one["upload"], one["status"]) for one in parked] == [("incoming/R9Z/stuck.csv", "parked")] * 2
+    assert "a" * 32 in mesh("uploads", "--parked", COLUMNS="200").stdout
+
+    both = mesh("uploads", "retry", "R9Z/stuck.csv", "--reason", "the table is back", COLUMNS="200")
+    assert both.returncode == 2
+    assert "give the batch id" in both.stderr
+    retried = json_of(mesh("uploads", "retry", "a" * 32, "--reason", "the table is back", "--json"))
+    assert (retried["status"], retried["unchanged"]) == ("ingested", 1)
+    ended = json_of(mesh("uploads", "abandon", "R9Z/stuck.csv", "--reason", "not needed", "--json"))
+    assert (ended["status"], ended["reason"], ended["batch_id"]) == ("abandoned", "not needed", "b" * 32)
+    assert json_of(mesh("uploads", "--parked", "--json")) == []
+    none = mesh("uploads", "retry", "R9Z/stuck.csv", "--reason", "again", COLUMNS="200")
+    assert none.returncode == 2
+    assert "no such upload is parked" in none.stderr
+
+
+def test_an_upload_whose_event_never_arrived_is_found_and_ingested(mesh: Callable[..., Done]) -> None:
+    bucket, s3 = environment_of_stack()["BUCKET"], in_aws("s3")
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
+    s3.put_object(Bucket=bucket, Key="incoming/R9Y/lost.csv", Body=b"")
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}})
+    assert json_of(mesh("uploads", "-O", "R9Y", "--json"))[0]["status"] == "waiting"
+    assert json_of(mesh("reconcile", "--json"))["queued"] == 0
+    found = json_of(mesh("reconcile", "--minutes", "0", "--dry-run", "--json"))
+    assert "incoming/R9Y/lost.csv" in [upload["upload"] for upload in found["uploads"]]
+    assert "incoming/R9Y/lost.csv" in mesh("reconcile", "--minutes", "0", COLUMNS="200").stdout
+    deadline = time.monotonic() + 30
+    while mesh("receipt", "R9Y/lost.csv").stdout == "":
+        assert time.monotonic() < deadline
+    assert "Rejected" in mesh("receipt", "R9Y/lost.csv").stdout
 
 
 def test_a_programme_is_started_afresh_only_when_asked_twice(mesh: Callable[..., Done], tmp_path: Path) -> None:
@@ -391,7 +467,7 @@ def test_help_lists_the_commands_in_their_groups(mesh: Callable[..., Done]) -> N
     assert positions == sorted(positions)
     for command in (
         *("validate-mailbox", "check-inbox", "get-message", "ack-message", "send-file", "track-message", "lookup"),
-        *("dps-export", "track", "collect", "exports", "export", "record", "upload", "receipt"),
+        *("dps-export", "track", "collect", "exports", "export", "record", "upload", "receipt", "uploads", "reconcile"),
         *("secret", "csr", "ca-bundle", "local", "demo", "invoke"),
     ):
         assert f" {command} " in shown

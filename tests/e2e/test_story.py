@@ -78,7 +78,7 @@ def test_dps_processes_298_of_300_records_and_says_why_it_refuses_two(told: tupl
 def test_no_personal_value_is_in_any_functions_log(told: tuple[Demo, dict[str, str]]) -> None:
     _, logs = told
     speaking = {"ValidateFunction", "IngestFunction", "ExportFunction", "TrackFunction", "CollectFunction"}
-    assert set(logs) == speaking | {"StatusFunction"}
+    assert set(logs) == speaking | {"ReconcileFunction", "StatusFunction"}
     assert all("function_request_id" in logs[function] for function in speaking)
     everything = "\n".join(logs.values()).casefold()
     personal = sample_upload(date(2026, 1, 1)).personal_values  # the same people on any day

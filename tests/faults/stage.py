@@ -7,6 +7,7 @@ import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from local.dps import Dps
 from tests.clocks import Clock
@@ -71,6 +72,7 @@ class Stage:
 
     def put(self, name: str, *rows: str) -> None:
         """Upload a file; its event goes into the queue."""
+        self.clock.forward(seconds=1)
         key = f"incoming/R1L/{name}"
         body = "\n".join(rows) if name.endswith(".resend") else upload_of(*rows)
         answer = self.s3.put_object(Bucket=self.settings.bucket, Key=key, Body=body.encode())
@@ -175,7 +177,12 @@ def fresh_stage(
         Attributes={"FifoQueue": "true", "VisibilityTimeout": "0"},
     )["QueueUrl"]
     clock = Clock()
-    with fresh_settings(dynamodb, s3, resources) as settings, sandbox.client("X26ABC3") as receiver:
+    with (
+        # moto's server is in this process: its S3 dates uploads by the stage's clock.
+        patch("moto.s3.models.utcnow", lambda: clock().replace(tzinfo=None)),
+        fresh_settings(dynamodb, s3, resources) as settings,
+        sandbox.client("X26ABC3") as receiver,
+    ):
         yield Stage(
             victim,
             dynamodb.meta.endpoint_url,

@@ -47,7 +47,7 @@ def test_the_version_stands_in_one_place() -> None:
     for distribution in ("nhs-mesh", "vaccinations", "nhs-mesh-cli", "nhs-mesh-local"):
         assert importlib.metadata.version(distribution) == __version__
     for file in PROJECT.glob("*/**/pyproject.toml"):
-        if ".venv" not in file.parts and ".aws-sam" not in file.parts:
+        if {".venv", ".aws-sam", ".cache"}.isdisjoint(file.parts):
             assert tomllib.loads(file.read_text())["project"].get("dynamic") == ["version"], file
 
 

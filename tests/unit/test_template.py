@@ -330,6 +330,7 @@ def test_each_job_runs_when_it_should() -> None:
         ("ExportFunction", '{"resume_only": true}'): "cron(30 * * * ? *)",
         ("TrackFunction", "{}"): "cron(45 * * * ? *)",
         ("CollectFunction", "{}"): "cron(50 * * * ? *)",
+        ("ReconcileFunction", "{}"): "cron(0 5 * * ? *)",
     }
 
 

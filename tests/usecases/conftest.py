@@ -96,6 +96,7 @@ def fresh_settings(dynamodb: Any, s3: Any, resources: dict[str, Any]) -> Iterato
             {
                 "DPS_EXPORTS_TABLE": exports_table,
                 "VACCINATION_RECORDS_TABLE": records_table,
+                "UPLOADS_QUEUE": "https://queue.invalid/uploads.fifo",
                 "BUCKET": bucket,
                 "MESH_SECRET": "mesh",
                 "MESH_JOBS_PARAMETER": "/test/mesh_jobs",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -25,6 +25,7 @@ from vaccinations.aws.bucket import Bucket, NoSuchObject, StoredObject
 from vaccinations.formats.dps_names import next_place
 from vaccinations.model.entry import Entry, Intake
 from vaccinations.model.export import DPSExport, Status
+from vaccinations.ports import StoredUpload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -62,11 +63,38 @@ class MemoryBucket(Bucket):
         body, stored_at = versions[number - 1]
         return StoredObject(io.BytesIO(body), stored_at)
 
+    def has(self, key: str, version: str = "") -> bool:
+        try:
+            self.open(key, version)
+        except NoSuchObject:
+            return False
+        return True
+
+    def _place(self, key: str, version: str, stored_at: datetime) -> int:
+        earlier = self.objects[key][: int(version or 1) - 1]
+        return sum(at.replace(microsecond=0) == stored_at.replace(microsecond=0) for _, at in earlier)
+
+    def uploads(self, organisation: str = "") -> Iterator[StoredUpload]:
+        for key in sorted(self.objects):
+            if key.startswith(f"incoming/{organisation}/" if organisation else "incoming/"):
+                versions = [(str(number), at) for number, (_, at) in enumerate(self.objects[key], start=1)]
+                yield from (StoredUpload(key, version, at) for version, at in reversed(versions))
+
     def _put(self, key: str, body: bytes | BinaryIO, _: str = "") -> None:
         self.store(key, body if isinstance(body, bytes) else body.read())
 
     def _put_stream(self, key: str, body: BinaryIO, _: Mapping[str, str]) -> None:
         self.store(key, body.read())
+
+
+class MemoryQueue:
+    """The queue over a list: what was announced, in order."""
+
+    def __init__(self) -> None:
+        self.announced: list[tuple[str, str]] = []
+
+    def announce(self, key: str, version: str, batch_id: str) -> None:  # noqa: ARG002 - nobody looks at the clock here
+        self.announced.append((key, version))
 
 
 class MemoryRegister:
@@ -75,12 +103,31 @@ class MemoryRegister:
     def __init__(self) -> None:
         self.entries: dict[str, Entry] = {}
         self.intakes: dict[str, Intake] = {}
+        self.tries: Counter[str] = Counter()
+        self.given_up: set[str] = set()
+        self.never: set[tuple[str, str]] = set()
 
     def get(self, record_ids: Iterable[str]) -> dict[str, Entry]:
         return {i: self.entries[i] for i in record_ids if i in self.entries}
 
     def put(self, entries: Iterable[Entry]) -> None:
         self.entries |= {entry.record_id: replace(entry, refusal=None) for entry in entries}
+
+    def renew(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            known = self.entries.get(entry.record_id)
+            if known and not known.unstated and known.statement != entry.statement:
+                self.entries[entry.record_id] = replace(known, before=self._renewed(known.before, entry))
+            elif renewed := self._renewed(known, entry):
+                self.entries[entry.record_id] = renewed
+
+    @staticmethod
+    def _renewed(known: Entry | None, entry: Entry) -> Entry | None:
+        if entry.unstated and (known is None or (known.unstated and known.stated_at < entry.stated_at)):
+            return entry
+        if known and known.statement == entry.statement and known.stated_at < entry.stated_at:
+            return replace(known, stated_at=entry.stated_at)
+        return known
 
     def refuse(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
@@ -96,7 +143,28 @@ class MemoryRegister:
         return self.intakes.get(batch_id)
 
     def unfinished(self) -> list[str]:
-        return sorted(batch_id for batch_id, intake in self.intakes.items() if not intake.finished)
+        return sorted(i for i, intake in self.intakes.items() if not intake.finished and not intake.parked)
+
+    def parked(self) -> list[str]:
+        return sorted(self.given_up)
+
+    def unsent(self) -> frozenset[tuple[str, str]]:
+        return frozenset(self.never)
+
+    def with_intake(self, batch_ids: Iterable[str]) -> set[str]:
+        return {*batch_ids} & {*self.intakes}
+
+    def count_try(self, batch_id: str) -> int:
+        self.tries[batch_id] += 1
+        if intake := self.intakes.get(batch_id):
+            self.intakes[batch_id] = replace(intake, tries=self.tries[batch_id])
+        return self.tries[batch_id]
+
+    def park(self, batch_id: str) -> None:
+        self.given_up.add(batch_id)
+        if intake := self.intakes.get(batch_id):
+            self.never |= {(programme, batch_id) for programme in intake.unattached}
+            self.intakes[batch_id] = replace(intake, parked=True)
 
     def begin(self, batch_id: str, batches: Mapping[str, int]) -> Intake:
         if batch_id in self.intakes:
@@ -107,7 +175,7 @@ class MemoryRegister:
     def attach(self, batch_id: str, programme: str, number: int) -> bool:
         """Mark a batch as attached, as the ledger's transaction does; False where it was attached before."""
         intake = self.intakes.get(batch_id)
-        if intake is None or programme in intake.attached:
+        if intake is None or intake.parked or programme in intake.attached:
             return False
         self.intakes[batch_id] = replace(intake, attached={**intake.attached, programme: number})
         return True
@@ -116,6 +184,7 @@ class MemoryRegister:
         if batch_id not in self.intakes:
             raise RuntimeError(f"there is no intake of {batch_id} to finish")
         self.intakes[batch_id] = replace(self.intakes[batch_id], finished=True)
+        self.given_up.discard(batch_id)
 
 
 class MemoryLedger:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +16,8 @@ from vaccinations.aws.bucket import receipt_key
 from vaccinations.formats.dps_columns import HEADER
 from vaccinations.formats.dps_parts import read_members
 from vaccinations.jobs.ingest import Ingest
-from vaccinations.results import Receipt, RejectedUpload
+from vaccinations.model.uploaders import Uploaders
+from vaccinations.results import Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     from tests.clocks import Clock
     from vaccinations.aws.bucket import Bucket
     from vaccinations.ports import Ledger, Register
+    from vaccinations.results import AnyReceipt
 
-__all__ = ["STORES", "WORLDS", "Stores", "on_every_database", "on_moto", "on_sandbox"]
+__all__ = ["STORES", "WORLDS", "Stores", "in_memory", "on_every_database", "on_moto", "on_sandbox"]
 
 #: What the fixture `stores` is, one after the other, where a test does not say.
 STORES = ["memory", "moto"]
@@ -33,6 +35,8 @@ STORES = ["memory", "moto"]
 WORLDS = ["memory", "moto"]
 #: For tests in which it matters what DynamoDB itself does.
 on_every_database = pytest.mark.parametrize("stores", [*STORES, "DynamoDB Local"], indirect=True)
+#: For tests of what the servers cannot do.
+in_memory = pytest.mark.parametrize("stores", ["memory"], indirect=True)
 #: For tests that look at what DynamoDB is asked for.
 on_moto = pytest.mark.parametrize("stores", ["moto"], indirect=True)
 #: For tests about MESH itself.
@@ -51,6 +55,8 @@ class Stores:
         Lists the bucket's keys.
     delete
         Deletes an object.
+    uploaders
+        Who may state for whom, and change whose records.
     dynamodb
         The client of the tables, where they are on a server; None in memory.
     tables
@@ -64,23 +70,28 @@ class Stores:
     upload: Callable[[str, bytes], str]
     list_keys: Callable[[], list[str]]
     delete: Callable[[str], object]
+    uploaders: Uploaders = field(default_factory=Uploaders)
     dynamodb: Any = None
     tables: tuple[str, str] = ("", "")
 
-    def ingest(
-        self, body: bytes | str, name: str = "monday.csv", organisation: str = "R1L"
-    ) -> Receipt | RejectedUpload:
+    def ingest(self, body: bytes | str, name: str = "monday.csv", organisation: str = "R1L") -> AnyReceipt:
         """Upload a file and ingest it; return its receipt."""
         return self.handle(self.uploaded(body, name, organisation))
 
     def uploaded(self, body: bytes | str, name: str, organisation: str = "R1L") -> tuple[str, str]:
-        """Upload a file; return its key and version."""
+        """Upload a file, a second after what went before; return its key and version."""
+        self.clock.forward(seconds=1)
         key = f"incoming/{organisation}/{name}"
         return key, self.upload(key, body.encode() if isinstance(body, str) else body)
 
-    def handle(self, uploaded: tuple[str, str]) -> Receipt | RejectedUpload:
+    def handle(self, uploaded: tuple[str, str]) -> AnyReceipt:
         """Handle the event of an upload, perhaps again."""
-        return Ingest(self.bucket, self.register, self.ledger, clock=self.clock).ingest(*uploaded)
+        return self.ingesting.ingest(*uploaded)
+
+    @property
+    def ingesting(self) -> Ingest:
+        """What ingests uploads."""
+        return Ingest(self.bucket, self.register, self.ledger, self.clock, self.uploaders)
 
     def accept(self, *rows: str, name: str = "monday.csv") -> Receipt:
         """Ingest a CSV file of rows, which is no such that is rejected as a whole."""
@@ -93,7 +104,7 @@ class Stores:
         found: dict[str, Any] = json.loads(self.object(receipt_key(uploaded[0], self.bucket.batch_id(*uploaded))))
         return found
 
-    def rejects(self, receipt: Receipt | RejectedUpload) -> list[dict[str, str]]:
+    def rejects(self, receipt: AnyReceipt) -> list[dict[str, str]]:
         """Read the rejects file that a receipt names."""
         assert isinstance(receipt, Receipt)
         assert receipt.rejects

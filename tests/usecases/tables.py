@@ -134,6 +134,7 @@ class MemoryTables:
         expression = _Expression(request, request.get("ConditionExpression", ""), request.get("UpdateExpression", ""))
         key = _key(request["Item"] if verb == "Put" else request["Key"])
         before = self._now[request["TableName"]].get(key, {})
+        assert isinstance(request["TableName"], str)
         if "ConditionExpression" in request and not expression.holds(request["ConditionExpression"], before):
             return request["TableName"], key, None
         if verb == "Put":

@@ -31,6 +31,7 @@ RECEIPT = Receipt(
     uploaded_at="2026-11-24T12:00:00+00:00",
     rows=3,
     accepted={"hpv": {"new": 2}},
+    overtaken=0,
     unchanged=1,
     skipped=0,
     rejected=0,

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.usecases.rows import HEADER, row, upload_of, uuid_of
-from tests.usecases.stores import on_every_database, on_moto
+from tests.usecases.stores import in_memory, on_every_database, on_moto
 from vaccinations.jobs.ingest import Ingest
 from vaccinations.model.entry import Refusal
 from vaccinations.model.london import day_in_london, in_london
 from vaccinations.model.outcome import Outcome
-from vaccinations.ports import BatchGone
+from vaccinations.ports import BatchGone, UploadGone
 from vaccinations.results import Receipt, RejectedUpload
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def test_an_uploader_finds_the_receipt_as_a_file(stores: Stores) -> None:
         "rows": 2,
         "accepted": {"hpv": {"new": 1}},
         "unchanged": 0,
+        "overtaken": 0,
         "skipped": 0,
         "rejected": 1,
         "rejects": f"rejected/R1L/monday.csv/{batch_id}.csv",
@@ -200,12 +201,53 @@ def test_an_upload_whose_folder_is_no_organisation_is_rejected_with_a_receipt(st
     assert told["fix"] == "upload it as incoming/{ODS code}/{name}, for example incoming/R1A/monday.csv"
 
 
-def test_an_upload_that_was_deleted_meanwhile_gets_a_receipt(stores: Stores) -> None:
-    gone = ("incoming/R1L/gone.csv", "")
-    receipt = stores.handle(gone)
-    assert isinstance(receipt, RejectedUpload)
-    assert receipt.reason == "the file is not there any more"
-    assert stores.receipt_file(gone)["status"] == "rejected"
+#: How a name is written where some characters stand for others, as S3's own notifications write it.
+ENCODED_NAMES = {
+    "mon+tue.csv": "mon%2Btue.csv",
+    "a%20b.csv": "a%2520b.csv",
+    "half term.csv": "half+term.csv",
+    'Y9\'s "new" list.csv': "Y9%27s+%22new%22+list.csv",
+    "\U0001f489 100%.csv": "%F0%9F%92%89+100%25.csv",
+}
+
+
+@pytest.mark.parametrize("name", ENCODED_NAMES)
+def test_an_event_that_names_an_upload_as_it_is_or_with_characters_encoded_is_understood(
+    stores: Stores, name: str
+) -> None:
+    key, version = stores.uploaded(upload_of(row(1)), name)
+    for named in (f"incoming/R1L/{ENCODED_NAMES[name]}", key):
+        receipt = stores.handle((named, version))
+        assert isinstance(receipt, Receipt)
+        assert (receipt.upload, receipt.accepted) == (key, {"hpv": {"new": 1}})
+    assert stores.receipt_file((key, version))["status"] == "ingested"
+    assert len(stores.queued()) == 1
+
+
+def test_where_both_readings_of_a_name_are_uploads_the_one_that_is_named_is_ingested(stores: Stores) -> None:
+    stores.uploaded(upload_of(row(1)), "a b.csv")
+    stores.uploaded(upload_of(row(2)), "a+b.csv")
+    assert stores.handle(("incoming/R1L/a+b.csv", "")).upload == "incoming/R1L/a+b.csv"
+    assert [queued["UNIQUE_ID"] for queued in stores.queued()] == [uuid_of(2)]
+
+
+def test_a_repeated_event_of_an_upload_that_was_cleared_away_gives_the_same_receipt(stores: Stores) -> None:
+    uploaded = stores.uploaded(upload_of(row(1)), "mon+tue.csv")
+    receipt = stores.handle(uploaded)
+    stores.delete(uploaded[0])
+    assert stores.handle(("incoming/R1L/mon%2Btue.csv", uploaded[1])) == receipt
+
+
+@pytest.mark.parametrize("name", ["gone.csv", "mon+tue.csv", "a%20b.csv"])
+def test_an_upload_that_is_not_there_is_counted_and_fails_and_gets_no_receipt(
+    stores: Stores, name: str, logged: Callable[[], str]
+) -> None:
+    """So its message goes to the dead-letter queue, which an alarm watches."""
+    logged()
+    with pytest.raises(UploadGone):
+        stores.handle((f"incoming/R1L/{name}", ""))
+    assert '"UploadsMissing":[1.0]' in logged().replace(" ", "")
+    assert not stores.list_keys()
 
 
 @pytest.mark.parametrize("name", ["MONDAY.CSV", "monday.JSONL", "monday.jsonl.gz"])
@@ -220,7 +262,7 @@ def test_the_end_of_a_name_tells_how_a_file_is_read_in_any_case(stores: Stores, 
 HOSTILE_NAMES = {
     # Not \n: moto's server has no such keys.
     "line breaks": "mon\rday\u2028Mex-To: x\x85.csv",
-    "a tab and an escape sequence": "\t\x1b]0;title\x07\x1b[2J.csv",
+    "a tab": "\tmonday.csv",
     "bidirectional controls": "\u202evsc.yadnom\u2066.csv",
     "dots and slashes": "../../incoming/R1L/../%2e%2e/x.csv",
     "quotes and brackets": '",{"level":"ERROR"}[/red]\'$(id)`id`.csv',
@@ -242,6 +284,14 @@ def test_whatever_a_file_is_called_it_is_ingested_and_its_name_is_in_no_log(
         json.loads(line)  # one line is one entry, whatever the name holds
     assert name[:20] not in written
     assert json.dumps(name)[1:20] not in written
+
+
+@in_memory
+def test_a_name_that_is_an_escape_sequence_is_in_no_log(stores: Stores, logged: Callable[[], str]) -> None:
+    """moto's server cannot list the versions of such a key."""
+    test_whatever_a_file_is_called_it_is_ingested_and_its_name_is_in_no_log(
+        stores, "\t\x1b]0;title\x07\x1b[2J.csv", logged
+    )
 
 
 def test_nothing_personal_is_logged(stores: Stores, logged: Callable[[], str]) -> None:
@@ -268,7 +318,8 @@ def counted(written: str) -> dict[str, int]:
 def test_every_upload_is_counted_once_with_its_rows(stores: Stores, logged: Callable[[], str]) -> None:
     uploaded = stores.uploaded(upload_of(row(1), row(2, "MenACWY"), row(1), row(3).replace("SW1A", "?")), "monday.csv")
     stores.handle(uploaded)
-    assert counted(logged()) == {"Uploads": 1, "RowsAccepted": 2, "RowsUnchanged": 1, "RowsRejected": 1}
+    counts = {"RowsAccepted": 2, "RowsUnchanged": 1, "RowsOvertaken": 0, "RowsRejected": 1}
+    assert counted(logged()) == {"Uploads": 1} | counts
     stores.handle(uploaded)
     assert counted(logged()) == {}
     stores.ingest("", "empty.csv")
@@ -391,10 +442,9 @@ def test_a_record_withdrawn_while_it_is_not_on_file_at_dps_stays_so(stores: Stor
     assert stores.accept(row(1), name="back.csv").accepted == {"hpv": {"new": 1}}
 
 
-def test_however_many_records_are_withdrawn_their_batch_is_read_once(
-    stores: Stores, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stores.accept(*(row(n) for n in range(60)))
+@pytest.fixture
+def batches_read(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """List the ids of the batches that are read from here on."""
     read: list[str] = []
     batch_lines = stores.bucket.batch_lines
 
@@ -403,11 +453,33 @@ def test_however_many_records_are_withdrawn_their_batch_is_read_once(
         return batch_lines(programme, batch_id)
 
     monkeypatch.setattr(stores.bucket, "batch_lines", noting)
+    return read
+
+
+@pytest.mark.parametrize("at_once", [1000, 20, 1])
+def test_however_many_records_are_withdrawn_their_batch_is_read_once(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, batches_read: list[str], at_once: int
+) -> None:
+    stores.accept(*(row(n) for n in range(60)))
+    batches_read.clear()
+    monkeypatch.setattr("vaccinations.jobs.ingest._ROWS_AT_ONCE", at_once)
     receipt = stores.accept(*(row(n, vaccinated="N") for n in range(10, 60)), name="tuesday.csv")
     assert receipt.accepted == {"hpv": {"delete": 50}}
     # Once for what was stated of the records, and once, of its own, to register them.
-    assert len(read) == 2
+    assert len(batches_read) == 2
     assert flags(stores.queued()[60:]) == [(uuid_of(n), "delete", "AB1234") for n in range(10, 60)]
+
+
+def test_a_batch_that_is_no_longer_kept_is_asked_for_once(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, batches_read: list[str]
+) -> None:
+    stores.accept(*(row(n) for n in range(6)))
+    for key in [key for key in stores.list_keys() if key.startswith("batches/hpv/")]:
+        stores.delete(key)
+    batches_read.clear()
+    monkeypatch.setattr("vaccinations.jobs.ingest._ROWS_AT_ONCE", 2)
+    assert stores.accept(*(row(n, vaccinated="N") for n in range(6)), name="withdrawn.csv").rejected == 6
+    assert len(batches_read) == 1
 
 
 def test_a_record_withdrawn_twice_is_deleted_once(stores: Stores) -> None:
@@ -639,14 +711,6 @@ def test_an_upload_that_another_run_has_attached_meanwhile_is_in_its_receipt_and
     assert receipt.exports == {"hpv": "hpv-1"}
     assert len(stores.queued()) == 1
     assert [line["message"] for line in entries(logged())].count("batch attached") == 1
-
-
-def test_an_intake_that_is_unfinished_but_not_there_stops_the_run(
-    stores: Stores, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stores.register, "unfinished", lambda: ["lost"])
-    with pytest.raises(LookupError, match="lost"):
-        stores.accept(row(1))
 
 
 # -- what it costs, and what is kept where

@@ -81,6 +81,70 @@ def test_batches_gather_in_one_open_export_in_the_order_they_came(stores: Stores
     export = stores.ledger.get("hpv", 1)
     assert (export.export_id, export.status, export.records) == ("hpv-1", Status.OPEN, 9)
     assert export.batches == ("c", "a", "b")
+    for batch in export.batches:
+        intake = stores.register.intake(batch)
+        assert intake
+        assert intake.attached == {"hpv": 1}
+
+
+def meanwhile(stores: Stores, monkeypatch: pytest.MonkeyPatch, what: Callable[[], object]) -> None:
+    """Let something happen once an export is about to be opened."""
+    assert isinstance(stores.ledger, Ledger)
+    opening = stores.ledger._opening
+
+    def prepared(*facts: Any) -> Any:
+        monkeypatch.undo()
+        items = opening(*facts)
+        what()
+        return items
+
+    monkeypatch.setattr(stores.ledger, "_opening", prepared)
+
+
+@on_tables
+def test_two_uploads_that_open_an_export_at_the_same_time_are_both_in_it(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meanwhile(stores, monkeypatch, lambda: attach(stores, "b"))
+    assert attach(stores, "a") == 1
+    assert stores.ledger.get("hpv", 1).batches == ("b", "a")
+
+
+@on_tables
+def test_a_batch_that_another_run_attaches_at_the_same_time_is_in_one_export(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meanwhile(stores, monkeypatch, lambda: attach(stores, "a"))
+    assert attach(stores, "a") is None
+    assert [export.records for export in stores.ledger.exports("hpv")] == [3]
+
+
+@pytest.mark.parametrize("sealed_before", [0, 1], ids=["the first", "a later one"])
+@on_tables
+def test_no_export_is_opened_below_one_that_a_reset_has_opened_meanwhile(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, sealed_before: int
+) -> None:
+    for number in range(sealed_before):
+        sealed(stores, f"before-{number}")
+
+    def reset() -> None:
+        attach(stores, "b")
+        assert isinstance(stores.ledger, Ledger)
+        stores.ledger.reset("hpv")
+
+    meanwhile(stores, monkeypatch, reset)
+    number = attach(stores, "a")
+    assert number == sealed_before + 2
+    assert [export.number for export in stores.ledger.exports("hpv")] == [number]
+
+
+@on_tables
+def test_an_upload_that_others_always_outrun_is_a_conflict(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vaccinations.aws.backoff.sleep", lambda _: None)
+    monkeypatch.setattr(stores.ledger, "_transact", lambda *_: ["None", "TransactionConflict"])
+    with pytest.raises(LedgerConflict, match=r"^no open export of hpv could be had; try again$"):
+        attach(stores, "a")
+    assert list(stores.ledger.exports("hpv")) == []
 
 
 @on_every_database
@@ -137,6 +201,7 @@ def test_programmes_have_exports_of_their_own(stores: Stores) -> None:
 def test_an_unknown_export_is_a_key_error(stores: Stores) -> None:
     with pytest.raises(KeyError, match="hpv-7"):
         stores.ledger.get("hpv", 7)
+    attach(stores, "a")
     with pytest.raises(KeyError, match="hpv-0"):
         stores.ledger.get("hpv", 0)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.entries import STATED_AT
 from tests.usecases.rows import uuid_of
 from tests.usecases.stores import on_every_database, on_moto
 from vaccinations.aws import backoff
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def entry(n: int, **changes: Any) -> Entry:
-    return replace(Entry(uuid_of(n), "hpv", "d1", Action.NEW, "batch", n + 2), **changes)
+    return replace(Entry(uuid_of(n), "hpv", "d1", Action.NEW, "batch", n + 2, "R1L", STATED_AT), **changes)
 
 
 def refused(n: int, at: str = "2026-11-24T12:00:00+00:00", *, on_file: bool = True, **changes: Any) -> Entry:
@@ -133,6 +134,40 @@ def test_an_intake_is_begun_once_and_only_what_was_begun_is_finished(stores: Sto
     assert intake
     assert intake.batches == {"hpv": 3}
     assert stores.register.unfinished() == ["b"]
+
+
+@on_every_database
+def test_what_was_known_before_an_upload_is_kept_with_an_entry(stores: Stores) -> None:
+    before = refused(1, on_file=False, digest="d0", batch_id="older")
+    stores.register.put([entry(1, before=before), entry(2)])
+    found = stores.register.get([uuid_of(1), uuid_of(2)])
+    assert (found[uuid_of(1)], found[uuid_of(2)]) == (entry(1, before=before), entry(2))
+
+
+@on_every_database
+def test_a_parked_intake_waits_for_a_person_and_what_it_has_not_attached_is_never_sent(stores: Stores) -> None:
+    register = stores.register
+    register.begin("b", {"hpv": 3, "td_ipv": 1})
+    stores.ledger.attach("td_ipv", "b", 1)
+    assert [register.count_try("b"), register.count_try("b")] == [1, 2]
+    register.park("b")
+    intake = register.intake("b")
+    assert intake
+    assert (intake.tries, intake.parked, intake.finished) == (2, True, False)
+    assert (register.unfinished(), register.parked()) == ([], ["b"])
+    assert register.unsent() == {("hpv", "b")}
+    assert stores.ledger.attach("hpv", "b", 3) is None
+    register.finish("b")
+    assert (register.unfinished(), register.parked()) == ([], [])
+    assert register.unsent() == {("hpv", "b")}
+
+
+@on_every_database
+def test_uploads_with_an_intake_are_told_from_others(stores: Stores) -> None:
+    for n in range(120):
+        stores.register.begin(f"b{n}", {})
+    asked = [*(f"b{n}" for n in range(120)), "unknown"]
+    assert stores.register.with_intake(asked) == {f"b{n}" for n in range(120)}
 
 
 @on_every_database

@@ -15,17 +15,33 @@ if TYPE_CHECKING:
     from nhs_mesh import Message, Part, Tracking
     from vaccinations.model.entry import Entry, Intake
     from vaccinations.model.export import DPSExport, FileNames, Manifest, Status
-    from vaccinations.results import Receipt, RejectedUpload, StoredIntake
+    from vaccinations.results import AnyReceipt, StoredIntake
 
-__all__ = ["BatchGone", "Bucket", "Ledger", "LedgerConflict", "Mesh", "Register", "Upload", "UploadGone"]
+__all__ = [
+    "BatchGone",
+    "Bucket",
+    "IntakeGone",
+    "Ledger",
+    "LedgerConflict",
+    "Mesh",
+    "Queue",
+    "Register",
+    "StoredUpload",
+    "Upload",
+    "UploadGone",
+]
 
 
 class UploadGone(Exception):
-    """The uploaded object was deleted before it could be ingested."""
+    """There is no such uploaded object, or there is none any more."""
 
 
 class BatchGone(Exception):
     """A batch object is not there; only one that was attached long ago may have been cleared away."""
+
+
+class IntakeGone(Exception):
+    """What was stored of an upload's intake is not there; somebody has deleted it."""
 
 
 class LedgerConflict(Exception):
@@ -34,12 +50,30 @@ class LedgerConflict(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One version of one object under ``incoming/``."""
+    """One version of one object under ``incoming/``.
+
+    Attributes
+    ----------
+    uploaded_at
+        When S3 stored it, with its offset.
+    place
+        How many versions of the object S3 stored before it in the same second.
+    """
 
     key: str
     version: str
     uploaded_at: datetime
+    place: int
     body: BinaryIO
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUpload:
+    """One version of one object under ``incoming/``, as it is listed."""
+
+    key: str
+    version: str
+    uploaded_at: datetime
 
 
 class Ledger(Protocol):
@@ -133,6 +167,13 @@ class Register(Protocol):
     def put(self, entries: Iterable[Entry]) -> None:
         """Write entries; where a record comes twice, the later one counts. On return, all of them are written."""
 
+    def renew(self, entries: Iterable[Entry]) -> None:
+        """Note that newer uploads say the same again: ``stated_at`` of each entry, forward and never back.
+
+        It is noted of a record that still is at that statement. One that was withdrawn before it was ever stated
+        (`Entry.unstated`) is written where nothing else is known of it.
+        """
+
     def refuse(self, entries: Iterable[Entry]) -> None:
         """Note DPS's refusals: ``on_file`` and ``refusal`` of each entry whose record still is at that statement."""
 
@@ -149,20 +190,50 @@ class Register(Protocol):
         """Return how far an upload has got; None where its batches are not complete yet."""
 
     def unfinished(self) -> list[str]:
-        """Return the batch ids of the intakes that are not finished."""
+        """Return the batch ids of the intakes that are not finished, without those that are parked."""
+
+    def parked(self) -> list[str]:
+        """Return the batch ids of the intakes that are parked and wait for a person."""
+
+    def unsent(self) -> frozenset[tuple[str, str]]:
+        """Return the batches, by programme and id, of intakes that were parked before these were attached."""
+
+    def with_intake(self, batch_ids: Iterable[str]) -> set[str]:
+        """Return those of the batch ids whose uploads have an intake."""
 
     def begin(self, batch_id: str, batches: Mapping[str, int]) -> Intake:
         """Note that an upload's batch objects are complete; they will now be registered and attached."""
 
+    def count_try(self, batch_id: str) -> int:
+        """Note that an intake is about to be completed; return how often that was noted."""
+
+    def park(self, batch_id: str) -> None:
+        """Give an intake up: it is no longer unfinished, and what it has not attached is never sent."""
+
     def finish(self, batch_id: str) -> None:
-        """Note that everything about an upload is done, its receipt included."""
+        """Note that everything about an upload is done, its receipt included; or about a parked one, by a person."""
 
 
 class Bucket(Protocol):
     """What came in, what was made of it, and the very bytes that went out (docs/architecture.md, "Bucket")."""
 
-    def batch_id(self, key: str, version: str) -> str:
-        """Derive an upload's batch id from the object's identity, so that a repeated event bears the same one."""
+    def batch_id(self, key: str, version: str, retry_of: str = "") -> str:
+        """Derive an upload's batch id from the object's identity, so that a repeated event bears the same one.
+
+        Parameters
+        ----------
+        retry_of
+            The batch id that it had before, where it is ingested afresh.
+        """
+
+    def uploads(self) -> Iterator[StoredUpload]:
+        """Iterate over every version of every upload, newest first of each, without those of deleted objects."""
+
+    def receipt(self, upload_key: str, batch_id: str) -> AnyReceipt | None:
+        """Return the receipt of an upload; None where it is not there yet."""
+
+    def has(self, key: str, version: str) -> bool:
+        """Tell whether there is an object, in this version."""
 
     def open_upload(self, key: str, version: str) -> Upload:
         """Open one version of an uploaded object for streaming.
@@ -192,12 +263,18 @@ class Bucket(Protocol):
         """Store what is known of an upload once its batches are complete."""
 
     def intake(self, batch_id: str) -> StoredIntake:
-        """Return what `put_intake` stored."""
+        """Return what `put_intake` stored.
+
+        Raises
+        ------
+        IntakeGone
+            It is not there.
+        """
 
     def put_rejects(self, upload_key: str, batch_id: str, file: Path) -> str:
         """Store the rejects file of an upload; return its key."""
 
-    def put_receipt(self, upload_key: str, batch_id: str, receipt: Receipt | RejectedUpload) -> str:
+    def put_receipt(self, upload_key: str, batch_id: str, receipt: AnyReceipt) -> str:
         """Store the receipt of an upload; return its key."""
 
     def put_refusals(self, upload_key: str, batch_id: str, export_id: str, file: Path) -> str:
@@ -226,6 +303,13 @@ class Bucket(Protocol):
 
     def open_message(self, key: str) -> BinaryIO:
         """Open the body of a message for streaming."""
+
+
+class Queue(Protocol):
+    """The queue that Ingest is fed from, one upload at a time."""
+
+    def announce(self, key: str, version: str, batch_id: str) -> None:
+        """Put an upload into the queue, as its event does; several times within five minutes count once."""
 
 
 class Mesh(Protocol):

@@ -13,13 +13,17 @@ from vaccinations.model.export import Processing, Status  # noqa: TC001
 
 __all__ = [
     "Answer",
+    "AnyReceipt",
     "CollectRun",
     "CollectedMessage",
     "ExportChanged",
     "ExportOutcome",
     "ExportRun",
     "IngestRun",
+    "ParkedUpload",
+    "QueuedUpload",
     "Receipt",
+    "ReconcileRun",
     "RejectedUpload",
     "Skipped",
     "StoredIntake",
@@ -78,8 +82,9 @@ class Receipt:
         How many rows it has.
     accepted
         How many rows were accepted, by programme and action.
-    unchanged, skipped, rejected
-        How many rows say what was known already, withdraw what was never known, or were rejected.
+    unchanged, overtaken, skipped, rejected
+        How many rows say what was known already, are older than what is known, withdraw what was never known, or were
+        rejected.
     rejects
         Key of the file that says what was wrong; None where nothing was.
     exports
@@ -93,6 +98,7 @@ class Receipt:
     rows: int
     accepted: Mapping[str, Mapping[str, int]]
     unchanged: int
+    overtaken: int
     skipped: int
     rejected: int
     rejects: str | None
@@ -127,6 +133,44 @@ class RejectedUpload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParkedUpload:
+    """What became of an upload that could not be completed: its rows are not on their way to DPS.
+
+    Attributes
+    ----------
+    status
+        ``parked`` while a person has to decide; then ``retried`` or ``abandoned``.
+    batch_id
+        Names the upload in logs and in the bucket.
+    upload, version
+        The object under ``incoming/``, and its version.
+    parked_at
+        When it was given up (ISO 8601, UTC).
+    exports
+        In which export the rows of a programme are all the same, since they were queued before.
+    retried_as
+        Names the upload since it was ingested afresh; null where it was not.
+    reason
+        Why a person retried or abandoned it, in their words.
+    decided_at
+        When they did (ISO 8601, UTC); null as long as nobody has.
+    """
+
+    batch_id: str
+    upload: str
+    version: str
+    parked_at: str
+    exports: Mapping[str, str]
+    retried_as: str | None = None
+    reason: str = ""
+    decided_at: str | None = None
+    status: Literal["parked", "retried", "abandoned"] = "parked"
+
+
+type AnyReceipt = Receipt | RejectedUpload | ParkedUpload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredIntake:
     """What the bucket keeps of an upload once its batches are complete.
 
@@ -136,11 +180,14 @@ class StoredIntake:
         The object under ``incoming/``, and its version.
     receipt
         Its receipt; until the upload is attached, without what comes after.
+    parked
+        What became of it where it could not be completed; null where it could.
     """
 
     upload: str
     version: str
     receipt: Receipt
+    parked: ParkedUpload | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +200,56 @@ class IngestRun:
         The receipt of each upload in its event.
     """
 
-    uploads: tuple[Receipt | RejectedUpload, ...]
+    uploads: tuple[AnyReceipt, ...]
     status: Literal["ok"] = "ok"
+
+
+# -- reconcile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedUpload:
+    """An upload that had been forgotten.
+
+    Attributes
+    ----------
+    batch_id
+        Names the upload in logs and in the bucket.
+    upload, version
+        The object under ``incoming/``, and its version.
+    uploaded_at
+        When S3 stored it (ISO 8601, UTC).
+    """
+
+    batch_id: str
+    upload: str
+    version: str
+    uploaded_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconcileRun:
+    """A run of Reconcile.
+
+    Attributes
+    ----------
+    status
+        ``incomplete`` where the time was up before everything was looked at.
+    dry_run
+        Whether it was only to say what it finds.
+    looked_at
+        How many uploads it looked at.
+    queued
+        How many of them had neither an intake nor a receipt, and were queued again, or would be.
+    uploads
+        The first hundred of those.
+    """
+
+    status: Literal["ok", "incomplete"]
+    dry_run: bool
+    looked_at: int
+    queued: int
+    uploads: tuple[QueuedUpload, ...]
 
 
 # -- export

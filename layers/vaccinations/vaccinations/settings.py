@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from vaccinations.formats.dps_names import FilenameStyle
 from vaccinations.model.programmes import is_ods_code
+from vaccinations.model.uploaders import Uploaders
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,7 @@ _MESH = ("MESH_BASE_URL", "MESH_SECRET", "MESH_DISABLE_SSL_VERIFICATION", "MESH_
 #: The variables that each function reads; the template gives it these and no others.
 READS: Mapping[str, tuple[str, ...]] = {
     "validate": _MESH,
-    "ingest": ("BUCKET", "VACCINATION_RECORDS_TABLE", "DPS_EXPORTS_TABLE"),
+    "ingest": ("BUCKET", "VACCINATION_RECORDS_TABLE", "DPS_EXPORTS_TABLE", "UPLOADERS", "UPLOADS_QUEUE"),
     "export": (
         *_MESH,
         "DPS_EXPORTS_TABLE",
@@ -32,6 +33,7 @@ READS: Mapping[str, tuple[str, ...]] = {
     ),
     "track": (*_MESH, "DPS_EXPORTS_TABLE", "EVENT_BUS"),
     "collect": (*_MESH, "BUCKET", "DPS_EXPORTS_TABLE", "VACCINATION_RECORDS_TABLE", "EVENT_BUS"),
+    "reconcile": ("BUCKET", "VACCINATION_RECORDS_TABLE", "UPLOADS_QUEUE"),
     "status": ("DPS_EXPORTS_TABLE",),
 }
 #: What stands for the ``mesh`` command in place of a function: it reads everything.
@@ -44,6 +46,7 @@ _DEFAULTS = {
     "DPS_FILENAME_STYLE": "guide",
     "DPS_ODS_CODE": "",
     "EVENT_BUS": "",
+    "UPLOADERS": "{}",
 }
 
 
@@ -97,6 +100,8 @@ class Settings:
         for name, words in _WORDS.items():
             if name in reads and settings[name].lower() not in words:
                 raise SettingsError(f"{name} must be one of: {', '.join(words)}")
+        if "UPLOADERS" in reads:
+            _ = settings.uploaders
         if (
             "DPS_FILENAME_STYLE" in reads
             and settings.filename_style is FilenameStyle.BATCH_V5
@@ -125,6 +130,11 @@ class Settings:
     def bucket(self) -> str:
         """Name of the bucket."""
         return self["BUCKET"]
+
+    @property
+    def uploads_queue(self) -> str:
+        """URL of the queue of uploads."""
+        return self["UPLOADS_QUEUE"]
 
     @property
     def mesh_secret(self) -> str:
@@ -165,6 +175,20 @@ class Settings:
     def ods_code(self) -> str:
         """The sender's ODS code, part of the ``batch-v5`` name; empty where there is none."""
         return self["DPS_ODS_CODE"]
+
+    @property
+    def uploaders(self) -> Uploaders:
+        """Who may state for whom, and change whose records.
+
+        Raises
+        ------
+        SettingsError
+            The variable is not such a document.
+        """
+        try:
+            return Uploaders.from_document(self["UPLOADERS"])
+        except ValueError as error:
+            raise SettingsError(f"UPLOADERS {error}") from None
 
     @property
     def event_bus(self) -> str:

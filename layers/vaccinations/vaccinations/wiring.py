@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from vaccinations.aws.bucket import Bucket
     from vaccinations.aws.ledger import Ledger
     from vaccinations.aws.parameters import MeshSecret, MeshSecrets
+    from vaccinations.aws.queue import Queue
     from vaccinations.aws.register import Register
     from vaccinations.jobs.collect import Collect
     from vaccinations.jobs.export import Export
     from vaccinations.jobs.ingest import Ingest
+    from vaccinations.jobs.reconcile import Reconcile
     from vaccinations.jobs.status import StatusPage
     from vaccinations.jobs.track import Track
     from vaccinations.jobs.validate import Validate
@@ -97,6 +99,12 @@ class Wiring:
         changed = publisher(self.clients.events, self.settings.event_bus)
         return Ledger(self.clients.dynamodb, self.settings.exports_table, changed=changed, clock=self._clock)
 
+    def queue(self) -> Queue:
+        """Open the queue of uploads."""
+        from vaccinations.aws.queue import Queue
+
+        return Queue(self.clients.sqs, self.settings.uploads_queue)
+
     def _quiet_ledger(self, records_table: str = "") -> Ledger:
         """Open the ledger for those who change no export's state."""
         from vaccinations.aws.ledger import Ledger
@@ -151,7 +159,8 @@ class Wiring:
         """Make what ingests uploads."""
         from vaccinations.jobs.ingest import Ingest
 
-        return Ingest(self.bucket(), self.register(), self._quiet_ledger(self.settings.records_table), self._clock)
+        ledger = self._quiet_ledger(self.settings.records_table)
+        return Ingest(self.bucket(), self.register(), ledger, self._clock, self.settings.uploaders)
 
     def export(self, holder: str, seconds_left: Callable[[], float]) -> Export:
         """Make what seals exports and sends them.
@@ -201,6 +210,18 @@ class Wiring:
         from vaccinations.jobs.collect import Collect
 
         return Collect(self.bucket(), self.ledger(), self.register(), self.mesh(), seconds_left, clock=self._clock)
+
+    def reconcile(self, seconds_left: Callable[[], float]) -> Reconcile:
+        """Make what finds forgotten uploads.
+
+        Parameters
+        ----------
+        seconds_left
+            Tells how many seconds it may still run.
+        """
+        from vaccinations.jobs.reconcile import Reconcile
+
+        return Reconcile(self.bucket(), self.register(), self.queue(), seconds_left, self._clock)
 
     def status(self) -> StatusPage:
         """Make the table of the dashboard."""

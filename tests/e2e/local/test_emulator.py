@@ -93,6 +93,14 @@ def test_two_invocations_at_once_run_side_by_side(toy: LocalCloud) -> None:
         assert len(set(answers)) == 2
 
 
+def test_of_a_function_with_reserved_concurrency_a_second_invocation_waits_for_the_first(toy: LocalCloud) -> None:
+    with ThreadPoolExecutor(2) as threads:
+        began = time.monotonic()
+        answers = threads.map(lambda _: toy.invoke("IngestFunction", {"sleep": 1})["process"], range(2))
+        assert len(set(answers)) == 1
+        assert time.monotonic() - began >= 2
+
+
 def test_a_function_can_be_killed_in_the_middle_and_starts_afresh(toy: LocalCloud) -> None:
     killed: list[str] = []
 

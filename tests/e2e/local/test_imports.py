@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: Values of variables that only some words are good for.
-WORDS = {"DPS_FILENAME_STYLE": "guide", "MESH_DISABLE_SSL_VERIFICATION": "false"}
+WORDS = {"DPS_FILENAME_STYLE": "guide", "MESH_DISABLE_SSL_VERIFICATION": "false", "UPLOADERS": "{}"}
 FUNCTIONS = Template.read(PROJECT / "template.yaml").functions()
 #: What takes long to load, and which functions need it before MESH or AWS is asked anything.
 HEAVY = {
     "pydantic": {"IngestFunction"},
-    "requests": set(FUNCTIONS) - {"IngestFunction", "StatusFunction"},
+    "requests": set(FUNCTIONS) - {"IngestFunction", "ReconcileFunction", "StatusFunction"},
     "cryptography": set(),  # loaded when a connection to MESH is made
     "aws_xray_sdk": set(),  # loaded when X-Ray samples an invocation
     "csv": {"IngestFunction", "CollectFunction"},  # they write files for uploaders
@@ -67,7 +67,7 @@ from vaccinations.wiring import Wiring, wire
 
 Wiring.secret = lambda self: MeshSecret(*["nothing"] * 7)
 Wiring.mesh = lambda self: None
-job, arguments = sys.argv[1], {"export": ("holder", float), "collect": (float,)}
+job, arguments = sys.argv[1], {"export": ("holder", float), "collect": (float,), "reconcile": (float,)}
 getattr(wire(job), job)(*arguments.get(job, ()))
 print(json.dumps(list(sys.modules)))
 """

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -30,6 +32,17 @@ def receipts(cloud: LocalCloud) -> dict[str, Any]:
 def count(cloud: LocalCloud, output: str) -> int:
     attributes = cloud.client("sqs").get_queue_attributes(QueueUrl=cloud.outputs[output], AttributeNames=["All"])
     return int(attributes["Attributes"]["ApproximateNumberOfMessages"])
+
+
+def test_an_upload_waits_while_an_ingest_is_under_way(toy: LocalCloud) -> None:
+    with ThreadPoolExecutor(1) as threads:
+        began = time.monotonic()
+        ingesting = threads.submit(toy.invoke, "IngestFunction", {"sleep": 2})
+        time.sleep(0.5)
+        put(toy, "incoming/R1A/waits.csv", b"abc")
+        toy.drain()
+        assert ingesting.done()
+        assert time.monotonic() - began >= 2
 
 
 @pytest.fixture

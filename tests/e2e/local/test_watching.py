@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local.dps import Dps, JudgedRow
-from local.emulator import Emulator
+from local.emulator import Emulator, FunctionError
 from local.stack import PROJECT, RECEIVER, SENDER, LocalCloud
 from local.template import Template
 from tests import watching
@@ -63,6 +63,13 @@ def tell(cloud: LocalCloud, folder: Path) -> str:
     cloud.invoke("ValidateFunction")
     bad = row(9).replace("SW1A 1AA", "nonsense")
     upload("monday.csv", upload_of(row(1), row(2, "MenACWY"), row(3, "Flu"), row(4, "MMR"), row(5, "Td/IPV"), bad))
+    # An intake whose batches are gone was tried often enough: the next upload parks it.
+    lost = {"batches": {"M": {"flu": {"N": "1"}}}, "attached": {"M": {}}, "finished": {"BOOL": False}}
+    for item in (
+        {"record_id": {"S": "batch#lost"}, "tries": {"N": "3"}, **lost},
+        {"record_id": {"S": "unfinished"}, "batch_ids": {"SS": ["lost"]}},
+    ):
+        cloud.client("dynamodb").put_item(TableName=cloud.outputs["VaccinationRecordsTableName"], Item=item)
     upload("monday.xlsx", "not a kind of file that is ingested")
 
     # MESH refuses flu's file, and EventBridge cannot be reached.
@@ -71,6 +78,11 @@ def tell(cloud: LocalCloud, folder: Path) -> str:
     emulator = Emulator(PROJECT, folder, TEMPLATE.functions(), environments, cloud.endpoint_url)
     [refused] = emulator.invoke("ExportFunction", {"programme": "flu"})["exports"]
     assert refused["status"] == "failed"
+
+    # An upload is not there.
+    detail = {"bucket": {"name": bucket}, "object": {"key": "incoming/R1A/gone.csv", "version-id": ""}}
+    with pytest.raises(FunctionError):
+        emulator.invoke("IngestFunction", {"Records": [{"messageId": "1", "body": json.dumps({"detail": detail})}]})
 
     # HPV's file is sent by somebody else under the same local id, after a run died right after sending it.
     assert export("hpv") == "accepted"
@@ -113,6 +125,11 @@ def tell(cloud: LocalCloud, folder: Path) -> str:
         receiver.send_file(SENDER, "dps export ack", b"nonsense", filename=name)
     assert emulator.invoke("CollectFunction")["status"] == "ok"
     cloud.invoke("CollectFunction")
+
+    # The event of an upload never arrives.
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
+    s3.put_object(Bucket=bucket, Key="incoming/R1A/lost.csv", Body=b"")
+    assert cloud.invoke("ReconcileFunction", {"minutes": 0})["queued"] == 1
 
     cloud.client("ssm").put_parameter(Name=cloud.outputs["MeshJobsParameterName"], Value="disabled", Overwrite=True)
     for function in ("ValidateFunction", "ExportFunction", "TrackFunction", "CollectFunction"):

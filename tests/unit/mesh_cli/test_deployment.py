@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 VARIABLES = {
     "DPS_EXPORTS_TABLE": "exports",
     "VACCINATION_RECORDS_TABLE": "records",
+    "UPLOADS_QUEUE": "https://queue",
     "BUCKET": "bucket",
     "MESH_SECRET": "mesh",
     "MESH_JOBS_PARAMETER": "/mesh_jobs",

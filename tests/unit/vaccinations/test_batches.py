@@ -11,8 +11,10 @@ import orjson
 import pytest
 
 from local.sample import make_batch_lines
+from tests.entries import STATED_AT, entry_for
 from vaccinations.formats.batches import batch_line, digest_of, entry_of, read_batch, repeat_line
-from vaccinations.model.entry import WITHDRAWN, Action, Entry
+from vaccinations.model.entry import WITHDRAWN, Action, Entry, Refusal
+from vaccinations.model.outcome import Outcome
 from vaccinations.model.record import VaccinationRecord
 
 TODAY = date(2026, 3, 10)
@@ -35,19 +37,22 @@ def record(**changes: Any) -> VaccinationRecord:
 
 
 def line(**changes: Any) -> bytes:
-    return batch_line(record(**changes), action="update", line=7, recorded_on=date(2024, 8, 22))
+    stated = record(**changes)
+    return batch_line(stated, entry_for(stated, "update", 7), recorded_on=date(2024, 8, 22))
 
 
 def test_a_batch_line_is_the_record_and_what_is_to_become_of_it() -> None:
     stated = record()
-    fields = orjson.loads(batch_line(stated, action="update", line=7, recorded_on=date(2024, 8, 22), digest="d1"))
+    entry = entry_for(stated, "update", 7, digest="d1")
+    fields = orjson.loads(batch_line(stated, entry, recorded_on=date(2024, 8, 22)))
     assert (fields.pop("action"), fields.pop("line"), fields.pop("digest")) == ("update", 7, "d1")
+    assert (fields.pop("owner"), fields.pop("stated_at")) == ("R1L", STATED_AT)
     assert fields.pop("recorded_on") == "2024-08-22"
     assert VaccinationRecord.model_validate(fields, context={"today": TODAY}) == stated
 
 
 def test_a_batch_line_is_one_line() -> None:
-    text = batch_line(record(surname='a"b\\c|d'), action="new", line=1, recorded_on=date(2024, 8, 22))
+    text = line(surname='a"b\\c|d')
     assert text.endswith(b"}\n")
     assert text.count(b"\n") == 1
 
@@ -82,26 +87,42 @@ def test_a_statement_of_when_a_record_was_made_counts_before_the_day_of_the_uplo
 
 
 def test_the_register_learns_from_a_line_what_was_stated_and_where_it_is() -> None:
-    assert entry_of(line(), "b1") == Entry(UUID, "hpv", digest_of(record()), Action.UPDATE, "b1", 7)
+    assert entry_of(line(), "b1") == entry_for(record(), "update", 7)
     assert isinstance(entry_of(line(), "b1").action, Action)
 
 
 def test_a_record_is_repeated_as_it_was_stated_but_for_what_becomes_of_it() -> None:
-    again = repeat_line(line(), action="new", line=9, on_file=True)
-    assert entry_of(again, "b2") == Entry(UUID, "hpv", digest_of(record()), Action.NEW, "b2", 9)
+    entry = entry_for(record(), "new", 9, batch_id="b2")
+    again = repeat_line(line(), entry)
+    assert entry_of(again, "b2") == entry
     assert orjson.loads(again) == orjson.loads(line()) | {"action": "new", "line": 9}
 
 
 @pytest.mark.parametrize("on_file", [True, False])
 def test_a_withdrawal_repeats_the_record_and_what_is_known_to_be_on_file(*, on_file: bool) -> None:
-    deleted = repeat_line(line(), action="delete", line=9, on_file=on_file, digest=WITHDRAWN)
-    entry = entry_of(deleted, "b2")
-    assert (entry.withdrawn, entry.on_file, entry.action) == (True, on_file, Action.DELETE)
+    entry = entry_for(
+        record(), "delete", 9, digest=WITHDRAWN, owner="RX1", stated_at="2025", on_file=on_file, batch_id="b2"
+    )
+    deleted = repeat_line(line(), entry)
+    assert entry_of(deleted, "b2") == entry
     assert orjson.loads(deleted)["surname"] == "Waters"
 
 
+@pytest.mark.parametrize(
+    "refusal", [None, Refusal(Outcome.UNKNOWN, "2026-11-23T12:00:00+00:00", "hpv-1", 3, "inbox/a")]
+)
+def test_a_line_holds_what_was_known_before_its_upload_and_no_more(refusal: Refusal | None) -> None:
+    before = Entry(
+        UUID, "hpv", "d1", Action.NEW, "b0", 3, "V0V8L", "2023-08-22T12:00:00+00:00 01234567 0000", False, refusal
+    )
+    stated = batch_line(record(), entry_for(record(), before=before), recorded_on=date(2024, 8, 22))
+    assert entry_of(stated, "b1").before == before
+    assert entry_of(repeat_line(stated, entry_for(record())), "b2").before is None
+    assert entry_of(repeat_line(line(), entry_for(record(), before=before)), "b2").before == before
+
+
 def test_that_a_record_is_on_file_takes_no_room() -> None:
-    not_on_file = repeat_line(line(), action="delete", line=9, on_file=False)
+    not_on_file = repeat_line(line(), entry_for(record(), on_file=False))
     assert b"on_file" in not_on_file
-    assert b"on_file" not in repeat_line(not_on_file, action="new", line=10, on_file=True)
+    assert b"on_file" not in repeat_line(not_on_file, entry_for(record()))
     assert b"on_file" not in line()

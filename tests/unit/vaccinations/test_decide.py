@@ -6,7 +6,7 @@ import itertools
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,29 +14,58 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vaccinations.model.decide import Columns, Decision, Known, Queue, Reject, Skip, Unchanged, UploadFacts, decide
-from vaccinations.model.entry import WITHDRAWN, Action, Entry, Refusal
+from vaccinations.model.decide import (
+    Columns,
+    Decision,
+    Known,
+    Overtaken,
+    Queue,
+    Reject,
+    Skip,
+    Unchanged,
+    UploadFacts,
+    decide,
+)
+from vaccinations.model.entry import WITHDRAWN, Action, Entry, Person, Refusal
 from vaccinations.model.outcome import Outcome
 from vaccinations.model.problems import Problem
 from vaccinations.model.row import Faulty, Row, SendAgain, Vaccinated, Withdrawn
+from vaccinations.model.uploaders import Uploaders
 
 UUID = "496e37d8-d1ab-4e12-a3a3-9c2e136a0504"
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
-COLUMNS = Columns("TIME_OF_VACCINATION", "PROGRAMME", "VACCINATED", "VACCINATED = No")
-UPLOAD = UploadFacts("this", NOON, COLUMNS)
+COLUMNS = Columns("UUID", "ORGANISATION_CODE", "TIME_OF_VACCINATION", "PROGRAMME", "VACCINATED", "VACCINATED = No")
+#: How old statements are: of an earlier upload, of this one, and of a later one.
+EARLIER, NOW, LATER = "2026-11-23", "2026-11-24", "2026-11-25"
+UPLOAD = UploadFacts("this", NOON, NOW, "R1L", Uploaders(), COLUMNS)
 REFUSAL = Refusal(Outcome.UNKNOWN, "2026-11-23T12:00:00+00:00", "hpv-1", 3, "inbox/answer")
-STATED = Entry(UUID, "hpv", "d1", Action.NEW, "earlier", 7)
+STATED = Entry(UUID, "hpv", "d1", Action.NEW, "earlier", 7, "R1L", EARLIER)
 NOT_ON_FILE = replace(STATED, on_file=False)
 GONE = replace(STATED, digest=WITHDRAWN, action=Action.DELETE)
+UNSTATED = replace(GONE, programme="", on_file=False)
 
 
-def vaccinated(digest: str = "d1", programme: str = "hpv", at: datetime = NOON, line: int = 9) -> Vaccinated:
-    record: Any = SimpleNamespace(uuid=UUID, programme=programme, vaccinated_at=at)
+def vaccinated(
+    digest: str = "d1", programme: str = "hpv", at: datetime = NOON, line: int = 9, code: str = "R1L"
+) -> Vaccinated:
+    record: Any = SimpleNamespace(
+        uuid=UUID,
+        programme=programme,
+        vaccinated_at=at,
+        organisation_code=code,
+        nhs_number="9990000018",
+        surname="Zephyrson",
+        date_of_birth=date(2012, 8, 18),
+    )
     return Vaccinated(line, record, digest)
 
 
-def queued(digest: str, action: Action, *, on_file: bool = True, repeats: bool) -> Queue:
-    return Queue(Entry(UUID, "hpv", digest, action, "this", 9, on_file=on_file), repeats=repeats)
+def queued(digest: str, action: Action, *, on_file: bool = True, repeats: bool, stated_at: str = NOW) -> Queue:
+    return Queue(Entry(UUID, "hpv", digest, action, "this", 9, "R1L", stated_at, on_file=on_file), repeats=repeats)
+
+
+def unchanged(entry: Entry, stated_at: str = NOW) -> Unchanged:
+    return Unchanged(replace(entry, stated_at=stated_at))
 
 
 def refused(entry: Entry) -> Entry:
@@ -46,8 +75,8 @@ def refused(entry: Entry) -> Entry:
 WITHDRAWAL, AGAIN = Withdrawn(9, UUID), SendAgain(9, UUID)
 TABLE: dict[str, tuple[Row, Entry | None, Decision]] = {
     "stated, never ingested": (vaccinated("d2"), None, queued("d2", Action.NEW, repeats=False)),
-    "stated as before": (vaccinated("d1"), STATED, Unchanged()),
-    "stated as before, not on file": (vaccinated("d1"), refused(NOT_ON_FILE), Unchanged()),
+    "stated as before": (vaccinated("d1"), STATED, unchanged(STATED)),
+    "stated as before, not on file": (vaccinated("d1"), refused(NOT_ON_FILE), unchanged(refused(NOT_ON_FILE))),
     "corrected": (vaccinated("d2"), STATED, queued("d2", Action.UPDATE, repeats=False)),
     "corrected after a refusal": (vaccinated("d2"), refused(STATED), queued("d2", Action.UPDATE, repeats=False)),
     "corrected, not on file": (vaccinated("d2"), NOT_ON_FILE, queued("d2", Action.NEW, repeats=False)),
@@ -57,8 +86,8 @@ TABLE: dict[str, tuple[Row, Entry | None, Decision]] = {
         replace(GONE, on_file=False),
         queued("d1", Action.NEW, repeats=False),
     ),
-    "withdrawn, never ingested": (WITHDRAWAL, None, Skip()),
-    "withdrawn twice": (WITHDRAWAL, GONE, Unchanged()),
+    "withdrawn, never ingested": (WITHDRAWAL, None, Skip(replace(UNSTATED, batch_id="this", line=9, stated_at=NOW))),
+    "withdrawn twice": (WITHDRAWAL, GONE, unchanged(GONE)),
     "withdrawn": (WITHDRAWAL, STATED, queued(WITHDRAWN, Action.DELETE, repeats=True)),
     "withdrawn after a refusal": (WITHDRAWAL, refused(STATED), queued(WITHDRAWN, Action.DELETE, repeats=True)),
     "withdrawn, not on file": (
@@ -66,10 +95,43 @@ TABLE: dict[str, tuple[Row, Entry | None, Decision]] = {
         NOT_ON_FILE,
         queued(WITHDRAWN, Action.DELETE, on_file=False, repeats=True),
     ),
-    "to be sent again, named before": (AGAIN, replace(refused(STATED), batch_id="this"), Unchanged()),
-    "to be sent again, withdrawn": (AGAIN, refused(GONE), queued(WITHDRAWN, Action.DELETE, repeats=True)),
-    "to be sent again, on file": (AGAIN, refused(STATED), queued("d1", Action.UPDATE, repeats=True)),
-    "to be sent again, not on file": (AGAIN, refused(NOT_ON_FILE), queued("d1", Action.NEW, repeats=True)),
+    "to be sent again, named before": (
+        AGAIN,
+        replace(refused(STATED), batch_id="this"),
+        Unchanged(replace(refused(STATED), batch_id="this")),
+    ),
+    "to be sent again, withdrawn": (
+        AGAIN,
+        refused(GONE),
+        queued(WITHDRAWN, Action.DELETE, repeats=True, stated_at=EARLIER),
+    ),
+    "to be sent again, on file": (AGAIN, refused(STATED), queued("d1", Action.UPDATE, repeats=True, stated_at=EARLIER)),
+    "to be sent again, not on file": (
+        AGAIN,
+        refused(NOT_ON_FILE),
+        queued("d1", Action.NEW, repeats=True, stated_at=EARLIER),
+    ),
+    "stated after it was withdrawn and never stated": (
+        vaccinated("d1"),
+        UNSTATED,
+        queued("d1", Action.NEW, repeats=False),
+    ),
+    "withdrawn again, never stated": (WITHDRAWAL, UNSTATED, Skip(replace(UNSTATED, stated_at=NOW))),
+    "older than what is known": (vaccinated("d2"), replace(STATED, stated_at=LATER), Overtaken()),
+    "older and the same": (vaccinated("d1"), replace(STATED, stated_at=LATER), Overtaken()),
+    "older, and under another programme": (vaccinated("d2", "flu"), replace(STATED, stated_at=LATER), Overtaken()),
+    "older than a withdrawal": (vaccinated("d1"), replace(GONE, stated_at=LATER), Overtaken()),
+    "older than the withdrawal of what was never stated": (
+        vaccinated("d1"),
+        replace(UNSTATED, stated_at=LATER),
+        Overtaken(),
+    ),
+    "a withdrawal older than what is known": (WITHDRAWAL, replace(STATED, stated_at=LATER), Overtaken()),
+    "to be sent again by an upload older than the statement": (
+        AGAIN,
+        replace(refused(STATED), stated_at=LATER),
+        queued("d1", Action.UPDATE, repeats=True, stated_at=LATER),
+    ),
 }
 
 
@@ -77,7 +139,22 @@ TABLE: dict[str, tuple[Row, Entry | None, Decision]] = {
 def test_a_row_is_accepted_or_changes_nothing_as_the_table_says(
     row: Row, entry: Entry | None, decision: Decision
 ) -> None:
-    assert decide(row, Known(entry, kept=True) if entry else None, UPLOAD) == decision
+    decided = decide(row, Known(entry, kept=True) if entry else None, UPLOAD)
+    if isinstance(decided, Queue):
+        assert decided.entry.before == entry
+        decided = replace(decided, entry=replace(decided.entry, before=None))
+    assert decided == decision
+
+
+def test_what_was_known_before_an_upload_is_kept_with_the_last_statement_of_it() -> None:
+    """However often it speaks of the record, and not what was known before the upload before."""
+    before: Entry = replace(refused(STATED), before=GONE)
+    known = Known(before, kept=True)
+    for row in (vaccinated("d2"), WITHDRAWAL, vaccinated("d3")):
+        decision = decide(row, known, UPLOAD)
+        assert isinstance(decision, Queue)
+        assert decision.entry.before == refused(STATED)
+        known = Known(decision.entry, kept=True)
 
 
 LATE = Problem("TIME_OF_VACCINATION", "is later than the upload", "the time the vaccine was given")
@@ -86,6 +163,23 @@ ELSEWHERE = Problem(
     "this record was ingested under HPV before",
     "withdraw it there (upload it under HPV with VACCINATED = No), then upload it with a UUID of its own",
 )
+FOREIGN = Problem(
+    "UUID",
+    "this record is another organisation's",
+    "an identifier of your own; an organisation that took over from another asks whoever runs this service",
+)
+NOT_FOR = Problem(
+    "ORGANISATION_CODE",
+    "is an organisation that this folder may not state vaccinations for",
+    "R1L, or nothing; or a folder of its own",
+)
+ANOTHER = Problem(
+    "UUID",
+    "this record was ingested before, of another child: NHS number, surname and date of birth all differ",
+    "a UUID of its own; where it is the same child, withdraw the old record",
+)
+STRANGER = Person("9990000026", "Hollow", "2013-01-02")
+THEIRS = replace(STATED, owner="RX1")
 REJECTED: dict[str, tuple[Row, Known | None, list[Problem]]] = {
     "stated under another programme": (
         vaccinated("d2", "menacwy"),
@@ -102,6 +196,35 @@ REJECTED: dict[str, tuple[Row, Known | None, list[Problem]]] = {
         Known(STATED, kept=True),
         [LATE, ELSEWHERE],
     ),
+    "another organisation's, stated as they do": (vaccinated("d1"), Known(THEIRS, kept=True), [FOREIGN]),
+    "another organisation's, of another programme": (vaccinated("d1", "flu"), Known(THEIRS, kept=True), [FOREIGN]),
+    "another organisation's, corrected": (vaccinated("d2", code="RX1"), Known(THEIRS, kept=True), [FOREIGN]),
+    "another organisation's, older": (
+        vaccinated("d2"),
+        Known(replace(THEIRS, stated_at=LATER), kept=True),
+        [FOREIGN],
+    ),
+    "another organisation's, withdrawn": (WITHDRAWAL, Known(THEIRS, kept=True), [FOREIGN]),
+    "another organisation's, withdrawn before it was stated": (
+        vaccinated("d1"),
+        Known(replace(UNSTATED, owner="RX1"), kept=False),
+        [FOREIGN],
+    ),
+    "another organisation's, to be sent again": (AGAIN, Known(refused(THEIRS), kept=True), [FOREIGN]),
+    "stated for another organisation": (vaccinated(code="RX1"), None, [NOT_FOR]),
+    "stated for another organisation, and older": (
+        vaccinated(code="RX1"),
+        Known(replace(STATED, stated_at=LATER), kept=True),
+        [NOT_FOR],
+    ),
+    "stated for another organisation, and too late": (
+        vaccinated(at=NOON + timedelta(days=1), code="RX1"),
+        None,
+        [NOT_FOR, LATE],
+    ),
+    "withdrawn for another organisation": (Withdrawn(9, UUID, "RX1"), None, [NOT_FOR]),
+    "of another child": (vaccinated("d2"), Known(STATED, kept=True, person=STRANGER), [ANOTHER]),
+    "of another child, after a withdrawal": (vaccinated("d1"), Known(GONE, kept=True, person=STRANGER), [ANOTHER]),
     "withdrawn, no longer kept": (
         WITHDRAWAL,
         Known(STATED, kept=False),
@@ -161,6 +284,40 @@ def test_a_time_without_an_offset_is_londons(clock: str, accepted: bool) -> None
     assert isinstance(decide(row, None, upload), Queue) is accepted
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        None,  # no longer kept
+        replace(STRANGER, nhs_number="9990000018"),
+        replace(STRANGER, surname="ZEPHYRSON"),
+        replace(STRANGER, date_of_birth="2012-08-18"),
+    ],
+)
+def test_a_correction_that_leaves_number_surname_or_date_of_birth_is_of_the_same_child(last: Person | None) -> None:
+    assert isinstance(decide(vaccinated("d2"), Known(STATED, kept=True, person=last), UPLOAD), Queue)
+
+
+def test_a_number_that_is_not_stated_does_not_say_that_a_child_is_the_same() -> None:
+    nobody = replace(STRANGER, nhs_number=None)
+    assert nobody.differs_wholly(Person(None, "Zephyrson", "2012-08-18"))
+    assert nobody.differs_wholly(Person("9990000018", "Zephyrson", "2012-08-18"))
+    assert not nobody.differs_wholly(Person(None, " hollow", "2012-08-18"))
+    assert "Hollow" not in repr(nobody)
+
+
+def test_what_a_folder_may_do_beyond_its_own_records_is_done() -> None:
+    merged = replace(UPLOAD, uploaders=Uploaders(succeeds={"R1L": frozenset({"RX1"})}))
+    supplier = replace(UPLOAD, uploaders=Uploaders(states_for={"R1L": frozenset({"*"})}))
+    corrected = decide(vaccinated("d2", code="RX1"), Known(THEIRS, kept=True), merged)
+    assert corrected == Queue(
+        replace(THEIRS, digest="d2", action=Action.UPDATE, batch_id="this", line=9, stated_at=NOW, before=THEIRS),
+        repeats=False,
+    )
+    assert isinstance(decide(Withdrawn(9, UUID, "RX1"), Known(THEIRS, kept=True), merged), Queue)
+    assert isinstance(decide(vaccinated(code="RX1"), None, supplier), Queue)
+    assert isinstance(decide(vaccinated(code="RX1"), Known(THEIRS, kept=True), supplier), Reject)
+
+
 # -- whatever is uploaded
 
 rows = st.one_of(
@@ -169,8 +326,10 @@ rows = st.one_of(
         st.sampled_from(["d1", "d2", "d3"]),
         st.sampled_from(["hpv", "flu"]),
         st.sampled_from([NOON, NOON + timedelta(hours=2), NOON - timedelta(days=9)]),
+        st.just(9),
+        st.sampled_from(["R1L", "R1L", "RX1"]),
     ),
-    st.just(WITHDRAWAL),
+    st.sampled_from([WITHDRAWAL, Withdrawn(9, UUID, "R1L"), Withdrawn(9, UUID, "RX1")]),
     st.just(AGAIN),
     st.just(Faulty(9, (Problem("A", "is missing", "a letter"),))),
 )
@@ -182,10 +341,12 @@ entries = st.builds(
     st.sampled_from(Action),
     st.sampled_from(["this", "earlier"]),
     st.integers(1, 99),
+    st.sampled_from(["R1L", "R1L", "RX1"]),
+    st.sampled_from([EARLIER, NOW, LATER]),
     st.booleans(),
     st.sampled_from([None, REFUSAL]),
 )
-knowns = st.one_of(st.none(), st.builds(Known, entries, st.booleans()))
+knowns = st.one_of(st.none(), st.just(Known(UNSTATED, kept=False)), st.builds(Known, entries, st.booleans()))
 
 
 @given(rows, knowns)
@@ -198,7 +359,7 @@ def test_what_is_queued_is_this_uploads_statement_and_not_refused_yet(row: Row, 
     decision = decide(row, known, UPLOAD)
     if isinstance(decision, Queue):
         assert (decision.entry.statement, decision.entry.refusal) == (("this", row.line), None)
-        assert known is None or decision.entry.programme == known.entry.programme
+        assert known is None or known.entry.unstated or decision.entry.programme == known.entry.programme
         assert decision.entry.withdrawn == (decision.entry.action is Action.DELETE)
         assert decision.repeats == (not isinstance(row, Vaccinated))
         assert known is None or known.kept or not decision.repeats
@@ -221,6 +382,7 @@ def test_no_statement_goes_out_twice_in_a_row_within_an_upload(given_rows: list[
         decision = decide(row, known, UPLOAD)
         if isinstance(decision, Queue):
             said.append(decision.entry.digest)
+        if isinstance(decision, Queue | Unchanged | Skip):
             known = Known(decision.entry, kept=True)
     assert all(before != after for before, after in itertools.pairwise(said))
 
@@ -229,7 +391,17 @@ def test_no_statement_goes_out_twice_in_a_row_within_an_upload(given_rows: list[
 def test_a_row_decided_on_twice_changes_nothing_the_second_time(row: Row, known: Known | None) -> None:
     decision = decide(row, known, UPLOAD)
     if isinstance(decision, Queue):
-        assert decide(row, Known(decision.entry, kept=True), UPLOAD) == Unchanged()
+        assert decide(row, Known(decision.entry, kept=True), UPLOAD) == Unchanged(decision.entry)
+    if isinstance(decision, Unchanged | Skip):
+        assert decide(row, Known(decision.entry, kept=True), UPLOAD) == decision
+
+
+@given(rows, knowns)
+def test_what_is_known_is_never_older_than_it_was_and_the_owner_stays(row: Row, known: Known | None) -> None:
+    decision = decide(row, known, UPLOAD)
+    if known and isinstance(decision, Queue | Unchanged | Skip):
+        assert decision.entry.stated_at >= known.entry.stated_at
+        assert decision.entry.owner == known.entry.owner == "R1L"
 
 
 @given(rows, knowns)

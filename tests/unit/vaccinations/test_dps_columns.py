@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.entries import entry_for
 from vaccinations.formats.batches import batch_line
 from vaccinations.formats.dps_columns import COLUMNS, HEADER, ROWS_VERSION, local_id_of, render_row
 from vaccinations.model.london import in_london, uk_time
@@ -57,7 +58,8 @@ def record(**changes: Any) -> VaccinationRecord:
 
 
 def line(action: str = "new", **changes: Any) -> bytes:
-    return batch_line(record(**changes), action=action, line=2, recorded_on=date(2024, 8, 22))
+    stated = record(**changes)
+    return batch_line(stated, entry_for(stated, action), recorded_on=date(2024, 8, 22))
 
 
 def cells(row: str) -> dict[str, str]:

@@ -300,7 +300,7 @@ def test_what_dps_makes_of_a_file_moves_along_its_table_and_leaves_the_delivery_
 ) -> None:
     export = export_in(Status.ACKNOWLEDGED, processing=before)
     if (before, to) not in ANSWERS:
-        with pytest.raises(ImpossibleMove, match=f"hpv-17: DPS's answer {before or 'none'} to {to}"):
+        with pytest.raises(ImpossibleMove, match=f"hpv-17: DPS's answer {before} to {to}"):
             lifecycle.hear(export, 1, to, NOW)
         return
     heard = lifecycle.hear(export, 1, to, NOW, refusal="10001/10002")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.clocks import MOMENTS, Clock
+from tests.entries import entry_for
 from vaccinations.formats.batches import batch_line
 from vaccinations.formats.dps_columns import COLUMNS, render_row
 from vaccinations.formats.dps_names import FilenameStyle, file_names, next_place
@@ -70,7 +71,7 @@ def abroad(moment: datetime) -> list[datetime]:
 
 def sent(record: VaccinationRecord, recorded_on: date) -> dict[str, str]:
     """Return a record's row as DPS reads it, by column."""
-    text = render_row(batch_line(record, action="new", line=2, recorded_on=recorded_on))
+    text = render_row(batch_line(record, entry_for(record), recorded_on=recorded_on))
     (cells,) = csv.reader(io.StringIO(text, newline=""), delimiter="|", strict=True)
     return dict(zip(COLUMNS, cells, strict=True))
 

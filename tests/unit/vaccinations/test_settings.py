@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from local.template import Template
+from vaccinations.model.uploaders import Uploaders
 from vaccinations.settings import COMMAND, READS, FilenameStyle, Settings, SettingsError
 
 TEMPLATE = Path(__file__).parents[3] / "template.yaml"
@@ -26,7 +27,9 @@ def test_the_template_gives_each_function_the_variables_that_it_reads_and_no_oth
 
 
 def test_all_missing_variables_are_named_at_once() -> None:
-    with pytest.raises(SettingsError, match=r"missing from the environment: BUCKET, VACCINATION_RECORDS_TABLE$"):
+    with pytest.raises(
+        SettingsError, match=r"missing from the environment: BUCKET, UPLOADS_QUEUE, VACCINATION_RECORDS_TABLE$"
+    ):
         Settings.of("ingest", {"DPS_EXPORTS_TABLE": "exports", "BUCKET": ""})
 
 
@@ -81,3 +84,12 @@ def test_certificates_are_checked_unless_the_deployment_says_otherwise(value: st
 
 def test_settings_do_not_show_their_values() -> None:
     assert "X26ABC3" not in repr(Settings.of("export", EXPORT))
+
+
+def test_uploaders_are_read_and_what_is_no_such_document_is_named_when_the_function_starts() -> None:
+    ingest = dict.fromkeys(READS["ingest"], "set") | {"UPLOADERS": ""}
+    assert Settings.of("ingest", ingest).uploaders == Uploaders()
+    merged = Settings.of("ingest", {**ingest, "UPLOADERS": '{"RX1": {"succeeds": ["R1L"]}}'}).uploaders
+    assert merged.may_change("RX1", "R1L")
+    with pytest.raises(SettingsError, match="UPLOADERS is not JSON"):
+        Settings.of("ingest", {**ingest, "UPLOADERS": "R1L"})

@@ -273,7 +273,7 @@ def test_any_beginning_of_yes_means_vaccinated(said: str) -> None:
 
 @pytest.mark.parametrize("said", ["n", "NO", "No"])
 def test_any_beginning_of_no_means_withdrawn(said: str) -> None:
-    assert withdrawn(VACCINATED=said) == Withdrawn(2, GOOD["UUID"])
+    assert withdrawn(VACCINATED=said) == Withdrawn(2, GOOD["UUID"], "RX1")
 
 
 def test_a_vaccine_means_yes_where_nothing_is_said() -> None:

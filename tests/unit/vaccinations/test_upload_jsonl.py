@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.sample import sample_upload
+from tests.entries import entry_for
 from tests.unit.vaccinations import bad_inputs
 from vaccinations.formats import upload_lines
 from vaccinations.formats.batches import batch_line
@@ -45,7 +46,7 @@ GOOD: dict[str, Any] = {
 
 
 #: What a batch line says beside what the uploader stated.
-OF_THE_BATCH = {"action", "line", "recorded_on", "digest"}
+OF_THE_BATCH = {"action", "line", "recorded_on", "digest", "owner", "stated_at"}
 
 
 def read(body: bytes) -> list[Row]:
@@ -132,7 +133,7 @@ def test_a_csv_row_and_the_same_as_json_are_one_and_the_same_record() -> None:
     ]
     assert of_csv
     for row in of_csv:
-        fields = orjson.loads(batch_line(row.record, action="new", line=1, recorded_on=TODAY))
+        fields = orjson.loads(batch_line(row.record, entry_for(row.record), recorded_on=TODAY))
         stated = {name: value for name, value in fields.items() if name not in OF_THE_BATCH}
         (again,) = read(lines(stated))
         assert isinstance(again, Vaccinated)

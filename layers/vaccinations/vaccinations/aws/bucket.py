@@ -21,6 +21,7 @@ import io
 import json
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from itertools import dropwhile, islice, takewhile
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import quote
 
@@ -30,15 +31,17 @@ from botocore.exceptions import ClientError
 from vaccinations.formats.batches import read_batch
 from vaccinations.formats.dps_columns import ROWS_VERSION
 from vaccinations.model.export import Manifest, PartFacts
-from vaccinations.ports import BatchGone, Upload, UploadGone
-from vaccinations.results import Receipt, RejectedUpload, StoredIntake, document
+from vaccinations.ports import BatchGone, IntakeGone, StoredUpload, Upload, UploadGone
+from vaccinations.results import ParkedUpload, Receipt, RejectedUpload, StoredIntake, document
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
     from datetime import datetime
     from pathlib import Path
 
     from mypy_boto3_s3 import S3Client
+
+    from vaccinations.results import AnyReceipt
 
 __all__ = ["Bucket", "NoSuchObject", "StoredObject", "receipt_key", "receipts_prefix"]
 
@@ -71,7 +74,7 @@ class StoredObject:
 class Bucket:
     """The bucket's layout, and reading and writing it in streams (`vaccinations.ports.Bucket`).
 
-    Everything goes through `open`, `_put` and `_put_stream`.
+    Everything goes through `open`, `has`, `_place`, `_put` and `_put_stream`.
     """
 
     def __init__(self, s3: S3Client, bucket: str) -> None:
@@ -97,6 +100,18 @@ class Bucket:
             raise
         return StoredObject(cast("BinaryIO", answer["Body"]), answer["LastModified"])
 
+    def has(self, key: str, version: str = "") -> bool:
+        """Tell whether there is an object, in this version."""
+        which: dict[str, Any] = {"VersionId": version} if version else {}
+        try:
+            self._s3.head_object(Bucket=self.bucket, Key=key, **which)
+        except ClientError as error:
+            # An answer to HEAD has no body that says more than this number.
+            if error.response["Error"]["Code"] in _ABSENT:
+                return False
+            raise
+        return True
+
     def _put(self, key: str, body: bytes | BinaryIO, content_type: str = _BYTES) -> None:
         """Store bytes or a file in one request: S3 takes up to 5 GB so, and no file here comes near that."""
         self._s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
@@ -119,9 +134,37 @@ class Bucket:
 
     # -- what comes in
 
-    def batch_id(self, key: str, version: str) -> str:
-        """Derive an upload's batch id from the object's identity, so that a repeated event bears the same one."""
-        return hashlib.sha256("\0".join((self.bucket, key, version)).encode()).hexdigest()[:32]
+    def batch_id(self, key: str, version: str, retry_of: str = "") -> str:
+        """Derive an upload's batch id from the object's identity, so that a repeated event bears the same one.
+
+        Parameters
+        ----------
+        retry_of
+            The batch id that it had before, where it is ingested afresh.
+        """
+        identity = (self.bucket, key, version, *([retry_of] if retry_of else ()))
+        return hashlib.sha256("\0".join(identity).encode()).hexdigest()[:32]
+
+    def uploads(self, organisation: str = "") -> Iterator[StoredUpload]:
+        """Iterate over every version of every upload, newest first of each, without those of deleted objects.
+
+        Parameters
+        ----------
+        organisation
+            Only those in its folder.
+        """
+        pages = self._s3.get_paginator("list_object_versions").paginate(
+            Bucket=self.bucket, Prefix=f"{INCOMING}{organisation}/" if organisation else INCOMING
+        )
+        last_deleted = ""
+        for page in pages:
+            # A deleted object's latest version is a marker. It comes before the others, perhaps on the page before.
+            deleted = {marker["Key"] for marker in page.get("DeleteMarkers", ()) if marker["IsLatest"]} | {last_deleted}
+            for found in page.get("Versions", ()):
+                if found["Key"] not in deleted:
+                    version = "" if found["VersionId"] == "null" else found["VersionId"]
+                    yield StoredUpload(found["Key"], version, found["LastModified"])
+            last_deleted = max(deleted)
 
     def open_upload(self, key: str, version: str) -> Upload:
         """Open one version of an uploaded object for streaming.
@@ -135,7 +178,20 @@ class Bucket:
             found = self.open(key, version)
         except NoSuchObject:
             raise UploadGone from None
-        return Upload(key, version, found.stored_at, found.body)
+        return Upload(key, version, found.stored_at, self._place(key, version, found.stored_at), found.body)
+
+    def _place(self, key: str, version: str, stored_at: datetime) -> int:
+        """Count the versions of an object that S3 stored before this one in the same second."""
+        if not version:
+            return 0
+        pages = self._s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=key)
+        # S3 lists an object's versions newest first, and before those of objects whose keys only begin like its own.
+        listed = takewhile(
+            lambda each: each["Key"] == key, (each for page in pages for each in page.get("Versions", ()))
+        )
+        older = islice(dropwhile(lambda each: each["VersionId"] != version, listed), 1, None)
+        second = stored_at.replace(microsecond=0)
+        return sum(1 for _ in takewhile(lambda each: each["LastModified"].replace(microsecond=0) == second, older))
 
     def put_batch(self, programme: str, batch_id: str, lines: Path, rows: Path | None = None) -> None:
         """Store the records of one programme from one upload, as batch lines and, so that they are ready, as rows."""
@@ -170,9 +226,20 @@ class Bucket:
         self._put_json(_intake_key(batch_id), asdict(intake))
 
     def intake(self, batch_id: str) -> StoredIntake:
-        """Return what `put_intake` stored."""
-        content = self._json(_intake_key(batch_id))
-        return StoredIntake(**content | {"receipt": Receipt(**content["receipt"])})
+        """Return what `put_intake` stored.
+
+        Raises
+        ------
+        IntakeGone
+            It is not there.
+        """
+        try:
+            content = self._json(_intake_key(batch_id))
+        except NoSuchObject:
+            raise IntakeGone(batch_id) from None
+        parked = content.get("parked")
+        parts = {"receipt": Receipt(**content["receipt"]), "parked": ParkedUpload(**parked) if parked else None}
+        return StoredIntake(**content | parts)
 
     def put_rejects(self, upload_key: str, batch_id: str, file: Path) -> str:
         """Store the rejects file of an upload; return its key."""
@@ -180,7 +247,7 @@ class Bucket:
         self._put_file(key, file, _CSV)
         return key
 
-    def put_receipt(self, upload_key: str, batch_id: str, receipt: Receipt | RejectedUpload) -> str:
+    def put_receipt(self, upload_key: str, batch_id: str, receipt: AnyReceipt) -> str:
         """Store the receipt of an upload; return its key."""
         key = receipt_key(upload_key, batch_id)
         self._put_json(key, document(receipt))
@@ -265,14 +332,14 @@ class Bucket:
         answer = self._s3.put_object(Bucket=self.bucket, Key=key, Body=body)
         return key, answer.get("VersionId", "")
 
-    def receipt(self, upload_key: str, batch_id: str) -> Receipt | RejectedUpload | None:
+    def receipt(self, upload_key: str, batch_id: str) -> AnyReceipt | None:
         """Return the receipt of an upload; None where it is not there yet."""
         try:
             return _receipt(self._json(receipt_key(upload_key, batch_id)))
         except NoSuchObject:
             return None
 
-    def latest_receipt(self, upload_key: str) -> tuple[Receipt | RejectedUpload, list[str]] | None:
+    def latest_receipt(self, upload_key: str) -> tuple[AnyReceipt, list[str]] | None:
         """Return the latest receipt of an upload's name, and the keys of the files of what DPS refused of it."""
         pages = self._s3.get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket, Prefix=receipts_prefix(upload_key)
@@ -290,8 +357,11 @@ class Bucket:
         return self.open(key).body
 
 
-def _receipt(content: dict[str, Any]) -> Receipt | RejectedUpload:
-    return RejectedUpload(**content) if content["status"] == "rejected" else Receipt(**content)
+_RECEIPTS: Mapping[str, Callable[..., AnyReceipt]] = {"ingested": Receipt, "rejected": RejectedUpload}
+
+
+def _receipt(content: dict[str, Any]) -> AnyReceipt:
+    return _RECEIPTS.get(content["status"], ParkedUpload)(**content)
 
 
 def receipt_key(upload_key: str, batch_id: str) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
+    from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
 
 __all__ = ["Clients"]
@@ -49,6 +50,11 @@ class Clients:
         """The event bus's service. An export does not wait long for those who want to hear of it."""
         config = _config(attempts=2, read_timeout=5)
         return self._session.client("events", config=config, endpoint_url=self._endpoint_url)
+
+    @cached_property
+    def sqs(self) -> SQSClient:
+        """The queue's service."""
+        return self._session.client("sqs", config=_config(), endpoint_url=self._endpoint_url)
 
     @cached_property
     def secrets(self) -> SecretsManagerClient:

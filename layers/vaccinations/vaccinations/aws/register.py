@@ -1,15 +1,17 @@
 """The register: which vaccination record was ingested, at which statement, in the table VaccinationRecords.
 
-Nothing personal is in it: identifiers, digests and counts only. Three kinds of items share the table:
+Nothing personal is in it: identifiers, digests and counts only. Four kinds of items share the table:
 
 - a **record**, keyed by its UUID: the digest of what was last stated about it, the batch and line that hold it, the
-  action that it has there (`Entry`), and DPS's refusal where it refused it (`Refusal`). ``on_file`` is there only
-  where the record is not on file at DPS. The index by-refusal (programme, refused_at) holds the ids of those that DPS
-  refused;
+  action that it has there, its owner, and how old that statement is (`Entry`), and DPS's refusal where it refused it
+  (`Refusal`). ``on_file`` is there only where the record is not on file at DPS; ``programme`` is not there where the
+  record was withdrawn before it was ever stated. The index by-refusal (programme, refused_at) holds the ids of those
+  that DPS refused;
 - an **intake**, ``batch#{batch id}``: written once every batch object of an upload is in S3, and before the first
   record is registered. From then on the upload's batch objects are a write-ahead log: whoever finds an intake that
   is not finished finishes it (`Intake`);
-- ``unfinished``: the ids of such intakes.
+- ``unfinished``: the ids of such intakes. ``parked``: the ids of those that were given up and wait for a person, and
+  for good the batches of theirs (``{programme}/{batch id}``) that were not attached and are never sent.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 from vaccinations.aws.backoff import tries
 from vaccinations.aws.expressions import (
     CONDITION_FAILED,
+    any_of,
+    below,
     deserialise,
     equals,
     exists,
@@ -29,6 +33,7 @@ from vaccinations.aws.expressions import (
     transact,
     update,
 )
+from vaccinations.formats.batches import entry_document, entry_from
 from vaccinations.model.entry import Action, Entry, Intake, Refusal
 from vaccinations.prefetch import prefetch
 
@@ -50,6 +55,7 @@ _AT_ONCE = 8
 #: How often DynamoDB may leave items unprocessed, or a transaction be in another's way.
 _TRIES = 12
 _UNFINISHED = {"record_id": "unfinished"}
+_PARKED = {"record_id": "parked"}
 
 
 class Register:
@@ -78,6 +84,15 @@ class Register:
         """Write entries; where a record comes twice, the later one counts. On return, all of them are written."""
         latest = {entry.record_id: entry for entry in entries}
         _each(self._write, batched(latest.values(), _WRITE))
+
+    def renew(self, entries: Iterable[Entry]) -> None:
+        """Note that newer uploads say the same again: ``stated_at`` of each entry, forward and never back.
+
+        It is noted of a record that still is at that statement. One that was withdrawn before it was ever stated is
+        written where nothing else is known of it. Where another statement has come since, it is noted of what was known
+        before that, which counts again where the newer one is never sent. No record may come twice.
+        """
+        _each(self._renew, batched(entries, _TRANSACTED))
 
     def refuse(self, entries: Iterable[Entry]) -> None:
         """Note DPS's refusals: ``on_file`` and ``refusal`` of each entry, where the record still is at that statement.
@@ -108,15 +123,18 @@ class Register:
             yield from (known[i] for i in ids if i in known and known[i].refusal)
 
     def _read(self, record_ids: Sequence[str]) -> list[Entry]:
-        entries: list[Entry] = []
+        return [*map(_entry, self._items(record_ids))]
+
+    def _items(self, record_ids: Sequence[str]) -> list[Mapping[str, Any]]:
+        items: list[Mapping[str, Any]] = []
         keys = [{"record_id": {"S": record_id}} for record_id in record_ids]
         request: Item = {self._table: {"Keys": keys, "ConsistentRead": True}}
         for _ in tries(_TRIES):
             answer = self._dynamodb.batch_get_item(RequestItems=request)
-            entries += map(_entry, answer["Responses"].get(self._table, ()))
+            items += answer["Responses"].get(self._table, ())
             request = dict(answer.get("UnprocessedKeys", {}))
             if not request:
-                return entries
+                return items
         raise _throttled()
 
     def _write(self, entries: Sequence[Entry]) -> None:
@@ -134,14 +152,44 @@ class Register:
             for entry in entries
             if entry.refusal and _awaits_refusal(known.get(entry.record_id), entry)
         ]
-        # A hundred at once cost a tenth of the time that single ones do. Where one record has moved on meanwhile it
-        # is left out.
+        self._transact_each(updates)
+
+    def _transact_each(self, items: Sequence[Item]) -> list[int]:
+        """Write each item whose condition holds; return which ones' do not. A hundred cost a tenth of single ones."""
+        waiting = dict(enumerate(items))
+        failed: list[int] = []
         for _ in tries(_TRIES):
-            reasons = transact(self._dynamodb, updates) if updates else []
+            reasons = transact(self._dynamodb, [*waiting.values()]) if waiting else []
             if not reasons:
-                return
-            updates = [item for item, reason in zip(updates, reasons, strict=True) if reason != CONDITION_FAILED]
+                return failed
+            failed += [n for n, reason in zip(waiting, reasons, strict=True) if reason == CONDITION_FAILED]
+            waiting = {n: item for n, item in waiting.items() if n not in failed}
         raise _throttled()
+
+    def _renew(self, entries: Sequence[Entry]) -> None:
+        others = self._transact_each([*map(self._renewing, entries)])
+        self._transact_each([self._renewing_before(entries[n]) for n in others])
+
+    def _renewing(self, entry: Entry) -> Item:
+        newer = below("stated_at", entry.stated_at)
+        if entry.unstated:
+            conditions = (not_exists("programme"), any_of(not_exists("stated_at"), newer))
+            return {"Put": put(self._table, deserialise(_item(entry)), conditions=conditions)}
+        same = (equals("batch_id", entry.batch_id), equals("line", entry.line))
+        sets: dict[Attribute, Any] = {"stated_at": entry.stated_at}
+        key = {"record_id": entry.record_id}
+        return {"Update": update(self._table, key, sets=sets, conditions=(*same, newer))}
+
+    def _renewing_before(self, entry: Entry) -> Item:
+        """Renew what was known before the statement that a record is at: it counts where that one is never sent."""
+        newer = below(("before", "stated_at"), entry.stated_at)
+        sets: dict[Attribute, Any] = {("before", "stated_at"): entry.stated_at}
+        conditions = (equals(("before", "batch_id"), entry.batch_id), equals(("before", "line"), entry.line), newer)
+        if entry.unstated:
+            sets = {"before": entry_document(entry)}
+            nothing = any_of(not_exists("before"), equals(("before", "programme"), ""))
+            conditions = (exists("programme"), nothing, any_of(not_exists("before"), newer))
+        return {"Update": update(self._table, {"record_id": entry.record_id}, sets=sets, conditions=conditions)}
 
     def _refusing(self, entry: Entry, refusal: Refusal) -> Item:
         sets: dict[Attribute, Any] = {"refusal": _refusal_document(refusal), "refused_at": refusal.at}
@@ -159,11 +207,30 @@ class Register:
     def intake(self, batch_id: str) -> Intake | None:
         """Return how far an upload has got; None where its batches are not complete yet."""
         found = self._get(_intake_key(batch_id))
-        return Intake(batch_id, found["batches"], found["attached"], found["finished"]) if found else None
+        if "batches" not in found:
+            return None
+        return Intake(
+            batch_id, found["batches"], found["attached"], found["finished"], found.get("tries", 0), "parked" in found
+        )
 
     def unfinished(self) -> list[str]:
-        """Return the batch ids of the intakes that are not finished."""
+        """Return the batch ids of the intakes that are not finished, without those that are parked."""
         return sorted(self._get(_UNFINISHED).get("batch_ids", ()))
+
+    def parked(self) -> list[str]:
+        """Return the batch ids of the intakes that are parked and wait for a person."""
+        return sorted(self._get(_PARKED).get("batch_ids", ()))
+
+    def unsent(self) -> frozenset[tuple[str, str]]:
+        """Return the batches, by programme and id, of intakes that were parked before these were attached."""
+        pairs = (batch.split("/", 1) for batch in self._get(_PARKED).get("unsent", ()))
+        return frozenset((programme, batch_id) for programme, batch_id in pairs)
+
+    def with_intake(self, batch_ids: Iterable[str]) -> set[str]:
+        """Return those of the batch ids whose uploads have an intake."""
+        keys = (f"batch#{batch_id}" for batch_id in batch_ids)
+        reads = prefetch(self._items, batched(keys, _READ), depth=_AT_ONCE)
+        return {item["record_id"]["S"].removeprefix("batch#") for items in reads for item in items}
 
     def begin(self, batch_id: str, batches: Mapping[str, int]) -> Intake:
         """Note that an upload's batch objects are complete; they will now be registered and attached.
@@ -176,14 +243,47 @@ class Register:
         intake = Intake(batch_id, dict(batches), {}, finished=False)
         item = {"batches": intake.batches, "attached": intake.attached, "finished": False}
         self._transact(
-            {"Put": put(self._table, _intake_key(batch_id) | item, conditions=(not_exists("record_id"),))},
+            {"Put": put(self._table, _intake_key(batch_id) | item, conditions=(not_exists("batches"),))},
             {"Update": update(self._table, _UNFINISHED, adds={"batch_ids": {batch_id}})},
             failed=f"the intake of {batch_id} was begun before",
         )
         return intake
 
+    def count_try(self, batch_id: str) -> int:
+        """Note that an intake is about to be completed; return how often that was noted.
+
+        It is noted of one that is not there, too: such a one has to be parked as well.
+        """
+        answer = self._dynamodb.update_item(
+            **update(self._table, _intake_key(batch_id), adds={"tries": 1}), ReturnValues="UPDATED_NEW"
+        )
+        return int(answer["Attributes"]["tries"]["N"])
+
+    def park(self, batch_id: str) -> None:
+        """Give an intake up: it is no longer unfinished, and what it has not attached is never sent.
+
+        Raises
+        ------
+        RuntimeError
+            Another run is completing it.
+        """
+        intake = self.intake(batch_id)
+        unsent = {f"{programme}/{batch_id}" for programme in intake.unattached} if intake else set()
+        # What is attached meanwhile is sent, and must not count as unsent.
+        conditions = (equals("attached", dict(intake.attached)), equals("finished", False)) if intake else ()
+        parking = update(self._table, _intake_key(batch_id), sets={"parked": True}, conditions=conditions)
+        adds: dict[Attribute, Any] = {"batch_ids": {batch_id}}
+        if unsent:
+            adds["unsent"] = unsent
+        self._transact(
+            {"Update": parking},
+            {"Update": update(self._table, _UNFINISHED, deletes={"batch_ids": {batch_id}})},
+            {"Update": update(self._table, _PARKED, adds=adds)},
+            failed=f"the intake of {batch_id} is being completed by another run",
+        )
+
     def finish(self, batch_id: str) -> None:
-        """Note that everything about an upload is done, its receipt included.
+        """Note that everything about an upload is done, its receipt included; or about a parked one, by a person.
 
         Raises
         ------
@@ -196,6 +296,7 @@ class Register:
         self._transact(
             {"Update": finishing},
             {"Update": update(self._table, _UNFINISHED, deletes={"batch_ids": {batch_id}})},
+            {"Update": update(self._table, _PARKED, deletes={"batch_ids": {batch_id}})},
             failed=f"there is no intake of {batch_id} to finish",
         )
 
@@ -229,7 +330,7 @@ def attaching(table: str, batch_id: str, programme: str, number: int) -> Item:
         table,
         _intake_key(batch_id),
         sets={path: number},
-        conditions=(exists("record_id"), not_exists(path)),
+        conditions=(exists("record_id"), not_exists(path), not_exists("parked")),
     )
     return {"Update": marking}
 
@@ -259,25 +360,40 @@ def _intake_key(batch_id: str) -> Item:
 def _entry(item: Mapping[str, Any]) -> Entry:
     return Entry(
         record_id=item["record_id"]["S"],
-        programme=item["programme"]["S"],
+        programme=item["programme"]["S"] if "programme" in item else "",
         digest=item["digest"]["S"],
         action=Action(item["action"]["S"]),
         batch_id=item["batch_id"]["S"],
         line=int(item["line"]["N"]),
+        owner=item["owner"]["S"],
+        stated_at=item["stated_at"]["S"],
         on_file="on_file" not in item,
         refusal=_refusal(deserialise(item["refusal"]["M"])) if "refusal" in item else None,
+        before=_before(item) if "before" in item else None,
     )
 
 
 def _item(entry: Entry) -> Item:
-    return ({} if entry.on_file else {"on_file": {"BOOL": False}}) | {
+    item: Item = {
         "record_id": {"S": entry.record_id},
-        "programme": {"S": entry.programme},
         "digest": {"S": entry.digest},
         "action": {"S": entry.action.value},
         "batch_id": {"S": entry.batch_id},
         "line": {"N": str(entry.line)},
+        "owner": {"S": entry.owner},
+        "stated_at": {"S": entry.stated_at},
     }
+    if entry.programme:
+        item["programme"] = {"S": entry.programme}
+    if not entry.on_file:
+        item["on_file"] = {"BOOL": False}
+    if entry.before:
+        item |= serialise({"before": entry_document(entry.before)})
+    return item
+
+
+def _before(item: Mapping[str, Any]) -> Entry:
+    return entry_from(deserialise(item["before"]["M"]), item["record_id"]["S"])
 
 
 def _refusal(found: Mapping[str, Any]) -> Refusal:

@@ -8,6 +8,9 @@ A *batch line* says what is to become of a record at DPS, and holds the record a
 ``recorded_on``  the record's own, or the day of the upload where the record does not state one
 ``digest``       of what was stated (`digest_of`)
 ``on_file``      false where the record is not known to be on file at DPS; else left out
+``owner``        ODS code of the folder in which the record first arrived
+``stated_at``    how old the statement is (`vaccinations.model.entry.age_of`)
+``before``       what was known of the record before the upload (`entry_document`); left out where that was nothing
 the others       the fields of `vaccinations.model.record.VaccinationRecord` that state something
 ===============  =====================================================================================
 
@@ -17,20 +20,31 @@ Nothing is validated here: `vaccinations.model.record` did that when the record 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 from isal import igzip
 
-from vaccinations.model.entry import Action, Entry
+from vaccinations.model.entry import Action, Entry, Person, Refusal
+from vaccinations.model.outcome import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from datetime import date
 
     from vaccinations.model.record import VaccinationRecord
 
-__all__ = ["batch_line", "digest_of", "entry_of", "read_batch", "repeat_line"]
+__all__ = [
+    "batch_line",
+    "digest_of",
+    "entry_document",
+    "entry_from",
+    "entry_of",
+    "person_of",
+    "read_batch",
+    "repeat_line",
+]
 
 
 def digest_of(record: VaccinationRecord) -> str:
@@ -42,63 +56,55 @@ def digest_of(record: VaccinationRecord) -> str:
     return hashlib.sha256(orjson.dumps(_stated(record), option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def batch_line(
-    record: VaccinationRecord,
-    *,
-    action: str,
-    line: int,
-    recorded_on: date,
-    digest: str | None = None,
-) -> bytes:
+def batch_line(record: VaccinationRecord, entry: Entry, *, recorded_on: date) -> bytes:
     """Write a record as a line of a batch.
 
     Parameters
     ----------
-    action
-        ``new``, ``update`` or ``delete``.
-    line
-        The line of the upload that the record came from.
+    entry
+        What the register is to know of it.
     recorded_on
         When the record was made, where it does not state that itself.
-    digest
-        Of what the uploader stated; made here where it is not at hand.
 
     Returns
     -------
     bytes
         One flat JSON object and a line end.
     """
-    fields: dict[str, Any] = {
-        "action": action,
-        "line": line,
-        "recorded_on": recorded_on,
-        "digest": digest or digest_of(record),
-    }
-    return orjson.dumps(fields | _stated(record), option=orjson.OPT_APPEND_NEWLINE)
+    fields: dict[str, Any] = {"recorded_on": recorded_on}
+    return orjson.dumps(fields | _stated(record) | _of_entry(entry), option=orjson.OPT_APPEND_NEWLINE)
 
 
-def repeat_line(last: bytes, *, action: str, line: int, on_file: bool, digest: str | None = None) -> bytes:
+def repeat_line(last: bytes, entry: Entry) -> bytes:
     """Write a record once more, as it was last stated.
 
     Parameters
     ----------
     last
         The batch line of its last statement.
-    action
-        What is to become of it now.
-    line
-        The line of the upload that asks for it.
-    on_file
-        Whether it counts as on file at DPS from now on.
-    digest
-        Of what is stated now, where that has changed (`vaccinations.model.entry.WITHDRAWN`).
+    entry
+        What the register is to know of it from now on.
     """
-    fields = orjson.loads(last) | {"action": action, "line": line}
-    fields |= {"digest": digest} if digest else {}
-    fields.pop("on_file", None)
-    if not on_file:
+    fields = orjson.loads(last)
+    for name in ("on_file", "before"):
+        fields.pop(name, None)
+    return orjson.dumps(fields | _of_entry(entry), option=orjson.OPT_APPEND_NEWLINE)
+
+
+def _of_entry(entry: Entry) -> dict[str, Any]:
+    """Return the fields that `entry_of` reads, but for those of the record itself."""
+    fields: dict[str, Any] = {
+        "action": entry.action,
+        "line": entry.line,
+        "digest": entry.digest,
+        "owner": entry.owner,
+        "stated_at": entry.stated_at,
+    }
+    if not entry.on_file:
         fields["on_file"] = False
-    return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
+    if entry.before:
+        fields["before"] = entry_document(entry.before)
+    return fields
 
 
 def entry_of(line: bytes, batch_id: str) -> Entry:
@@ -111,8 +117,40 @@ def entry_of(line: bytes, batch_id: str) -> Entry:
         action=Action(fields["action"]),
         batch_id=batch_id,
         line=fields["line"],
+        owner=fields["owner"],
+        stated_at=fields["stated_at"],
         on_file=fields.get("on_file", True),
+        before=entry_from(fields["before"], fields["uuid"]) if "before" in fields else None,
     )
+
+
+def person_of(line: bytes) -> Person:
+    """Return whose vaccination a line of a batch states."""
+    fields = orjson.loads(line)
+    return Person(fields.get("nhs_number"), fields["surname"], fields["date_of_birth"])
+
+
+def entry_document(entry: Entry) -> dict[str, Any]:
+    """Return what is kept of an entry with the one that takes its place: all but its record and what was before."""
+    known = {
+        "programme": entry.programme,
+        "digest": entry.digest,
+        "action": entry.action,
+        "batch_id": entry.batch_id,
+        "line": entry.line,
+        "owner": entry.owner,
+        "stated_at": entry.stated_at,
+        "on_file": entry.on_file,
+    }
+    return known | ({"refusal": asdict(entry.refusal)} if entry.refusal else {})
+
+
+def entry_from(document: Mapping[str, Any], record_id: str) -> Entry:
+    """Return the entry of a record that `entry_document` made a document of."""
+    fields = {**document, "action": Action(document["action"])}
+    if why := fields.get("refusal"):
+        fields["refusal"] = Refusal(**{**why, "outcome": Outcome(why["outcome"])})
+    return Entry(record_id, **fields)
 
 
 def read_batch(stream: BinaryIO) -> Iterator[bytes]:

@@ -329,7 +329,7 @@ class _Statement:
             # Nobody else has seen the record yet; pydantic's own way, a copy, takes as long as half of all its rules.
             vars(record)["uuid"] = _identity(record, dated=dated)
         if withdrawn:
-            return Withdrawn(self.line, str(record.uuid))
+            return Withdrawn(self.line, str(record.uuid), record.organisation_code)
         return Vaccinated(self.line, record, digest_of(record))
 
     def _wrong(self, field: str, what: str, fix: str = "") -> None:

@@ -11,34 +11,43 @@ The order of effects is what makes it safe to die anywhere and be run again:
 Dying before 3 leaves nothing that anybody refers to; dying after 3 leaves an unfinished intake, which the repeated
 event, or the next upload, whichever comes first, finishes before it looks at the register. The queue hands over one
 upload at a time.
+
+A run that was frozen may wake up when others have done its work, and newer uploads have changed its records since. So
+it asks before it stores its batches, and before each chunk of records that it registers, how far the intake is by now.
+What another run has done it leaves alone, and what another has parked, too.
+
+An intake that cannot be completed, at three tries, is *parked*, and everybody else goes on. Its batches that are in no
+export are never sent: of their records, what was known before the upload counts, and how old that is. What the upload
+says that DPS knows already stays said. A person has the upload ingested afresh, as another intake, or abandons it.
 """
 
 from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import batched
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote_plus
 
-import orjson
-
-from vaccinations.formats.batches import batch_line, entry_of, repeat_line
+from vaccinations.formats.batches import batch_line, entry_of, person_of, repeat_line
 from vaccinations.formats.requests import read_resend
 from vaccinations.formats.upload_csv import read_csv
 from vaccinations.formats.upload_jsonl import read_jsonl
 from vaccinations.jobs.spool import Spool
-from vaccinations.model.decide import Columns, Known, Queue, Reject, Skip, Unchanged, UploadFacts, decide
+from vaccinations.model.decide import Columns, Known, Overtaken, Queue, Reject, Skip, Unchanged, UploadFacts, decide
+from vaccinations.model.entry import age_of
 from vaccinations.model.london import day_in_london
 from vaccinations.model.problems import UnreadableUpload
 from vaccinations.model.programmes import is_ods_code
-from vaccinations.model.row import Faulty, Row, SendAgain, Vaccinated, Withdrawn
-from vaccinations.ports import BatchGone, UploadGone
+from vaccinations.model.row import Faulty, Row, Vaccinated
+from vaccinations.model.uploaders import Uploaders
+from vaccinations.ports import BatchGone, IntakeGone, UploadGone
 from vaccinations.prefetch import prefetch
-from vaccinations.results import Receipt, RejectedUpload, StoredIntake
+from vaccinations.results import ParkedUpload, Receipt, RejectedUpload, StoredIntake
 from vaccinations.telemetry import count, logger
 
 if TYPE_CHECKING:
@@ -46,11 +55,14 @@ if TYPE_CHECKING:
 
     from vaccinations.model.entry import Entry, Intake
     from vaccinations.ports import Bucket, Ledger, Register, Upload
+    from vaccinations.results import AnyReceipt
 
 __all__ = ["Ingest"]
 
 _INCOMING = "incoming/"
 _ROWS_AT_ONCE = 1000
+#: So often it is tried to complete an intake before it is parked.
+MOST_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,34 +73,123 @@ class Ingest:
     ----------
     clock
         Tells the time, with its offset; for tests.
+    uploaders
+        Who may state for whom, and change whose records.
     """
 
     bucket: Bucket
     register: Register
     ledger: Ledger
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    uploaders: Uploaders = field(default_factory=Uploaders)
 
-    def ingest(self, key: str, version: str) -> Receipt | RejectedUpload:
+    def ingest(self, key: str, version: str) -> AnyReceipt:
         """Ingest one upload, wherever an earlier try at it stopped; return its receipt.
 
         Parameters
         ----------
         key, version
-            The object under ``incoming/`` and its version id, empty in a bucket without versions.
+            The object under ``incoming/`` as its event names it, and its version id, empty in a bucket without
+            versions.
+
+        Raises
+        ------
+        UploadGone
+            There is no such object: the message goes to the dead-letter queue, for a person to look at.
         """
-        batch_id = self.bucket.batch_id(key, version)
+        key = self._key(key, version)
+        return self._ingest(key, version, self.bucket.batch_id(key, version))
+
+    def _ingest(self, key: str, version: str, batch_id: str) -> AnyReceipt:
         logger.append_keys(batch_id=batch_id)
         intake = self.register.intake(batch_id)
-        if intake and intake.finished:
-            logger.info("the upload was ingested before; nothing to do")
-            return self.bucket.intake(batch_id).receipt
+        if intake and (intake.finished or intake.parked):
+            logger.info("the upload was ingested before; nothing to do", extra={"parked": intake.parked})
+            return self._receipt(key, version, batch_id)
         self._complete_others(batch_id)
         if intake is None:
             try:
                 self._read(key, version, batch_id)
             except UnreadableUpload as unreadable:
                 return self._reject(key, version, batch_id, unreadable)
-        return self._complete(batch_id)
+        if self._complete_or_park(batch_id):
+            return self.bucket.intake(batch_id).receipt
+        return self._receipt(key, version, batch_id)
+
+    def _receipt(self, key: str, version: str, batch_id: str) -> AnyReceipt:
+        """Return the receipt of an intake that is finished or parked, as far as anything was stored of it."""
+        try:
+            stored = self.bucket.intake(batch_id)
+        except IntakeGone:
+            return replace(self._nameless(batch_id), upload=key, version=version)
+        return stored.parked or stored.receipt
+
+    @staticmethod
+    def _nameless(batch_id: str) -> ParkedUpload:
+        """Make the receipt of a parked upload of which nothing is stored."""
+        return ParkedUpload(batch_id=batch_id, upload="", version="", parked_at="", exports={})
+
+    # -- what a person does about a parked upload
+
+    def retry(self, batch_id: str, reason: str) -> AnyReceipt:
+        """Ingest a parked upload afresh, as another intake; return its receipt. Of others only the receipt is returned.
+
+        Raises
+        ------
+        IntakeGone
+            Nobody knows which upload it was: it has to be uploaded again.
+        UploadGone
+            Its file is no longer there. It stays parked, to be abandoned.
+        """
+        stored = self.bucket.intake(batch_id)
+        if not self._waits(batch_id):
+            return stored.parked or stored.receipt
+        again = self.bucket.batch_id(stored.upload, stored.version, retry_of=batch_id)
+        receipt = self._ingest(stored.upload, stored.version, again)
+        logger.append_keys(batch_id=batch_id)
+        self._settle(stored, status="retried", retried_as=again, reason=reason)
+        return receipt
+
+    def abandon(self, batch_id: str, reason: str) -> AnyReceipt:
+        """End a parked upload: its rows that are in no export are never sent. Return its receipt."""
+        if not self._waits(batch_id):
+            return self._receipt("", "", batch_id)
+        try:
+            return self._settle(self.bucket.intake(batch_id), status="abandoned", reason=reason)
+        except IntakeGone:
+            self.register.finish(batch_id)
+            return replace(self._nameless(batch_id), status="abandoned", reason=reason, decided_at=self._now())
+
+    def _waits(self, batch_id: str) -> bool:
+        """Tell whether an upload is parked and waits for a person."""
+        if batch_id in self.register.parked():
+            return True
+        logger.warning("the upload is not parked; nothing to do", extra={"batch_id": batch_id})
+        return False
+
+    def _settle(self, stored: StoredIntake, **how: Any) -> ParkedUpload:
+        """Write down what a person decided about a parked upload."""
+        settled = replace(stored.parked or self._parked_upload(stored), decided_at=self._now(), **how)
+        self.bucket.put_intake(settled.batch_id, replace(stored, parked=settled))
+        self.bucket.put_receipt(settled.upload, settled.batch_id, settled)
+        self.register.finish(settled.batch_id)
+        logger.info("parked upload settled", extra={"status": settled.status, "retried_as": settled.retried_as})
+        return settled
+
+    def _key(self, key: str, version: str) -> str:
+        """Return the key of the object that an event names.
+
+        EventBridge's events name it as it is. S3's own notifications write ``+`` and ``%`` for some characters; that
+        reading counts only where there is no such object as named.
+        """
+        other = unquote_plus(key)
+        if other == key or self._is_there(key, version) or not self._is_there(other, version):
+            return key
+        return other
+
+    def _is_there(self, key: str, version: str) -> bool:
+        """Tell whether there is an upload, or was one that has got as far as the register."""
+        return self.bucket.has(key, version) or self.register.intake(self.bucket.batch_id(key, version)) is not None
 
     # -- steps 1 to 3
 
@@ -99,25 +200,45 @@ class Ingest:
         ------
         UnreadableUpload
             Nothing of it can be ingested, and nothing is left behind.
+        UploadGone
+            It is not there.
         """
         source = _source(key)
         with ExitStack() as stack:
             upload = self._open(key, version)
             stack.enter_context(closing(upload.body))
             spool = stack.enter_context(Spool(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
-            pass_ = _Pass(self.bucket, spool, UploadFacts(batch_id, upload.uploaded_at, source.columns))
+            pass_ = _Pass(self.bucket, spool, self._facts(upload, batch_id, source), self.register.unsent())
             self._decide(source.rows(upload), pass_)
             spool.close()
+            if self.register.intake(batch_id):
+                logger.warning("another run has ingested the upload meanwhile")
+                return
             rejects = self._store(key, batch_id, spool)
+            # What an upload says stays true if the run dies here; said again, it changes nothing.
+            self.register.renew(spool.seen.said_again(batch_id))
         receipt = pass_.receipt(upload, rejects)
         self.bucket.put_intake(batch_id, StoredIntake(upload=key, version=version, receipt=receipt))
         self.register.begin(batch_id, {p: batch.actions.total() for p, batch in spool.batches.items()})
+
+    def _facts(self, upload: Upload, batch_id: str, source: _Source) -> UploadFacts:
+        return UploadFacts(
+            batch_id,
+            upload.uploaded_at,
+            age_of(upload.uploaded_at, upload.key, upload.place),
+            source.organisation_code,
+            self.uploaders,
+            source.columns,
+        )
 
     def _open(self, key: str, version: str) -> Upload:
         try:
             return self.bucket.open_upload(key, version)
         except UploadGone:
-            raise UnreadableUpload("the file is not there any more", "upload it again") from None
+            # No receipt: the event may name the object in a way that nobody here reads, and then not its uploader's.
+            count("UploadsMissing")
+            logger.error("the upload is not there; its message goes to the dead-letter queue")
+            raise
 
     def _decide(self, rows: Iterator[Row], pass_: _Pass) -> None:
         """Decide on rows, while the register is asked for what it knows of the next ones."""
@@ -143,27 +264,64 @@ class Ingest:
         for unfinished in self.register.unfinished():
             if unfinished != batch_id:
                 logger.info("completing an earlier upload first", extra={"unfinished": unfinished})
-                self._complete(unfinished)
+                self._complete_or_park(unfinished)
 
-    def _complete(self, batch_id: str) -> Receipt:
-        """Register, attach and give the receipt of an upload whose batches are complete."""
-        intake = self._intake(batch_id)
-        for programme, records in intake.batches.items():
-            if programme not in intake.attached:
-                self._register(programme, batch_id)
-                self._attach(programme, batch_id, records)
-        stored = self.bucket.intake(batch_id)
-        attached = self._intake(batch_id).attached
-        receipt = replace(
-            stored.receipt,
-            exports={programme: f"{programme}-{number}" for programme, number in attached.items()},
-            completed_at=self._now(),
+    def _complete_or_park(self, batch_id: str) -> bool:
+        """Complete an intake; park it where it could not be completed too often. Tell whether it is complete."""
+        tried = self.register.count_try(batch_id)
+        if tried <= MOST_TRIES:  # else the last ones died
+            try:
+                self._complete(batch_id)
+            except Exception:
+                if tried < MOST_TRIES:
+                    raise
+                logger.exception("the upload cannot be completed", extra={"unfinished": batch_id})
+            else:
+                return True
+        self._park(batch_id)
+        return False
+
+    def _park(self, batch_id: str) -> None:
+        """Give an intake up, and tell its uploader and whoever watches; unless another run has ended it meanwhile."""
+        intake = self.register.intake(batch_id)
+        if intake and (intake.parked or intake.finished):
+            return
+        with suppress(IntakeGone):
+            stored = self.bucket.intake(batch_id)
+            parked = self._parked_upload(stored)
+            self.bucket.put_intake(batch_id, replace(stored, parked=parked))
+            self.bucket.put_receipt(stored.upload, batch_id, parked)
+        self.register.park(batch_id)
+        count("UploadsParked")
+        logger.error("upload parked", extra={"parked": batch_id})
+
+    def _parked_upload(self, stored: StoredIntake) -> ParkedUpload:
+        intake = self.register.intake(stored.receipt.batch_id)
+        return ParkedUpload(
+            batch_id=stored.receipt.batch_id,
+            upload=stored.upload,
+            version=stored.version,
+            parked_at=self._now(),
+            exports=_exports(intake.attached if intake else {}),
         )
+
+    def _complete(self, batch_id: str) -> None:
+        """Register, attach and write the receipt of an upload whose batches are complete."""
+        intake = self._intake(batch_id)
+        for programme in intake.unattached:
+            self._register(programme, batch_id)
+            self._attach(programme, batch_id, intake.batches[programme])
+        stored = self.bucket.intake(batch_id)
+        intake = self._intake(batch_id)
+        if intake.parked:
+            raise _parked_meanwhile(batch_id)
+        if intake.finished:
+            return
+        receipt = replace(stored.receipt, exports=_exports(intake.attached), completed_at=self._now())
         self.bucket.put_intake(batch_id, replace(stored, receipt=receipt))
         self.bucket.put_receipt(stored.upload, batch_id, receipt)
         self.register.finish(batch_id)
         _tell(receipt)
-        return receipt
 
     def _intake(self, batch_id: str) -> Intake:
         intake = self.register.intake(batch_id)
@@ -172,8 +330,21 @@ class Ingest:
         return intake
 
     def _register(self, programme: str, batch_id: str) -> None:
+        """Register a batch's records, unless it is attached by now: then they are registered, or changed since.
+
+        Raises
+        ------
+        RuntimeError
+            It is parked by now: it is never attached.
+        """
         with closing(self.bucket.batch_lines(programme, batch_id)) as lines:
             for chunk in batched((entry_of(line, batch_id) for line in lines), _ROWS_AT_ONCE):
+                intake = self._intake(batch_id)
+                if intake.parked:
+                    raise _parked_meanwhile(batch_id)
+                if programme in intake.attached:
+                    logger.warning("another run has registered the batch meanwhile", extra={"programme": programme})
+                    return
                 self.register.put(chunk)
 
     def _attach(self, programme: str, batch_id: str, records: int) -> None:
@@ -202,6 +373,15 @@ class Ingest:
         return _stamp(self.clock())
 
 
+def _parked_meanwhile(batch_id: str) -> RuntimeError:
+    return RuntimeError(f"another run has parked {batch_id} meanwhile")
+
+
+def _exports(attached: Mapping[str, int]) -> dict[str, str]:
+    """Name the export that each programme's batch is in."""
+    return {programme: f"{programme}-{number}" for programme, number in attached.items()}
+
+
 def _stamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds")
 
@@ -214,6 +394,7 @@ def _tell(receipt: Receipt) -> None:
         "exports": receipt.exports,
         "rows": receipt.rows,
         "unchanged": receipt.unchanged,
+        "overtaken": receipt.overtaken,
         "skipped": receipt.skipped,
         "rejected": receipt.rejected,
     }
@@ -221,6 +402,7 @@ def _tell(receipt: Receipt) -> None:
     count("Uploads")
     count("RowsAccepted", sum(accepted.values()))
     count("RowsUnchanged", receipt.unchanged)
+    count("RowsOvertaken", receipt.overtaken)
     count("RowsRejected", receipt.rejected)
 
 
@@ -242,12 +424,14 @@ class _Source:
 
 
 #: By what a name ends in: how such an upload is read, and what its columns are called.
+_CSV_COLUMNS = Columns("UUID", "ORGANISATION_CODE", "TIME_OF_VACCINATION", "PROGRAMME", "VACCINATED", "VACCINATED = No")
+_JSON_COLUMNS = Columns("uuid", "organisation_code", "vaccinated_at", "programme", "deleted", '"deleted": true')
 _KINDS: Mapping[str, tuple[Callable[..., Iterator[Row]], Columns]] = {
-    ".csv": (read_csv, Columns("TIME_OF_VACCINATION", "PROGRAMME", "VACCINATED", "VACCINATED = No")),
-    ".jsonl": (read_jsonl, Columns("vaccinated_at", "programme", "deleted", '"deleted": true')),
-    ".jsonl.gz": (read_jsonl, Columns("vaccinated_at", "programme", "deleted", '"deleted": true')),
+    ".csv": (read_csv, _CSV_COLUMNS),
+    ".jsonl": (read_jsonl, _JSON_COLUMNS),
+    ".jsonl.gz": (read_jsonl, _JSON_COLUMNS),
     # A record to be sent again is named and nothing else.
-    ".resend": (read_resend, Columns("", "", "", "")),
+    ".resend": (read_resend, Columns("", "", "", "", "", "")),
 }
 
 
@@ -282,20 +466,27 @@ class _Pass:
 
     Attributes
     ----------
+    unsent
+        The batches, by programme and id, that are never sent, since their intakes are parked.
     known
         What is known of the records of the rows at hand, as the upload changes it.
     last
-        Batch lines of their last statements, as far as they are at hand.
+        Batch lines of their last statements, where rows only name or change them, as far as these are kept.
+    gone
+        The batches, by programme and id, that were asked for and are no longer kept.
     """
 
     bucket: Bucket
     spool: Spool
     upload: UploadFacts
+    unsent: frozenset[tuple[str, str]]
     rows: int = 0
     unchanged: int = 0
+    overtaken: int = 0
     skipped: int = 0
     known: dict[str, Entry] = field(default_factory=dict)
     last: dict[str, bytes] = field(default_factory=dict)
+    gone: set[tuple[str, str]] = field(default_factory=set)
 
     def decide(self, rows: Sequence[Row], registered: Mapping[str, Entry]) -> None:
         """Decide on rows, of whose records the register knows what is given.
@@ -306,74 +497,82 @@ class _Pass:
             A batch lacks a record that the register knows.
         """
         ids = {row.record_id for row in rows if not isinstance(row, Faulty)}
-        self.known = {**registered, **self.spool.seen.get(ids)}
+        self.known = {**self._sent(registered.values()), **self.spool.seen.get(ids)}
         self.last.clear()
         self._look_back(rows)
         for row in rows:
             self._decide(row)
-        self.spool.seen.put(entry for entry in self.known.values() if entry.batch_id == self.upload.batch_id)
+        self.spool.seen.put(entry for entry in self.known.values() if self._says(entry))
+
+    def _sent(self, registered: Iterable[Entry]) -> dict[str, Entry]:
+        """Put in the place of statements that are never sent what was known before them."""
+        counts = (e.before if (e.programme, e.batch_id) in self.unsent else e for e in registered)
+        return {entry.record_id: entry for entry in counts if entry}
 
     def _decide(self, row: Row) -> None:
         self.rows += 1
         match decide(row, self._known(row), self.upload):
             case Queue(entry):
                 self._queue(row, entry)
-            case Unchanged():
+            case Unchanged(entry):
                 self.unchanged += 1
-            case Skip():
+                self.known[entry.record_id] = entry
+            case Skip(entry):
                 self.skipped += 1
+                self.known[entry.record_id] = entry
+            case Overtaken():
+                self.overtaken += 1
             case Reject(problems):
                 self.spool.reject(row.line, problems)
 
+    def _says(self, entry: Entry) -> bool:
+        """Tell whether what is known of a record is what this upload says of it."""
+        return self.upload.batch_id == entry.batch_id or self.upload.stated_at == entry.stated_at
+
     def _known(self, row: Row) -> Known | None:
         entry = None if isinstance(row, Faulty) else self.known.get(row.record_id)
-        return Known(entry, kept=entry.record_id in self.last) if entry else None
+        if entry is None:
+            return None
+        last = self.last.get(entry.record_id)
+        # To read a line takes time: only a vaccination is compared with it.
+        who = person_of(last) if last and isinstance(row, Vaccinated) else None
+        return Known(entry, kept=last is not None, person=who)
 
     def _queue(self, row: Row, entry: Entry) -> None:
         if isinstance(row, Vaccinated):
             recorded_on = day_in_london(self.upload.uploaded_at)
-            line = batch_line(
-                row.record, action=entry.action, line=row.line, recorded_on=recorded_on, digest=entry.digest
-            )
+            line = batch_line(row.record, entry, recorded_on=recorded_on)
         else:
-            last = self.last[entry.record_id]
-            line = repeat_line(last, action=entry.action, line=row.line, on_file=entry.on_file, digest=entry.digest)
+            line = repeat_line(self.last[entry.record_id], entry)
         self.spool.add(entry, line)
         self.known[entry.record_id] = entry
         self.last[entry.record_id] = line
 
     def _look_back(self, rows: Iterable[Row]) -> None:
-        """Find the last statements of records that rows only name: each batch is read once, however many it holds."""
+        """Find the last statements of records that rows only name, or change."""
         wanted: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(dict)
         for row in rows:
-            if isinstance(row, Withdrawn | SendAgain) and (entry := self.known.get(row.record_id)):
-                decision = decide(row, Known(entry, kept=True), self.upload)
-                if isinstance(decision, Queue) and decision.repeats:
-                    wanted[entry.programme, entry.batch_id][entry.record_id] = entry.line
-        for (programme, batch_id), places in wanted.items():
-            with suppress(BatchGone), self._lines(programme, batch_id) as lines:
-                self._find(lines, places)
+            if entry := self._to_look_back_at(row):
+                wanted[entry.programme, entry.batch_id][entry.record_id] = entry.line
+        for batch, places in wanted.items():
+            if self._at_hand(batch):
+                self.last |= self.spool.statements.find(batch, places)
 
-    def _find(self, lines: Iterable[bytes], places: dict[str, int]) -> None:
-        """Find the batch lines of records, of which it is given from which line of their upload they came."""
-        for line in lines:
-            record = orjson.loads(line)
-            if places.get(record["uuid"]) == record["line"]:
-                self.last[record["uuid"]] = line
-                del places[record["uuid"]]
-                if not places:
-                    return
-        raise LookupError("a batch lacks a record that the register knows")
+    def _to_look_back_at(self, row: Row) -> Entry | None:
+        """Return what is known of a row's record where its last statement counts: where something may be queued."""
+        if isinstance(row, Faulty) or (entry := self.known.get(row.record_id)) is None or entry.unstated:
+            return None
+        return entry if isinstance(decide(row, Known(entry, kept=True), self.upload), Queue) else None
 
-    @contextmanager
-    def _lines(self, programme: str, batch_id: str) -> Iterator[Iterable[bytes]]:
-        """Open a batch: an earlier one, or the one that is being written."""
-        if batch_id == self.upload.batch_id:
-            with self.spool.batches[programme].written_lines() as lines:
-                yield lines
-        else:
-            with closing(self.bucket.batch_lines(programme, batch_id)) as stored:
-                yield stored
+    def _at_hand(self, batch: tuple[str, str]) -> bool:
+        """Have a batch's lines at hand: each is read once in a pass; tell whether it is still kept."""
+        if batch not in self.spool.statements and batch not in self.gone:
+            try:
+                with closing(self.bucket.batch_lines(*batch)) as lines:
+                    self.spool.statements.add(batch, lines)
+            except BatchGone:
+                self.gone.add(batch)
+        return batch not in self.gone
 
     def receipt(self, upload: Upload, rejects: str | None) -> Receipt:
         """Make the upload's receipt, but for what comes after."""
@@ -385,6 +584,7 @@ class _Pass:
             rows=self.rows,
             accepted={programme: dict(batch.actions) for programme, batch in self.spool.batches.items()},
             unchanged=self.unchanged,
+            overtaken=self.overtaken,
             skipped=self.skipped,
             rejected=self.spool.rejected,
             rejects=rejects,

@@ -1,22 +1,24 @@
 """The spool: what one pass over an upload leaves in files, however many rows it has.
 
-A batch for each programme, as lines and as rows of the DPS file; the rejects file; and what the upload has said of each
-record so far.
+A batch for each programme, as lines and as rows of the DPS file; the rejects file; what the upload has said of each
+record so far; and the last statements of records that rows only name or change.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Self
 
 import orjson
 from isal import igzip
 
+from vaccinations.formats.batches import entry_document, entry_from
 from vaccinations.formats.dps_columns import render_row
 from vaccinations.formats.dps_parts import RowsWriter
 from vaccinations.formats.rejects import RejectsWriter
+from vaccinations.jobs.statements import Statements
 from vaccinations.model.entry import Action, Entry
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ class Spool:
         The rejects file; it is there once a row was rejected.
     seen
         What the upload has said so far.
+    statements
+        The lines of this upload's batches so far, and of earlier ones that were looked at.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -56,6 +60,7 @@ class Spool:
         self.rejected = 0
         self.rejects = directory / "rejects.csv"
         self.seen = Seen(directory / "seen.db")
+        self.statements = Statements(directory / "statements")
         self._directory = directory
         self._open = ExitStack()
         self._writer: RejectsWriter | None = None
@@ -66,6 +71,7 @@ class Spool:
     def __exit__(self, *_: object) -> None:
         self.close()
         self.seen.close()
+        self.statements.close()
 
     def close(self) -> None:
         """Complete the batches and the rejects file."""
@@ -79,6 +85,7 @@ class Spool:
         if batch is None:
             batch = self.batches[entry.programme] = Batch(self._directory, entry.programme)
         batch.add(line, entry.action)
+        self.statements.add((entry.programme, entry.batch_id), (line,))
 
     def reject(self, line: int, problems: Iterable[Problem]) -> None:
         """Add what is wrong with the row of a line to the rejects file, as long as that lists rows."""
@@ -118,15 +125,6 @@ class Batch:
         self._rows.write(render_row(line))
         self.actions[action.value] += 1
 
-    @contextmanager
-    def written_lines(self) -> Iterator[Iterable[bytes]]:
-        """Open the lines written so far. None may be added meanwhile."""
-        # A member of the gzip file ends here and the next begins.
-        self._lines.close()
-        with igzip.open(self.lines, "rb") as lines:
-            yield lines
-        self._lines = igzip.open(self.lines, "ab", compresslevel=1)
-
     def close(self) -> None:
         """Complete the files."""
         self._lines.close()
@@ -139,32 +137,68 @@ class Seen:
     """What an upload has said so far, by record id: on disk, since an upload may hold a million rows."""
 
     def __init__(self, path: Path) -> None:
+        # Nobody needs the file once this process has ended.
         self._db = sqlite3.connect(path, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = OFF")
         self._db.execute("PRAGMA synchronous = OFF")
         self._db.execute(
             "CREATE TABLE seen "
-            "(record_id TEXT PRIMARY KEY, programme, digest, action, batch_id, line, on_file) WITHOUT ROWID"
+            "(record_id TEXT PRIMARY KEY, programme, digest, action, batch_id, line, owner, stated_at, on_file, "
+            "before) WITHOUT ROWID"
         )
 
     def get(self, record_ids: Iterable[str]) -> dict[str, Entry]:
         """Return what was said of these records; the others are left out."""
         query = "SELECT seen.* FROM json_each(?) JOIN seen ON record_id = value"
         rows = self._db.execute(query, (orjson.dumps([*record_ids]).decode(),))
-        return {
-            record_id: Entry(record_id, programme, digest, Action(action), batch_id, line, bool(on_file))
-            for record_id, programme, digest, action, batch_id, line, on_file in rows
-        }
+        return {entry.record_id: entry for entry in map(_entry, rows)}
+
+    def said_again(self, batch_id: str) -> Iterator[Entry]:
+        """Iterate over what was said of records of which an upload queues nothing: unchanged, or skipped."""
+        yield from map(
+            _entry, self._db.execute("SELECT * FROM seen WHERE batch_id <> ? OR programme = ''", (batch_id,))
+        )
 
     def put(self, entries: Iterable[Entry]) -> None:
         """Note what was said last of these records."""
         self._db.execute("BEGIN")
-        self._db.executemany(
-            "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?)",
-            ((e.record_id, e.programme, e.digest, e.action.value, e.batch_id, e.line, e.on_file) for e in entries),
-        )
+        self._db.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_row, entries))
         self._db.execute("COMMIT")
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+
+type _Row = tuple[str, str, str, str, str, int, str, str, int, bytes | None]
+
+
+def _row(entry: Entry) -> _Row:
+    return (
+        entry.record_id,
+        entry.programme,
+        entry.digest,
+        entry.action.value,
+        entry.batch_id,
+        entry.line,
+        entry.owner,
+        entry.stated_at,
+        entry.on_file,
+        orjson.dumps(entry_document(entry.before)) if entry.before else None,
+    )
+
+
+def _entry(row: _Row) -> Entry:
+    record_id, programme, digest, action, batch_id, line, owner, stated_at, on_file, before = row
+    return Entry(
+        record_id,
+        programme,
+        digest,
+        Action(action),
+        batch_id,
+        line,
+        owner,
+        stated_at,
+        bool(on_file),
+        before=entry_from(orjson.loads(before), record_id) if before else None,
+    )

@@ -4,13 +4,19 @@
 The row        What is known of its record                      The decision
 =============  ===============================================  =======================================================
 `Faulty`       anything                                         reject: all that is wrong with it
-`Vaccinated`   anything, and given later than the upload        reject: the time, and the programme if that is wrong too
+any other      another organisation's                           reject, whatever the row says
+`Vaccinated`   anything, and of a code not to be stated for     reject: the code, and what else is wrong
+               anything, and given later than the upload        reject: the time, and what else is wrong
+               stated by a newer upload                         overtaken
                stated under another programme                   reject: withdraw it there first
                nothing                                          queue as ``new``
                the same digest                                  unchanged
+               last stated of another child                     reject: a UUID of its own
                another digest, on file at DPS                   queue as ``update``
                another digest, not on file at DPS               queue as ``new``
-`Withdrawn`    nothing                                          skip: DPS never had it
+`Withdrawn`    anything, and of a code not to be stated for     reject: the code
+               stated by a newer upload                         overtaken
+               nothing, or withdrawn before it was ever stated  skip: DPS never had it
                withdrawn                                        unchanged
                its last statement is no longer kept             reject: state it once more first
                anything else                                    queue its last statement as ``delete``
@@ -26,6 +32,9 @@ The row        What is known of its record                      The decision
 
 DPS is told of a withdrawal even where the record is not known to be on file there: that does no harm. Where several
 rows of the table fit, the first counts.
+
+A statement is as old as its upload (`vaccinations.model.entry.age_of`); within one upload the later row counts. What is
+unchanged or skipped is a statement, too: no older upload changes it. To send a record again states nothing new.
 """
 
 from __future__ import annotations
@@ -33,7 +42,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from vaccinations.model.entry import WITHDRAWN, Action, Entry
+from vaccinations.model.entry import WITHDRAWN, Action, Entry, Person
 from vaccinations.model.london import in_london
 from vaccinations.model.problems import Problem
 from vaccinations.model.programmes import PROGRAMMES
@@ -43,14 +52,17 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from vaccinations.model.row import Row
+    from vaccinations.model.uploaders import Uploaders
 
-__all__ = ["Columns", "Decision", "Known", "Queue", "Reject", "Skip", "Unchanged", "UploadFacts", "decide"]
+__all__ = ["Columns", "Decision", "Known", "Overtaken", "Queue", "Reject", "Skip", "Unchanged", "UploadFacts", "decide"]
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
     """What an uploader calls the columns that decisions are about, and how a withdrawal is written there."""
 
+    record: str
+    organisation: str
     time: str
     programme: str
     withdrawn: str
@@ -67,10 +79,19 @@ class UploadFacts:
         Names the upload.
     uploaded_at
         When S3 stored it, with its offset.
+    stated_at
+        How old its statements are (`vaccinations.model.entry.age_of`).
+    folder
+        ODS code of the folder that it is in.
+    uploaders
+        What this folder may do beyond its own organisation's records.
     """
 
     batch_id: str
     uploaded_at: datetime
+    stated_at: str
+    folder: str
+    uploaders: Uploaders
     columns: Columns
 
 
@@ -82,10 +103,13 @@ class Known:
     ----------
     kept
         Whether the columns of its last statement are still kept, so that it can be sent once more.
+    person
+        Whom that statement is about; None where it is no longer kept, or nobody asked.
     """
 
     entry: Entry
     kept: bool
+    person: Person | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +130,33 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """The row says what was known already."""
+    """The row says what was known already.
+
+    Attributes
+    ----------
+    entry
+        What is known of the record from now on: the same, stated as lately as this.
+    """
+
+    entry: Entry
 
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """The row withdraws what was never stated."""
+    """The row withdraws what was never stated.
+
+    Attributes
+    ----------
+    entry
+        What is known of the record from now on: that no older upload states it.
+    """
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Overtaken:
+    """The row is older than what is known of its record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +172,9 @@ class Reject:
     problems: tuple[Problem, ...]
 
 
-type Decision = Queue | Unchanged | Skip | Reject
+type Decision = Queue | Unchanged | Skip | Overtaken | Reject
 
-_UNCHANGED, _SKIP = Unchanged(), Skip()
+_OVERTAKEN = Overtaken()
 
 
 def decide(row: Row, known: Known | None, upload: UploadFacts) -> Decision:
@@ -140,9 +185,15 @@ def decide(row: Row, known: Known | None, upload: UploadFacts) -> Decision:
     known
         What is known of the row's record; None where it was never ingested.
     """
+    if isinstance(row, Faulty):
+        return Reject(row.problems)
+    if known and not upload.uploaders.may_change(upload.folder, known.entry.owner):
+        return _reject(
+            upload.columns.record,
+            "this record is another organisation's",
+            "an identifier of your own; an organisation that took over from another asks whoever runs this service",
+        )
     match row:
-        case Faulty(problems=problems):
-            return Reject(problems)
         case Vaccinated():
             return _state(row, known, upload)
         case Withdrawn():
@@ -152,31 +203,80 @@ def decide(row: Row, known: Known | None, upload: UploadFacts) -> Decision:
 
 
 def _state(row: Vaccinated, known: Known | None, upload: UploadFacts) -> Decision:
-    programme = row.record.programme
     entry = known.entry if known else None
-    problems = []
+    overtaken = entry is not None and upload.stated_at < entry.stated_at
+    problems = _not_to_be_stated_for(row.record.organisation_code, upload)
     if in_london(row.record.vaccinated_at) > upload.uploaded_at:
         problems.append(Problem(upload.columns.time, "is later than the upload", "the time the vaccine was given"))
-    if entry and entry.programme != programme:
+    if entry and not overtaken and entry.programme not in {row.record.programme, ""}:
         problems.append(_known_elsewhere(entry, upload.columns))
     if problems:
         return Reject(tuple(problems))
+    if overtaken:
+        return _OVERTAKEN
     if entry and entry.digest == row.digest:
-        return _UNCHANGED
-    action = Action.UPDATE if entry and entry.on_file else Action.NEW
-    return Queue(Entry(row.record_id, programme, row.digest, action, upload.batch_id, row.line), repeats=False)
+        return Unchanged(_as_lately(entry, upload))
+    if known and known.person and known.person.differs_wholly(_person(row)):
+        return _reject(
+            upload.columns.record,
+            "this record was ingested before, of another child: NHS number, surname and date of birth all differ",
+            "a UUID of its own; where it is the same child, withdraw the old record",
+        )
+    return Queue(_stated(row, entry, upload).following(entry), repeats=False)
+
+
+def _person(row: Vaccinated) -> Person:
+    record = row.record
+    return Person(record.nhs_number, record.surname, record.date_of_birth.isoformat())
+
+
+def _stated(row: Vaccinated, entry: Entry | None, upload: UploadFacts) -> Entry:
+    return Entry(
+        row.record_id,
+        row.record.programme,
+        row.digest,
+        Action.UPDATE if entry and entry.on_file else Action.NEW,
+        upload.batch_id,
+        row.line,
+        owner=entry.owner if entry else upload.folder,
+        stated_at=upload.stated_at,
+    )
 
 
 def _withdraw(row: Withdrawn, known: Known | None, upload: UploadFacts) -> Decision:
+    if problems := _not_to_be_stated_for(row.organisation_code or upload.folder, upload):
+        return Reject(tuple(problems))
     if known is None:
-        return _SKIP
+        return Skip(_never_stated(row, upload))
+    if upload.stated_at < known.entry.stated_at:
+        return _OVERTAKEN
+    if known.entry.unstated:
+        return Skip(_as_lately(known.entry, upload))
     if known.entry.withdrawn:
-        return _UNCHANGED
+        return Unchanged(_as_lately(known.entry, upload))
     if not known.kept:
         what = "this record was ingested so long ago that it is no longer kept, so it cannot be withdrawn"
         return _reject(upload.columns.withdrawn, what, "upload the vaccination once more, then withdraw it")
-    entry = replace(known.entry, digest=WITHDRAWN, action=Action.DELETE)
-    return _repeat(entry, row, upload)
+    entry = replace(known.entry, digest=WITHDRAWN, action=Action.DELETE, stated_at=upload.stated_at)
+    return _repeat(known.entry, entry, row, upload)
+
+
+def _never_stated(row: Withdrawn, upload: UploadFacts) -> Entry:
+    return Entry(
+        row.record_id,
+        "",
+        WITHDRAWN,
+        Action.DELETE,
+        upload.batch_id,
+        row.line,
+        owner=upload.folder,
+        stated_at=upload.stated_at,
+        on_file=False,
+    )
+
+
+def _as_lately(entry: Entry, upload: UploadFacts) -> Entry:
+    return replace(entry, stated_at=upload.stated_at)
 
 
 def _send_again(row: SendAgain, known: Known | None, upload: UploadFacts) -> Decision:
@@ -184,7 +284,7 @@ def _send_again(row: SendAgain, known: Known | None, upload: UploadFacts) -> Dec
         return _reject("", "is of no record that was ingested", "the identifier of a record that DPS refused")
     entry = known.entry
     if entry.batch_id == upload.batch_id:
-        return _UNCHANGED
+        return Unchanged(entry)
     if entry.refusal is None:
         return _reject("", "DPS has not refused this record as it was sent last", "leave it out")
     if entry.withdrawn and not entry.on_file:
@@ -192,11 +292,19 @@ def _send_again(row: SendAgain, known: Known | None, upload: UploadFacts) -> Dec
     if not known.kept:
         return _reject("", "what was sent is no longer kept", "upload the vaccination once more")
     action = Action.DELETE if entry.withdrawn else Action.UPDATE if entry.on_file else Action.NEW
-    return _repeat(replace(entry, action=action, on_file=True), row, upload)
+    return _repeat(entry, replace(entry, action=action, on_file=True), row, upload)
 
 
-def _repeat(entry: Entry, row: Withdrawn | SendAgain, upload: UploadFacts) -> Queue:
-    return Queue(replace(entry, batch_id=upload.batch_id, line=row.line, refusal=None), repeats=True)
+def _repeat(known: Entry, entry: Entry, row: Withdrawn | SendAgain, upload: UploadFacts) -> Queue:
+    queued = replace(entry, batch_id=upload.batch_id, line=row.line, refusal=None)
+    return Queue(queued.following(known), repeats=True)
+
+
+def _not_to_be_stated_for(code: str, upload: UploadFacts) -> list[Problem]:
+    if upload.uploaders.may_state_for(upload.folder, code):
+        return []
+    what = "is an organisation that this folder may not state vaccinations for"
+    return [Problem(upload.columns.organisation, what, f"{upload.folder}, or nothing; or a folder of its own")]
 
 
 def _known_elsewhere(entry: Entry, columns: Columns) -> Problem:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field, replace
+from datetime import UTC
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from vaccinations.model.outcome import Outcome
 
-__all__ = ["WITHDRAWN", "Action", "Entry", "Intake", "Refusal"]
+__all__ = ["WITHDRAWN", "Action", "Entry", "Intake", "Person", "Refusal", "age_of"]
 
 #: Stands for the digest of a record that was withdrawn.
 WITHDRAWN = "withdrawn"
@@ -23,6 +26,26 @@ class Action(StrEnum):
     NEW = "new"
     UPDATE = "update"
     DELETE = "delete"
+
+
+def age_of(uploaded_at: datetime, key: str, place: int) -> str:
+    """Say how old the statements of an upload are, as a text: an older upload's sorts before a newer one's.
+
+    Uploads are ordered by the second in which S3 stored them; within a second, versions of one object by their order
+    there. Of several objects in one second nobody knows which came first: there the order follows from their keys, so
+    that it is the same whenever it is asked for. A key itself may name somebody, hence its digest.
+
+    Parameters
+    ----------
+    uploaded_at
+        When S3 stored it, with its offset.
+    key
+        The object's.
+    place
+        How many versions of the object S3 stored before it in the same second.
+    """
+    second = uploaded_at.astimezone(UTC).isoformat(timespec="seconds")
+    return f"{second} {hashlib.sha256(key.encode()).hexdigest()[:8]} {place:04}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +80,25 @@ class Entry:
     record_id
         The record's UUID.
     programme
-        Key of the programme that it was ingested under.
+        Key of the programme that it was ingested under; empty where it was withdrawn before it was ever stated.
     digest
         Of what was last stated about it, or `WITHDRAWN`.
     action
         How that went, or will go, to DPS.
     batch_id, line
         The batch that holds this statement, and the upload's line that it came from.
+    owner
+        ODS code of the folder in which the record first arrived.
+    stated_at
+        How old the last statement about it is (`age_of`). A row that says the same once more makes it newer.
     on_file
         Whether the record is on file at DPS, in whichever version, as far as is known. What was sent counts as on
         file until DPS says otherwise.
     refusal
         DPS's refusal of this statement, where it refused it.
+    before
+        What was known of the record before the upload of this statement; None where that was nothing. It counts again
+        where the upload is parked, and this statement is never sent.
     """
 
     record_id: str
@@ -77,8 +107,18 @@ class Entry:
     action: Action
     batch_id: str
     line: int
+    owner: str
+    stated_at: str
     on_file: bool = True
     refusal: Refusal | None = None
+    before: Entry | None = None
+
+    def following(self, known: Entry | None) -> Entry:
+        """Return this entry with what was known before its upload, given what was known before its row."""
+        if known is None:
+            return self
+        before = known.before if known.batch_id == self.batch_id else replace(known, before=None)
+        return replace(self, before=before)
 
     @property
     def statement(self) -> tuple[str, int]:
@@ -86,9 +126,46 @@ class Entry:
         return self.batch_id, self.line
 
     @property
+    def unstated(self) -> bool:
+        """Whether it was withdrawn before it was ever stated. That is known so that no older upload states it."""
+        return not self.programme
+
+    @property
     def withdrawn(self) -> bool:
         """Whether the record was last withdrawn."""
         return self.digest == WITHDRAWN
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Whose vaccination a statement is about. This is in batch lines only, never in the register.
+
+    Attributes
+    ----------
+    nhs_number
+        Ten digits; None where it is not stated.
+    date_of_birth
+        ISO 8601.
+    """
+
+    nhs_number: str | None = field(repr=False)
+    surname: str = field(repr=False)
+    date_of_birth: str = field(repr=False)
+
+    def differs_wholly(self, other: Person) -> bool:
+        """Tell whether nothing says that it is the same child: neither number, nor surname, nor date of birth.
+
+        A number that is not stated says nothing. Surnames are compared without regard to case and to runs of spaces.
+        """
+        return (
+            self.date_of_birth != other.date_of_birth
+            and _plain(self.surname) != _plain(other.surname)
+            and (self.nhs_number is None or self.nhs_number != other.nhs_number)
+        )
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +178,22 @@ class Intake:
         How many rows each programme's batch holds.
     attached
         The number of the export that each programme's batch is in.
+    finished
+        Whether nothing is left to do about it.
+    tries
+        How often it was tried to complete it.
+    parked
+        Whether it was given up: what is not attached is never sent.
     """
 
     batch_id: str
     batches: Mapping[str, int]
     attached: Mapping[str, int]
     finished: bool
+    tries: int = 0
+    parked: bool = False
+
+    @property
+    def unattached(self) -> list[str]:
+        """The programmes whose batches are in no export yet, in the order of their keys."""
+        return sorted(self.batches.keys() - self.attached.keys())

@@ -420,7 +420,7 @@ def hear(export: DPSExport, number: int, to: Processing, now: datetime, **facts:
     """
     attempt = export.attempts[number - 1]
     if (attempt.processing, to) not in ANSWERS:
-        raise ImpossibleMove(f"{export.export_id}: DPS's answer {attempt.processing or 'none'} to {to}")
+        raise ImpossibleMove(f"{export.export_id}: DPS's answer {attempt.processing} to {to}")
     facts |= {"processing": to, ("processed_at" if to is Processing.PROCESSED else "received_at"): now}
     changed = replace(attempt, **facts)
     return replace(export, attempts=(*export.attempts[: number - 1], changed, *export.attempts[number:]))

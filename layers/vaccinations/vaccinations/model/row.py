@@ -46,10 +46,17 @@ class Vaccinated:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """A row that withdraws a record: nobody was vaccinated, or the record is to be deleted."""
+    """A row that withdraws a record: nobody was vaccinated, or the record is to be deleted.
+
+    Attributes
+    ----------
+    organisation_code
+        The code that the row bears; empty where it bears none.
+    """
 
     line: int
     record_id: str
+    organisation_code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

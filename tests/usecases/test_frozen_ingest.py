@@ -1,0 +1,96 @@
+"""A run of Ingest that was frozen wakes up when another has done its work, and newer uploads have come since."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.usecases.rows import row, upload_of, uuid_of
+from tests.usecases.stores import on_every_database
+from vaccinations.jobs.ingest import Ingest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.usecases.stores import Stores
+    from vaccinations.model.entry import Entry
+
+ROWS = 4
+
+#: After which call of a store the run is frozen: between any two chunks of records, and around everything else.
+POINTS = [
+    ("register", "unfinished", 0),
+    ("register", "get", 0),
+    ("register", "get", 3),
+    ("bucket", "put_batch", 0),
+    ("register", "renew", 0),
+    ("bucket", "put_intake", 0),
+    ("register", "begin", 0),
+    *(("register", "put", n) for n in range(ROWS)),
+    ("ledger", "attach", 0),
+    ("bucket", "put_intake", 1),
+    ("bucket", "put_receipt", 0),
+    ("register", "finish", 0),
+]
+
+
+def after(target: Any, monkeypatch: pytest.MonkeyPatch, method: str, number: int, happens: Callable[[], None]) -> None:
+    """Let something happen after the n-th call of a method, and not in any call that comes of it."""
+    whole = getattr(target, method)
+    calls = iter(range(1000))
+
+    def frozen(*args: Any, **options: Any) -> Any:
+        answer = whole(*args, **options)
+        if next(calls) == number:
+            happens()
+        return answer
+
+    monkeypatch.setattr(target, method, frozen)
+
+
+def run(stores: Stores, uploaded: tuple[str, str]) -> None:
+    """Handle an event as another process does."""
+    Ingest(stores.bucket, stores.register, stores.ledger, stores.clock, stores.uploaders).ingest(*uploaded)
+
+
+def known(stores: Stores) -> dict[str, Entry]:
+    return stores.register.get(map(uuid_of, range(ROWS)))
+
+
+@on_every_database
+@pytest.mark.parametrize(("store", "method", "number"), POINTS)
+def test_a_run_that_wakes_up_leaves_the_newest_statements_where_they_are(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, store: str, method: str, number: int
+) -> None:
+    monkeypatch.setattr("vaccinations.jobs.ingest._ROWS_AT_ONCE", 1)
+    older = stores.uploaded(upload_of(*(row(n) for n in range(ROWS))), "monday.csv")
+    newer = stores.uploaded(upload_of(*(row(n, batch="XY9999") for n in range(ROWS))), "tuesday.csv")
+    meanwhile: list[dict[str, Entry]] = []
+
+    def others_work() -> None:
+        run(stores, older)
+        run(stores, newer)
+        meanwhile.append(known(stores))
+
+    after(getattr(stores, store), monkeypatch, method, number, others_work)
+    # Where another has begun the intake, the run fails; its message is then handed over again.
+    with suppress(RuntimeError):
+        run(stores, older)
+    run(stores, older)
+    assert known(stores) == meanwhile[0]
+    assert {entry.batch_id for entry in known(stores).values()} == {stores.bucket.batch_id(*newer)}
+    sent = [(queued["ACTION_FLAG"], queued["BATCH_NUMBER"]) for queued in stores.queued()]
+    assert sent == [("new", "AB1234")] * ROWS + [("update", "XY9999")] * ROWS
+    assert stores.register.unfinished() == []
+
+
+def test_a_run_that_wakes_up_tells_nothing_twice(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
+) -> None:
+    uploaded = stores.uploaded(upload_of(row(1)), "monday.csv")
+    after(stores.register, monkeypatch, "put", 0, lambda: run(stores, uploaded))
+    logged()
+    run(stores, uploaded)
+    assert logged().count("upload ingested") == 1

@@ -1,0 +1,356 @@
+"""An upload that cannot be completed is parked: it stops nobody, nothing of it is taken for sent, a person decides."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.usecases.rows import row, upload_of, uuid_of
+from tests.usecases.stores import on_every_database
+from vaccinations.jobs.ingest import MOST_TRIES
+from vaccinations.model.entry import Refusal
+from vaccinations.model.outcome import Outcome
+from vaccinations.ports import IntakeGone, UploadGone
+from vaccinations.results import ParkedUpload, Receipt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.usecases.stores import Stores
+
+MONDAY = "incoming/R1L/monday.csv"
+
+
+class Broken(Exception):
+    """Stands for whatever makes it impossible to complete an upload."""
+
+
+class Died(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.fixture
+def breaks(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Give the batches, as programme/id or id of all of an upload, that cannot be attached."""
+    broken: set[str] = set()
+    attach = stores.ledger.attach
+
+    def failing(programme: str, batch_id: str, records: int) -> int | None:
+        if broken & {batch_id, f"{programme}/{batch_id}"}:
+            raise Broken
+        return attach(programme, batch_id, records)
+
+    monkeypatch.setattr(stores.ledger, "attach", failing)
+    return broken
+
+
+def park(stores: Stores, breaks: set[str], *rows: str, name: str = "monday.csv", programme: str = "") -> str:
+    """Upload rows that cannot be completed (of one programme), until they are parked; return the batch id."""
+    uploaded = stores.uploaded(upload_of(*rows), name)
+    batch_id = stores.bucket.batch_id(*uploaded)
+    breaks.add(f"{programme}/{batch_id}" if programme else batch_id)
+    for _ in range(MOST_TRIES - 1):
+        with pytest.raises(Broken):
+            stores.handle(uploaded)
+    assert stores.handle(uploaded).status == "parked"
+    breaks.clear()
+    return batch_id
+
+
+def told(stores: Stores, programme: str = "hpv") -> list[tuple[str, str, str]]:
+    """Tell what DPS will hear of a programme."""
+    return [(r["UNIQUE_ID"], r["ACTION_FLAG"], r["BATCH_NUMBER"]) for r in stores.queued(programme)]
+
+
+@on_every_database
+def test_an_upload_that_cannot_be_completed_is_parked_and_its_event_is_done_with(
+    stores: Stores, breaks: set[str], logged: Callable[[], str]
+) -> None:
+    logged()
+    batch_id = park(stores, breaks, row(1))
+    text = logged()
+    assert text.count('"UploadsParked":[1.0]') == 1
+    assert "monday.csv" not in text
+    [line] = [line for line in map(json.loads, text.splitlines()) if line.get("message") == "upload parked"]
+    assert (line["level"], line["parked"]) == ("ERROR", batch_id)
+    assert stores.register.parked() == [batch_id]
+    again = stores.handle((MONDAY, stores.bucket.intake(batch_id).version))
+    assert again == ParkedUpload(
+        batch_id=batch_id,
+        upload=MONDAY,
+        version=stores.bucket.intake(batch_id).version,
+        parked_at=f"{stores.clock():%Y-%m-%dT%H:%M:%S+00:00}",
+        exports={},
+    )
+    assert stores.receipt_file((MONDAY, again.version))["status"] == "parked"
+    assert "UploadsParked" not in logged()
+
+
+@on_every_database
+def test_everybody_else_goes_on(stores: Stores, breaks: set[str]) -> None:
+    """The event of the stuck upload itself never comes again, as when it is a dead letter."""
+    stuck = stores.uploaded(upload_of(row(1)), "monday.csv")
+    breaks.add(stores.bucket.batch_id(*stuck))
+    with pytest.raises(Broken):
+        stores.handle(stuck)
+    other = stores.uploaded(upload_of(row(2)), "tuesday.csv", "V0V8L")
+    with pytest.raises(Broken):
+        stores.handle(other)
+    assert stores.handle(other).status == "ingested"
+    assert stores.accept(row(3), name="wednesday.csv").accepted == {"hpv": {"new": 1}}
+    assert told(stores) == [(uuid_of(n), "new", "AB1234") for n in (2, 3)]
+
+
+@on_every_database
+def test_tries_that_died_count_as_well(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    uploaded = stores.uploaded(upload_of(row(1)), "monday.csv")
+
+    def die(*_: Any) -> None:
+        raise Died
+
+    with monkeypatch.context() as dies:
+        dies.setattr(stores.ledger, "attach", die)
+        for _ in range(MOST_TRIES):
+            with pytest.raises(Died):
+                stores.handle(uploaded)
+    assert stores.accept(row(2), name="tuesday.csv").status == "ingested"
+    assert stores.handle(uploaded).status == "parked"
+
+
+def test_an_intake_that_is_unfinished_but_not_there_is_parked_too(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as context:
+        context.setattr(stores.register, "unfinished", lambda: ["lost"])
+        for _ in range(MOST_TRIES - 1):
+            with pytest.raises(LookupError, match="lost"):
+                stores.accept(row(1))
+        assert stores.accept(row(1)).status == "ingested"
+    assert stores.register.parked() == ["lost"]
+    with pytest.raises(IntakeGone):
+        stores.ingesting.retry("lost", "why not")
+
+
+# -- nothing of it is taken for sent
+
+
+@on_every_database
+@pytest.mark.parametrize("batch", ["AB1234", "XY9999"])
+def test_what_a_parked_upload_stated_first_goes_out_as_new_when_it_is_stated_again(
+    stores: Stores, breaks: set[str], batch: str
+) -> None:
+    park(stores, breaks, row(1), row(1, batch="CD5678"))
+    assert stores.accept(row(1, batch=batch), name="again.csv").accepted == {"hpv": {"new": 1}}
+    assert told(stores) == [(uuid_of(1), "new", batch)]
+    assert stores.accept(row(1, batch=batch), name="and again.csv").unchanged == 1
+
+
+@on_every_database
+def test_what_a_parked_upload_corrected_goes_out_as_an_update_when_it_is_corrected_again(
+    stores: Stores, breaks: set[str]
+) -> None:
+    stores.accept(row(1), row(2), name="sunday.csv")
+    park(stores, breaks, row(1, batch="CD5678"), row(2, batch="CD5678"), row(2, batch="EF9012"))
+    receipt = stores.accept(row(1, batch="CD5678"), row(2), name="again.csv")
+    assert (receipt.accepted, receipt.unchanged) == ({"hpv": {"update": 1}}, 1)
+    assert told(stores)[2:] == [(uuid_of(1), "update", "CD5678")]
+
+
+@on_every_database
+def test_what_a_parked_upload_withdrew_is_withdrawn_when_that_is_said_again(stores: Stores, breaks: set[str]) -> None:
+    stores.accept(row(1), row(2), name="sunday.csv")
+    park(stores, breaks, row(1, vaccinated="N"), row(2, vaccinated="N"), row(3))
+    receipt = stores.accept(row(1, vaccinated="N"), row(2), row(3, vaccinated="N"), name="again.csv")
+    assert (receipt.accepted, receipt.unchanged, receipt.skipped) == ({"hpv": {"delete": 1}}, 1, 1)
+    assert told(stores)[2:] == [(uuid_of(1), "delete", "AB1234")]
+
+
+@on_every_database
+def test_a_programme_that_was_queued_before_its_upload_was_parked_is_sent_and_known(
+    stores: Stores, breaks: set[str]
+) -> None:
+    batch_id = park(stores, breaks, row(1), row(2, "MenACWY"), programme="menacwy")
+    stored = stores.bucket.intake(batch_id).parked
+    assert stored
+    assert stored.exports == {"hpv": "hpv-1"}
+    receipt = stores.accept(row(1), row(2, "MenACWY"), name="again.csv")
+    assert (receipt.accepted, receipt.unchanged) == ({"menacwy": {"new": 1}}, 1)
+    assert (len(told(stores)), len(told(stores, "menacwy"))) == (1, 1)
+
+
+def test_a_record_that_dps_refused_can_still_be_sent_again_after_a_request_for_it_was_parked(
+    stores: Stores, breaks: set[str]
+) -> None:
+    stores.accept(row(1), name="sunday.csv")
+    refusal = Refusal(Outcome.UNKNOWN, "2026-11-24T12:00:00+00:00", "hpv-1", 1, "inbox/answer")
+    entry = stores.register.get([uuid_of(1)])[uuid_of(1)]
+    stores.register.refuse([replace(entry, on_file=False, refusal=refusal)])
+    request = stores.uploaded(uuid_of(1), "1.resend")
+    breaks.add(stores.bucket.batch_id(*request))
+    for _ in range(MOST_TRIES - 1):
+        with pytest.raises(Broken):
+            stores.handle(request)
+    assert stores.handle(request).status == "parked"
+    breaks.clear()
+    receipt = stores.ingesting.retry(stores.bucket.batch_id(*request), "DynamoDB is well again")
+    assert isinstance(receipt, Receipt)
+    assert receipt.accepted == {"hpv": {"new": 1}}
+
+
+@on_every_database
+def test_an_older_upload_is_judged_by_what_was_known_before_a_parked_one(stores: Stores, breaks: set[str]) -> None:
+    older = stores.uploaded(upload_of(row(1), row(2)), "older.csv")
+    stores.accept(row(2, batch="CD5678"), name="sunday.csv")
+    between = stores.uploaded(upload_of(row(2, batch="EF9012"), row(3)), "between.csv")
+    park(stores, breaks, row(1, batch="XY9999"), row(2, batch="XY9999"), row(3, batch="XY9999"))
+    found = stores.handle(older)
+    assert isinstance(found, Receipt)
+    assert (found.accepted, found.overtaken) == ({"hpv": {"new": 1}}, 1)
+    found = stores.handle(between)
+    assert isinstance(found, Receipt)
+    assert (found.accepted, found.overtaken) == ({"hpv": {"update": 1, "new": 1}}, 0)
+    assert told(stores)[1:] == [
+        (uuid_of(1), "new", "AB1234"),
+        (uuid_of(2), "update", "EF9012"),
+        (uuid_of(3), "new", "AB1234"),
+    ]
+
+
+@on_every_database
+def test_what_is_said_after_a_parked_upload_counts_when_that_is_retried(stores: Stores, breaks: set[str]) -> None:
+    """Said later, and nothing to be queued: record 1 is as DPS knows it, and DPS knows neither 2 nor 3."""
+    stores.accept(row(1), row(3, vaccinated="N"), name="sunday.csv")
+    stores.clock.forward(seconds=1)
+    batch_id = park(stores, breaks, row(1, batch="XY9999"), row(2), row(3), row(4))
+    later = stores.accept(row(1), row(2, vaccinated="N"), row(3, vaccinated="N"), name="later.csv")
+    assert (later.accepted, later.unchanged, later.skipped) == ({}, 1, 2)
+    receipt = stores.ingesting.retry(batch_id, "the table is back")
+    assert isinstance(receipt, Receipt)
+    assert (receipt.accepted, receipt.overtaken) == ({"hpv": {"new": 1}}, 3)
+    assert told(stores) == [(uuid_of(1), "new", "AB1234"), (uuid_of(4), "new", "AB1234")]
+
+
+@on_every_database
+def test_a_record_that_only_a_parked_upload_stated_belongs_to_nobody(stores: Stores, breaks: set[str]) -> None:
+    park(stores, breaks, row(1))
+    assert stores.ingest(upload_of(row(1)), "theirs.csv", "V0V8L").status == "ingested"
+    assert stores.accept(row(1, batch="XY9999"), name="ours.csv").rejected == 1
+
+
+@pytest.mark.parametrize("settled", [False, True])
+def test_a_run_that_wakes_up_once_its_upload_is_parked_changes_nothing(
+    stores: Stores, breaks: set[str], monkeypatch: pytest.MonkeyPatch, *, settled: bool
+) -> None:
+    uploaded = stores.uploaded(upload_of(row(1, batch="XY9999")), "monday.csv")
+    batch_id = stores.bucket.batch_id(*uploaded)
+    breaks.add(batch_id)
+    for _ in range(MOST_TRIES - 2):
+        with pytest.raises(Broken):
+            stores.handle(uploaded)
+    register, lines = stores.register, stores.bucket.batch_lines
+
+    def freeze(*args: Any) -> Any:
+        monkeypatch.setattr(stores.bucket, "batch_lines", lines)
+        assert register.count_try(batch_id) == MOST_TRIES
+        register.park(batch_id)
+        breaks.clear()
+        if settled:
+            stores.ingesting.abandon(batch_id, "never mind")
+        stores.accept(row(1), name="tuesday.csv")
+        return lines(*args)
+
+    monkeypatch.setattr(stores.bucket, "batch_lines", freeze)
+    with pytest.raises(RuntimeError, match="parked"):
+        stores.handle(uploaded)
+    assert stores.handle(uploaded).status == ("abandoned" if settled else "ingested")
+    assert told(stores) == [(uuid_of(1), "new", "AB1234")]
+    assert stores.accept(row(1), name="wednesday.csv").unchanged == 1
+
+
+# -- what a person does about it
+
+
+@on_every_database
+def test_a_parked_upload_that_is_retried_is_ingested_afresh(stores: Stores, breaks: set[str]) -> None:
+    batch_id = park(stores, breaks, row(1), row(2, "MenACWY"), programme="menacwy")
+    stores.accept(row(3), name="tuesday.csv")
+    receipt = stores.ingesting.retry(batch_id, "the table is back")
+    assert isinstance(receipt, Receipt)
+    assert (receipt.accepted, receipt.unchanged) == ({"menacwy": {"new": 1}}, 1)
+    assert receipt.batch_id != batch_id
+    uploaded = MONDAY, receipt.version
+    settled = stores.receipt_file(uploaded)
+    assert (settled["status"], settled["retried_as"], settled["reason"]) == (
+        "retried",
+        receipt.batch_id,
+        "the table is back",
+    )
+    assert stores.register.parked() == stores.register.unfinished() == []
+    assert stores.handle(uploaded).status == "retried"
+    assert stores.accept(row(1), row(2, "MenACWY"), name="again.csv").unchanged == 2
+    assert len(told(stores, "menacwy")) == 1
+
+
+@on_every_database
+@pytest.mark.parametrize("method", ["begin", "put", "finish"])
+def test_a_retry_that_dies_on_the_way_is_gone_on_with_and_sends_nothing_twice(
+    stores: Stores, breaks: set[str], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    batch_id = park(stores, breaks, row(1))
+
+    def die(*_: Any) -> None:
+        raise Died
+
+    with monkeypatch.context() as dies:
+        dies.setattr(stores.register, method, die)
+        with pytest.raises(Died):
+            stores.ingesting.retry(batch_id, "once")
+    assert stores.ingesting.retry(batch_id, "twice").status == "ingested"
+    assert told(stores) == [(uuid_of(1), "new", "AB1234")]
+    assert stores.register.parked() == stores.register.unfinished() == []
+
+
+def test_a_retry_of_a_file_that_is_gone_fails_and_leaves_it_to_be_abandoned(stores: Stores, breaks: set[str]) -> None:
+    batch_id = park(stores, breaks, row(1))
+    stored = stores.bucket.intake(batch_id)
+    stores.bucket.put_intake(batch_id, replace(stored, version="77"))
+    with pytest.raises(UploadGone):
+        stores.ingesting.retry(batch_id, "let us see")
+    assert stores.register.parked() == [batch_id]
+    assert stores.ingesting.abandon(batch_id, "its file is gone").status == "abandoned"
+
+
+@on_every_database
+def test_a_parked_upload_that_is_abandoned_ends_with_a_receipt_that_says_so(stores: Stores, breaks: set[str]) -> None:
+    batch_id = park(stores, breaks, row(1))
+    stores.clock.forward(hours=1)
+    ended = stores.ingesting.abandon(batch_id, "the team uploads another file")
+    assert isinstance(ended, ParkedUpload)
+    assert (ended.status, ended.reason) == ("abandoned", "the team uploads another file")
+    assert ended.decided_at
+    assert ended.decided_at > ended.parked_at
+    assert stores.receipt_file((MONDAY, ended.version))["status"] == "abandoned"
+    assert stores.register.parked() == []
+    assert stores.handle((MONDAY, ended.version)) == ended
+    assert stores.accept(row(1), name="another.csv").accepted == {"hpv": {"new": 1}}
+
+
+@pytest.mark.parametrize("act", ["retry", "abandon"])
+def test_what_is_not_parked_or_was_settled_before_stays_as_it_is(stores: Stores, breaks: set[str], act: str) -> None:
+    """A request may come twice."""
+    receipt = stores.accept(row(1))
+    assert getattr(stores.ingesting, act)(receipt.batch_id, "a mistake") == receipt
+    batch_id = park(stores, breaks, row(2), name="tuesday.csv")
+    ended = stores.ingesting.abandon(batch_id, "once")
+    assert getattr(stores.ingesting, act)(batch_id, "twice") == ended
+    assert len(told(stores)) == 1
+
+
+def test_what_is_parked_and_no_longer_stored_is_abandoned_all_the_same(stores: Stores, breaks: set[str]) -> None:
+    batch_id = park(stores, breaks, row(1))
+    stores.delete(f"batches/{batch_id}.json")
+    assert stores.ingesting.abandon(batch_id, "somebody deleted it").status == "abandoned"
+    assert stores.register.parked() == []
