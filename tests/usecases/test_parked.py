@@ -10,6 +10,7 @@ import pytest
 
 from tests.usecases.rows import row, upload_of, uuid_of
 from tests.usecases.stores import on_every_database
+from vaccinations.jobs import ingest
 from vaccinations.jobs.ingest import MOST_TRIES
 from vaccinations.model.entry import Refusal
 from vaccinations.model.outcome import Outcome
@@ -160,6 +161,17 @@ def test_what_a_parked_upload_corrected_goes_out_as_an_update_when_it_is_correct
 
 
 @on_every_database
+def test_what_a_parked_upload_corrected_twice_goes_out_as_an_update_of_what_was_known_before(
+    stores: Stores, breaks: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores.accept(row(1), name="sunday.csv")
+    monkeypatch.setattr(ingest, "_ROWS_AT_ONCE", 1)  # so that the rows are decided on one after the other
+    park(stores, breaks, row(1, batch="XY9999"), row(1, batch="XY8888"))
+    assert stores.accept(row(1), name="the same as on sunday.csv").unchanged == 1
+    assert stores.accept(row(1, batch="XY7777"), name="tuesday.csv").accepted == {"hpv": {"update": 1}}
+
+
+@on_every_database
 def test_what_a_parked_upload_withdrew_is_withdrawn_when_that_is_said_again(stores: Stores, breaks: set[str]) -> None:
     stores.accept(row(1), row(2), name="sunday.csv")
     park(stores, breaks, row(1, vaccinated="N"), row(2, vaccinated="N"), row(3))
@@ -280,7 +292,7 @@ def test_a_parked_upload_that_is_retried_is_ingested_afresh(stores: Stores, brea
     receipt = stores.ingesting.retry(batch_id, "the table is back")
     assert isinstance(receipt, Receipt)
     assert (receipt.accepted, receipt.unchanged) == ({"menacwy": {"new": 1}}, 1)
-    assert receipt.batch_id != batch_id
+    assert receipt.batch_id == stores.bucket.batch_id(MONDAY, receipt.version, retry_of=batch_id) != batch_id
     uploaded = MONDAY, receipt.version
     settled = stores.receipt_file(uploaded)
     assert (settled["status"], settled["retried_as"], settled["reason"]) == (
@@ -351,6 +363,42 @@ def test_what_is_not_parked_or_was_settled_before_stays_as_it_is(stores: Stores,
 
 def test_what_is_parked_and_no_longer_stored_is_abandoned_all_the_same(stores: Stores, breaks: set[str]) -> None:
     batch_id = park(stores, breaks, row(1))
+    version = stores.bucket.intake(batch_id).version
     stores.delete(f"batches/{batch_id}.json")
-    assert stores.ingesting.abandon(batch_id, "somebody deleted it").status == "abandoned"
+    nothing_known = ParkedUpload(batch_id=batch_id, upload="", version="", parked_at="", exports={})
+    assert stores.handle((MONDAY, version)) == replace(nothing_known, upload=MONDAY, version=version)
+    assert stores.ingesting.abandon(batch_id, "somebody deleted it") == replace(
+        nothing_known,
+        status="abandoned",
+        reason="somebody deleted it",
+        decided_at=f"{stores.clock():%Y-%m-%dT%H:%M:%S+00:00}",
+    )
     assert stores.register.parked() == []
+    assert stores.ingesting.abandon(batch_id, "once more") == nothing_known
+
+
+@pytest.mark.parametrize("how", ["park", "finish"])
+def test_an_upload_that_another_run_has_ended_meanwhile_is_not_parked_once_more(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str], how: str
+) -> None:
+    uploaded = stores.uploaded(upload_of(row(1)), "monday.csv")
+    batch_id = stores.bucket.batch_id(*uploaded)
+
+    def fail(*_: Any) -> None:
+        raise Broken
+
+    def end_and_fail(*_: Any) -> None:
+        getattr(stores.register, how)(batch_id)
+        raise Broken
+
+    with monkeypatch.context() as context:
+        context.setattr(stores.ledger, "attach", fail)
+        for _ in range(MOST_TRIES - 1):
+            with pytest.raises(Broken):
+                stores.handle(uploaded)
+        context.setattr(stores.ledger, "attach", end_and_fail)
+        logged()
+        stores.handle(uploaded)
+    assert "UploadsParked" not in logged()
+    assert stores.register.parked() == ([batch_id] if how == "park" else [])
+    assert stores.bucket.intake(batch_id).parked is None
