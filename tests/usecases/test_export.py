@@ -15,8 +15,9 @@ from tests.usecases.stores import on_sandbox
 from tests.usecases.world import DPS, World
 from vaccinations.formats.dps_columns import COLUMNS
 from vaccinations.formats.dps_parts import write_part
-from vaccinations.jobs.export import ExportRequest, InvalidEvent
+from vaccinations.jobs.export import ExportRequest
 from vaccinations.model.export import Status
+from vaccinations.model.problems import InvalidEvent
 from vaccinations.model.programmes import PROGRAMMES
 
 if TYPE_CHECKING:

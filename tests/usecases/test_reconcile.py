@@ -9,7 +9,8 @@ import pytest
 from tests.usecases.memory import MemoryQueue
 from tests.usecases.rows import row, upload_of
 from vaccinations.jobs import reconcile
-from vaccinations.jobs.reconcile import InvalidEvent, Reconcile, ReconcileRequest
+from vaccinations.jobs.reconcile import Reconcile, ReconcileRequest
+from vaccinations.model.problems import InvalidEvent
 from vaccinations.results import QueuedUpload, Receipt
 
 if TYPE_CHECKING:

@@ -151,13 +151,12 @@ def test_a_run_that_died_while_it_was_sending_leaves_mesh_its_time_and_the_next_
     assert delivered(world) == every_row(1)
 
 
-def test_a_question_that_mesh_refuses_says_nothing_of_a_message_that_is_complete(
-    world: World, mesh: MemoryMesh, in_parts: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = world.client.send_chunk
+def die_after_the_last_part(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a run die once MESH has the last part, which the ledger does not know."""
+    send_chunk = world.client.send_chunk
 
     def dying(message_id: str, number: int, parts: int, part: Any) -> None:
-        whole(message_id, number, parts, part)
+        send_chunk(message_id, number, parts, part)
         if number == parts:
             raise KeyboardInterrupt
 
@@ -166,6 +165,12 @@ def test_a_question_that_mesh_refuses_says_nothing_of_a_message_that_is_complete
         with pytest.raises(KeyboardInterrupt):
             world.export()
     assert now(world).attempts[-1].parts_sent < now(world).parts - 1
+
+
+def test_a_question_that_mesh_refuses_says_nothing_of_a_message_that_is_complete(
+    world: World, mesh: MemoryMesh, in_parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    die_after_the_last_part(world, monkeypatch)
     mesh.fail("track", Refused(400))
     assert export(world, resume_only=True).status == "pending"
     assert export(world, resume_only=True).status == "accepted"
@@ -320,18 +325,7 @@ def test_a_last_part_whose_answer_is_lost_is_not_delivered_twice(
 def test_a_message_that_a_dead_run_had_completed_is_accepted_where_mesh_says_so(
     world: World, mesh: MemoryMesh, in_parts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chunk = world.client.send_chunk
-
-    def dying(message_id: str, number: int, parts: int, part: Any) -> None:
-        chunk(message_id, number, parts, part)
-        if number == parts:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(world.client, "send_chunk", dying)
-        with pytest.raises(KeyboardInterrupt):
-            world.export()
-    assert now(world).attempts[-1].parts_sent < now(world).parts - 1
+    die_after_the_last_part(world, monkeypatch)
     before = mesh.calls.count("send_chunk")
     assert export(world, resume_only=True).status == "accepted"
     assert (mesh.calls.count("send_chunk") - before, mesh.calls.count("track")) == (1, 1)

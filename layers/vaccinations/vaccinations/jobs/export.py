@@ -21,6 +21,7 @@ from vaccinations.jobs.transfer import Transfer
 from vaccinations.model import lifecycle
 from vaccinations.model.export import Failure, Phase, Status
 from vaccinations.model.lifecycle import ImpossibleMove, LeaseLost, LeaseTaken, Step
+from vaccinations.model.problems import InvalidEvent
 from vaccinations.model.programmes import PROGRAMMES
 from vaccinations.ports import LedgerConflict
 from vaccinations.results import ExportOutcome, ExportRun
@@ -33,16 +34,12 @@ if TYPE_CHECKING:
     from vaccinations.model.programmes import Programme
     from vaccinations.ports import Bucket, Ledger, Mesh
 
-__all__ = ["Export", "ExportRequest", "InvalidEvent"]
+__all__ = ["Export", "ExportRequest"]
 
 #: How long after the function's own end its lease runs out.
 LEASE_MARGIN = timedelta(seconds=60)
 #: What the ledger calls errors that leave an export pending.
 _CODES: dict[type[MeshError], str] = {Unauthorised: "unauthorised", ConfigurationError: "configuration"}
-
-
-class InvalidEvent(ValueError):
-    """The event holds a key or value that means nothing to the function; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,12 @@ harm to one that waits there already, or is a dead letter: an upload is ingested
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from itertools import batched
 from typing import TYPE_CHECKING, Any, Self
 
+from vaccinations.model.problems import InvalidEvent
 from vaccinations.results import QueuedUpload, ReconcileRun
 from vaccinations.telemetry import count, logger
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from vaccinations.ports import Bucket, Queue, Register, StoredUpload
 
-__all__ = ["InvalidEvent", "Reconcile", "ReconcileRequest"]
+__all__ = ["Reconcile", "ReconcileRequest"]
 
 #: So many uploads are looked for at once.
 AT_ONCE = 500
@@ -29,10 +30,6 @@ AT_ONCE = 500
 SECONDS_TO_END = 30.0
 #: So many of the uploads that were queued are named in the answer.
 MOST_NAMED = 100
-
-
-class InvalidEvent(ValueError):
-    """The event asks for something that Reconcile does not know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +56,10 @@ class ReconcileRequest:
         InvalidEvent
             A key is unknown or its value is not allowed.
         """
+        known = [f.name for f in fields(cls)]
         for key, value in event.items():
-            if key not in {"dry_run", "minutes"}:
-                raise InvalidEvent(f"unknown key {key!r} in the event; it may hold: dry_run, minutes")
+            if key not in known:
+                raise InvalidEvent(f"unknown key {key!r} in the event; it may hold: {', '.join(known)}")
             if key == "dry_run" and not isinstance(value, bool):
                 raise InvalidEvent("'dry_run' must be true or false")
             if key == "minutes" and (type(value) is not int or value < 0):

@@ -1,10 +1,10 @@
-"""What is wrong with an upload, or with one of its rows, and what would be right. Nothing here repeats a value."""
+"""What is wrong with an upload, one of its rows, or an event, and what would be right. Nothing here repeats a value."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Problem", "UnreadableUpload"]
+__all__ = ["InvalidEvent", "Problem", "UnreadableUpload"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +41,7 @@ class UnreadableUpload(Exception):
         super().__init__(f"{reason}: {fix}")
         self.reason = reason
         self.fix = fix
+
+
+class InvalidEvent(ValueError):
+    """An event holds a key or value that means nothing to its function; the message names it."""
