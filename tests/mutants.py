@@ -30,7 +30,10 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "decide": (
         ["model/decide.py", "model/entry.py", "model/row.py", "model/uploaders.py"],
-        [UNIT.format("decide"), UNIT.format("uploaders"), *map(USECASES.format, ("statements", "ingest", "parked"))],
+        [
+            *map(UNIT.format, ("decide", "entry", "uploaders")),
+            *map(USECASES.format, ("statements", "ingest", "parked")),
+        ],
     ),
     "export": (
         ["jobs/export.py", "jobs/transfer.py", "jobs/render.py"],
@@ -44,7 +47,7 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
     "record": (["model/record.py"], [UNIT.format("record"), UNIT.format("londons_day")]),
     "data": (
         ["model/programmes.py", "model/london.py", "model/outcome.py", "model/problems.py"],
-        [*map(UNIT.format, ("programmes", "london", "outcome", "problems", "dps_columns", "upload_csv"))],
+        [*map(UNIT.format, ("programmes", "london", "outcome", "dps_columns", "dps_names", "upload_csv"))],
     ),
 }
 #: Tests that need no server, at one clock.
