@@ -117,10 +117,11 @@ def test_an_upload_that_is_bad_throughout_gets_a_rejects_file_of_bounded_size(
     assert receipt.rejected == bad
     assert {int(r["line"]) for r in rejects} == lines
     more = (
+        "",
         "only the first 3 rejected rows are listed; the receipt counts them all",
         "put these right and upload the file again",
     )
-    told = [(r["what is wrong"], r["what would be right"]) for r in rejects]
+    told = [(r["column"], r["what is wrong"], r["what would be right"]) for r in rejects]
     assert told.count(more) == (bad > 3)
 
 
@@ -229,6 +230,14 @@ def test_where_both_readings_of_a_name_are_uploads_the_one_that_is_named_is_inge
     stores.uploaded(upload_of(row(2)), "a+b.csv")
     assert stores.handle(("incoming/R1L/a+b.csv", "")).upload == "incoming/R1L/a+b.csv"
     assert [queued["UNIQUE_ID"] for queued in stores.queued()] == [uuid_of(2)]
+
+
+def test_where_both_readings_of_a_name_are_uploads_the_version_tells_which_is_meant(stores: Stores) -> None:
+    stores.uploaded(upload_of(row(1)), "a+b.csv")
+    stores.uploaded(upload_of(row(2)), "a b.csv")
+    _, version = stores.uploaded(upload_of(row(3)), "a b.csv")
+    assert stores.handle(("incoming/R1L/a+b.csv", version)).upload == "incoming/R1L/a b.csv"
+    assert [queued["UNIQUE_ID"] for queued in stores.queued()] == [uuid_of(3)]
 
 
 def test_a_repeated_event_of_an_upload_that_was_cleared_away_gives_the_same_receipt(stores: Stores) -> None:

@@ -12,9 +12,11 @@ import pytest
 
 from nhs_mesh import NotFound, Refused, SendOutcomeUnknown, TrackingStatus, Unauthorised, Unavailable
 from tests.usecases.rows import row, upload_of, uuid_of
+from vaccinations.formats.dps_columns import ROWS_VERSION
 from vaccinations.formats.dps_parts import write_part
 from vaccinations.jobs.export import ExportRequest
 from vaccinations.model.export import Attempt, Failure, Lease, Phase, Status
+from vaccinations.ports import LedgerConflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,6 +164,7 @@ def test_a_run_that_died_while_it_was_sending_leaves_mesh_its_time_and_the_next_
         with pytest.raises(KeyboardInterrupt):
             world.export()
     assert now(world).state is Phase.SENDING
+    assert now(world).attempts[-1].sending_at == now(world).updated_at == world.clock()
     # The message may still be on its way: nobody asks before the lease has ended.
     assert export(world, resume_only=True).status == "pending"
     assert mesh.calls == ["send"]
@@ -417,7 +420,10 @@ def test_a_further_part_that_mesh_refuses_fails_the_export_with_the_reason(
     mesh.fail("send_chunk", error)
     outcome = export(world)
     assert (outcome.status, outcome.error_code, outcome.error_description) == ("failed", code, description)
-    assert counted(logged()) == {"ExportsFailed": 1}
+    written = logged()
+    assert counted(written) == {"ExportsFailed": 1}
+    [said] = [line for line in map(json.loads, written.splitlines()) if "MESH refused" in line.get("message", "")]
+    assert (said["code"], said["description"]) == (code, description)
     assert "track" not in mesh.calls
     assert world.next_night().exports[0].status == "accepted"
     assert delivered(world) == every_row(in_parts)
@@ -518,6 +524,36 @@ def test_an_error_of_our_own_is_told_even_where_the_lease_was_lost_meanwhile(
     assert delivered(world) == every_row(1)
 
 
+def test_an_error_of_our_own_is_told_even_where_the_lease_cannot_be_given_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.upload(upload_of(row(0)))
+
+    def outrun(*_: Any) -> None:
+        raise LedgerConflict("hpv-1")
+
+    def broken(*_: Any) -> None:
+        patch.setattr(world.ledger, "change", outrun)
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.bucket, "put_part", broken)
+        assert export(world).error_code == "OSError"
+    # Once the lease has run out, another run goes on.
+    assert next_hour(world).status == "accepted"
+
+
+def test_an_export_says_when_it_was_sealed_and_when_each_attempt_began(world: World, mesh: MemoryMesh) -> None:
+    world.upload(upload_of(row(0)))
+    world.clock.forward(hours=1)
+    sealed_at = world.clock()
+    mesh.fail("send", Refused(417, code="12", description="Unregistered to address"))
+    export(world)
+    world.next_night()
+    assert now(world).sealed_at == sealed_at
+    assert [attempt.begun_at for attempt in now(world).attempts] == [sealed_at, world.clock()]
+
+
 def test_a_lease_ends_at_its_last_moment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.upload(upload_of(row(0)))
     put_manifest = world.bucket.put_manifest
@@ -548,6 +584,12 @@ def test_a_run_out_of_time_says_how_many_parts_mesh_has(world: World, in_parts: 
     assert stops[-1] == (1, now(world).parts)
     assert now(world).lease is None
     assert export(world, resume_only=True).status == "accepted"
+    assert delivered(world) == every_row(in_parts)
+
+
+def test_a_run_that_has_a_minute_left_goes_on(world: World, in_parts: int) -> None:
+    world.seconds_left = 60.0
+    assert export(world).status == "accepted"
     assert delivered(world) == every_row(in_parts)
 
 
@@ -593,10 +635,43 @@ def test_a_file_is_sent_to_dps_as_csv_under_our_workflow_and_its_own_name(world:
     assert encoding == "gzip"
 
 
-def test_parts_that_do_not_hold_the_exports_records_are_not_sent(world: World, mesh: MemoryMesh) -> None:
+def told(written: str) -> str:
+    """Return what the log says of the exception that ended an export."""
+    [told] = [line["exception"] for line in map(json.loads, written.splitlines()) if "exception" in line]
+    return str(told)
+
+
+def test_parts_that_do_not_hold_the_exports_records_are_not_sent(
+    world: World, mesh: MemoryMesh, logged: Callable[[], str]
+) -> None:
     world.upload(upload_of(row(0), row(1)))
     ledger: Any = world.ledger
     ledger._store(replace(now(world), records=3))
     outcome = export(world)
     assert (outcome.status, outcome.error_code) == ("error", "RenderMismatch")
+    assert told(logged()).endswith("RenderMismatch: hpv-1: 3 records in the ledger, 2 in its parts")
     assert mesh.messages == {}
+
+
+def test_parts_that_are_not_those_that_mesh_was_told_of_are_not_sent(
+    world: World, mesh: MemoryMesh, in_parts: int, logged: Callable[[], str]
+) -> None:
+    mesh.fail("send_chunk", Unavailable("no answer"))
+    assert export(world).status == "pending"
+    assert in_parts
+    parts = now(world).parts
+    ledger: Any = world.ledger
+    ledger._store(replace(now(world), parts=parts + 1))
+    logged()
+    outcome = export(world, resume_only=True)
+    assert (outcome.status, outcome.error_code) == ("error", "RenderMismatch")
+    assert told(logged()).endswith(f"RenderMismatch: hpv-1: begun in {parts + 1} parts, now {parts}")
+    assert delivered(world) == []
+
+
+def test_what_was_sent_stays_on_file_with_its_export_and_the_version_of_its_rows(world: World) -> None:
+    world.upload(upload_of(row(0)))
+    export(world)
+    manifest = world.bucket.manifest("hpv", 1)
+    assert manifest
+    assert (manifest.export_id, manifest.rows_version, manifest.records) == ("hpv-1", ROWS_VERSION, 1)
