@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 #: What tests count, each with ``record_property``, and the end of the report adds up.
 TOTALS = ("crash points tried", "interleavings run", "bad inputs tried")
+TESTS = Path(__file__).parent
 #: The folders with tests that need no server, but for those that ask for one of the servers below.
-SERVERLESS = tuple(Path(__file__).parent / name for name in ("unit", "usecases"))
+SERVERLESS = tuple(TESTS / name for name in ("unit", "usecases"))
 #: Fixtures that start a server, and what the parameters of fixtures that choose one are called.
 SERVERS = {"sandbox", "endpoint", "dynamodb_local", "chromium", "moto", "DynamoDB Local"}
 
@@ -84,10 +85,15 @@ def far_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a server, and keep one of the clocks for each of these."""
+    """Mark the tests that need a server, keep one of the clocks for each of these, and spread them over the workers.
+
+    The tests of a file share what it sets up, so they stay together. The shards of a long test do not.
+    """
     same: defaultdict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if "shard" not in params:
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(TESTS))))
         if needs_server(item, params):
             item.add_marker("server")
             if params.get("clock") in MOMENTS:

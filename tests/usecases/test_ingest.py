@@ -325,9 +325,10 @@ def counted(written: str) -> dict[str, int]:
 
 
 def test_every_upload_is_counted_once_with_its_rows(stores: Stores, logged: Callable[[], str]) -> None:
-    uploaded = stores.uploaded(upload_of(row(1), row(2, "MenACWY"), row(1), row(3).replace("SW1A", "?")), "monday.csv")
+    bad = [row(n).replace("SW1A", "?") for n in (3, 4)]
+    uploaded = stores.uploaded(upload_of(row(1), row(2, "MenACWY"), row(1), row(1), *bad), "monday.csv")
     stores.handle(uploaded)
-    counts = {"RowsAccepted": 2, "RowsUnchanged": 1, "RowsOvertaken": 0, "RowsRejected": 1}
+    counts = {"RowsAccepted": 2, "RowsUnchanged": 2, "RowsOvertaken": 0, "RowsRejected": 2}
     assert counted(logged()) == {"Uploads": 1} | counts
     stores.handle(uploaded)
     assert counted(logged()) == {}
@@ -590,7 +591,9 @@ def test_a_refused_record_is_sent_again_as_it_was_stated_as_what_dps_would_proce
     assert stores.accept(row(1, batch="XY9999"), name="same.csv").unchanged == 1
 
 
-def test_a_record_named_twice_is_sent_again_once(stores: Stores) -> None:
+@pytest.mark.parametrize("at_once", [1000, 1])
+def test_a_record_named_twice_is_sent_again_once(stores: Stores, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr("vaccinations.jobs.ingest._ROWS_AT_ONCE", at_once)
     stores.accept(row(1))
     refuse(stores, 1, on_file=True)
     receipt = ask_for(stores, 1, 1)

@@ -275,11 +275,30 @@ def test_a_run_that_wakes_up_once_its_upload_is_parked_changes_nothing(
         return lines(*args)
 
     monkeypatch.setattr(stores.bucket, "batch_lines", freeze)
-    with pytest.raises(RuntimeError, match="parked"):
+    with pytest.raises(RuntimeError, match=f"^another run has parked {batch_id} meanwhile$"):
         stores.handle(uploaded)
     assert stores.handle(uploaded).status == ("abandoned" if settled else "ingested")
     assert told(stores) == [(uuid_of(1), "new", "AB1234")]
     assert stores.accept(row(1), name="wednesday.csv").unchanged == 1
+
+
+def test_a_run_whose_upload_is_parked_once_its_last_batch_is_queued_leaves_it_parked(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploaded = stores.uploaded(upload_of(row(1)), "monday.csv")
+    batch_id = stores.bucket.batch_id(*uploaded)
+    attach = stores.ledger.attach
+
+    def attach_and_be_parked(*facts: Any) -> int | None:
+        number = attach(*facts)
+        stores.register.park(batch_id)
+        return number
+
+    monkeypatch.setattr(stores.ledger, "attach", attach_and_be_parked)
+    with pytest.raises(RuntimeError, match=f"^another run has parked {batch_id} meanwhile$"):
+        stores.handle(uploaded)
+    assert stores.register.parked() == [batch_id]
+    assert len(told(stores)) == 1
 
 
 # -- what a person does about it
