@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: What tests count, each with ``record_property``, and the end of the report adds up.
 TOTALS = ("crash points tried", "interleavings run", "bad inputs tried")
 TESTS = Path(__file__).parent
+#: Its folders, those with the longest tests first.
+FOLDERS = ("faults", "e2e", "sandbox", "usecases", "unit")
 #: The folders with tests that need no server, but for those that ask for one of the servers below.
 SERVERLESS = tuple(TESTS / name for name in ("unit", "usecases"))
 #: Fixtures that start a server, and what the parameters of fixtures that choose one are called.
@@ -85,14 +87,15 @@ def far_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a server, keep one of the clocks for each of these, and spread them over the workers.
+    """Mark the tests that need a server, and keep one of the clocks for each of these.
 
-    The tests of a file share what it sets up, so they stay together. The shards of a long test do not.
+    What takes long comes first, so that the workers end together. The tests of a file share what it sets up, so they
+    stay on one worker, unless they say that they may be spread.
     """
     same: defaultdict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        if "shard" not in params:
+        if not item.get_closest_marker("spread"):
             item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(TESTS))))
         if needs_server(item, params):
             item.add_marker("server")
@@ -100,7 +103,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 same[item.nodeid.replace(params["clock"], "")].append(item)
     kept = {name: found[crc32(name.encode()) % len(found)] for name, found in same.items()}
     dropped = {item for name, found in same.items() for item in found if item is not kept[name]}
-    items[:] = [item for item in items if item not in dropped]
+    kept_items = [item for item in items if item not in dropped]
+    items[:] = sorted(kept_items, key=lambda item: FOLDERS.index(item.path.relative_to(TESTS).parts[0]))
 
 
 def needs_server(item: pytest.Item, params: Mapping[str, object]) -> bool:

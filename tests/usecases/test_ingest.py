@@ -90,6 +90,12 @@ def test_an_uploader_finds_the_receipt_as_a_file(stores: Stores) -> None:
     }
 
 
+@pytest.mark.usefixtures("far_away")
+def test_a_receipt_tells_its_times_in_utc_wherever_the_machine_is(stores: Stores) -> None:
+    receipt = stores.accept(row(1))
+    assert receipt.uploaded_at == receipt.completed_at == f"{stores.clock():%Y-%m-%dT%H:%M:%S}+00:00"
+
+
 def test_an_upload_without_accepted_rows_gets_a_receipt_and_is_in_no_export(stores: Stores) -> None:
     receipt = stores.accept(row(1, vaccinated="N"))
     assert (receipt.accepted, receipt.exports, receipt.skipped, receipt.rejects) == ({}, {}, 1, None)
@@ -383,6 +389,19 @@ def test_an_upload_that_was_left_unfinished_is_named_in_the_log_of_the_one_that_
     assert (first["message"], first["unfinished"]) == ("completing an earlier upload first", unfinished)
 
 
+def test_an_upload_that_is_gone_on_with_is_no_earlier_one(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
+) -> None:
+    uploaded = stores.uploaded(upload_of(row(1)), "monday.csv")
+    with monkeypatch.context() as dies:
+        dying(stores.register, dies, "finish")
+        with pytest.raises(Died):
+            stores.handle(uploaded)
+    logged()
+    stores.handle(uploaded)
+    assert [line["message"] for line in entries(logged())] == ["upload ingested"]
+
+
 @pytest.mark.parametrize("stores", ["memory"], indirect=True)
 @pytest.mark.parametrize("name", ["monday.csv", "monday.jsonl"])
 def test_an_upload_is_closed_once_it_is_read(stores: Stores, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
@@ -464,6 +483,13 @@ def batches_read(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(stores.bucket, "batch_lines", noting)
     return read
+
+
+def test_an_upload_that_changes_nothing_reads_no_batch(stores: Stores, batches_read: list[str]) -> None:
+    stores.accept(row(1), row(2), row(2, vaccinated="N"))
+    batches_read.clear()
+    assert stores.accept(row(1), row(2, vaccinated="N"), name="again.csv").unchanged == 2
+    assert batches_read == []
 
 
 @pytest.mark.parametrize("at_once", [1000, 20, 1])

@@ -56,7 +56,9 @@ def park(stores: Stores, breaks: set[str], *rows: str, name: str = "monday.csv",
     for _ in range(MOST_TRIES - 1):
         with pytest.raises(Broken):
             stores.handle(uploaded)
-    assert stores.handle(uploaded).status == "parked"
+    receipt = stores.handle(uploaded)
+    assert receipt.status == "parked"
+    assert receipt == stores.bucket.intake(batch_id).parked
     breaks.clear()
     return batch_id
 
@@ -133,6 +135,21 @@ def test_an_intake_that_is_unfinished_but_not_there_is_parked_too(
     assert stores.register.parked() == ["lost"]
     with pytest.raises(IntakeGone):
         stores.ingesting.retry("lost", "why not")
+
+
+def test_an_upload_of_which_nothing_is_stored_any_more_is_parked_under_its_own_name(
+    stores: Stores, breaks: set[str]
+) -> None:
+    uploaded = stores.uploaded(upload_of(row(1)), "monday.csv")
+    batch_id = stores.bucket.batch_id(*uploaded)
+    breaks.add(batch_id)
+    for _ in range(MOST_TRIES - 1):
+        with pytest.raises(Broken):
+            stores.handle(uploaded)
+    stores.delete(f"batches/{batch_id}.json")
+    assert stores.handle(uploaded) == ParkedUpload(
+        batch_id=batch_id, upload=MONDAY, version=uploaded[1], parked_at="", exports={}
+    )
 
 
 # -- nothing of it is taken for sent
