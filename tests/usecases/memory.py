@@ -494,8 +494,10 @@ class MemoryMailbox:
 
 
 def _add(posted: Posted, number: int, part: Part) -> None:
-    with part.open() as body:
-        posted.chunks[number] = (body.read(), part.content_encoding)
+    with part.open() as opened:
+        body = opened.read()
+    assert len(body) == part.size, "MESH is told another length than a part has"
+    posted.chunks[number] = (body, part.content_encoding)
     if number == posted.parts:
         posted.status = TrackingStatus.ACCEPTED
 
