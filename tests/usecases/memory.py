@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import itertools
 from collections import Counter, defaultdict
@@ -107,6 +108,14 @@ class MemoryRegister:
         self.given_up: set[str] = set()
         self.never: set[tuple[str, str]] = set()
 
+    def snapshot(self) -> object:
+        """Return what `restore` puts back: a backup of the table."""
+        return copy.deepcopy(vars(self))
+
+    def restore(self, snapshot: object) -> None:
+        """Put the register back to what it was when the snapshot was taken."""
+        vars(self).update(copy.deepcopy(cast("dict[str, Any]", snapshot)))
+
     def get(self, record_ids: Iterable[str]) -> dict[str, Entry]:
         return {i: self.entries[i] for i in record_ids if i in self.entries}
 
@@ -199,6 +208,14 @@ class MemoryLedger:
         self._exports: dict[tuple[str, int], DPSExport] = {}
         self._files: dict[str, tuple[str, int, int]] = {}
         self._named: dict[str, tuple[datetime, int]] = {}
+
+    def snapshot(self) -> object:
+        """Return what `restore` puts back: a backup of the table. Exports are values, so that none is copied."""
+        return {name: dict(vars(self)[name]) for name in ("_exports", "_files", "_named")}
+
+    def restore(self, snapshot: object) -> None:
+        """Put the ledger back to what it was when the snapshot was taken."""
+        vars(self).update({name: dict(kept) for name, kept in cast("dict[str, dict[Any, Any]]", snapshot).items()})
 
     def get(self, programme: str, number: int) -> DPSExport:
         if (programme, number) not in self._exports:
