@@ -7,13 +7,14 @@ import io
 import json
 import os
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.usecases.stores import on_moto
 from vaccinations.aws.bucket import NoSuchObject, receipt_key, receipts_prefix
-from vaccinations.model.export import Manifest, PartFacts
+from vaccinations.model.export import FileNames, Manifest, PartFacts
 from vaccinations.ports import BatchGone, UploadGone
 from vaccinations.results import Receipt, RejectedUpload, StoredIntake
 
@@ -126,8 +127,8 @@ def test_the_longest_name_of_an_upload_leaves_room_for_its_receipt(stores: Store
 def test_parts_and_their_manifest_come_back_as_they_were_stored(stores: Stores, tmp_path: Path) -> None:
     assert stores.bucket.manifest("hpv", 3) is None
     stores.bucket.put_part("hpv", 3, 1, file_of(tmp_path, b"part one"))
-    begun = Manifest("hpv-3", 1, 5, (PartFacts(1, 5, 8, "digest"),), (0, 2))
-    done = Manifest("hpv-3", 1, 5, begun.parts, None)
+    begun = Manifest("hpv-3", 1, ("b1", "b2"), (FileNames("a", "b"),), 5, (PartFacts(1, 5, 8, "digest"),), (0, 2))
+    done = replace(begun, next=None)
     for manifest in (begun, done):
         stores.bucket.put_manifest("hpv", 3, manifest)
         assert stores.bucket.manifest("hpv", 3) == manifest

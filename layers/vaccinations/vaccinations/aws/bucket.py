@@ -30,7 +30,7 @@ from botocore.exceptions import ClientError
 
 from vaccinations.formats.batches import read_batch
 from vaccinations.formats.dps_columns import ROWS_VERSION
-from vaccinations.model.export import Manifest, PartFacts
+from vaccinations.model.export import FileNames, Manifest, PartFacts
 from vaccinations.ports import BatchGone, IntakeGone, StoredUpload, Upload, UploadGone
 from vaccinations.results import ParkedUpload, Receipt, RejectedUpload, StoredIntake, document
 
@@ -74,7 +74,7 @@ class StoredObject:
 class Bucket:
     """The bucket's layout, and reading and writing it in streams (`vaccinations.ports.Bucket`).
 
-    Everything goes through `open`, `has`, `_place`, `_put` and `_put_stream`.
+    Everything goes through `open`, `has`, `uploads`, `_place`, `_put`, `_put_stream`, `_folders` and `_keys`.
     """
 
     def __init__(self, s3: S3Client, bucket: str) -> None:
@@ -282,10 +282,22 @@ class Bucket:
         return Manifest(
             content["export_id"],
             content["rows_version"],
+            tuple(content["batches"]),
+            tuple(FileNames(*names) for names in content["names"]),
             content["records"],
             tuple(PartFacts(**part) for part in content["parts"]),
             tuple(content["next"]) if content["next"] else None,
         )
+
+    def export_numbers(self, programme: str) -> list[int]:
+        """Return the numbers of a programme's exports of which anything is in the bucket, in order."""
+        return sorted(int(name) for name in self._folders(f"exports/{programme}/") if name.isdecimal())
+
+    def _folders(self, prefix: str) -> set[str]:
+        """Return the names of the folders in a folder, whose name ends with a slash."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/")
+        found = (each["Prefix"] for page in pages for each in page.get("CommonPrefixes", ()))
+        return {name.removeprefix(prefix).rstrip("/") for name in found}
 
     # -- what came over MESH
 
@@ -323,6 +335,17 @@ class Bucket:
     def open_message(self, key: str) -> BinaryIO:
         """Open the body of a message for streaming."""
         return self.open(key).body
+
+    def messages(self, since: datetime) -> Iterator[dict[str, Any]]:
+        """Iterate over what MESH said of each message that was stored whole since then, oldest first."""
+        for key in self._keys("inbox/", ".json", since):
+            yield self._json(key)
+
+    def _keys(self, prefix: str, suffix: str, since: datetime) -> list[str]:
+        """Return the keys of a folder's objects with a suffix that were stored since then, in the order of that."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        listed = ((each["LastModified"], each["Key"]) for page in pages for each in page.get("Contents", ()))
+        return [key for at, key in sorted(listed) if at >= since and key.endswith(suffix)]
 
     # -- what the command asks for
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from vaccinations.aws.backoff import tries
 from vaccinations.aws.expressions import (
     CONDITION_FAILED,
+    all_of,
     any_of,
     below,
     deserialise,
@@ -94,6 +95,18 @@ class Register:
         """
         _each(self._renew, batched(entries, _TRANSACTED))
 
+    def restate(self, entries: Iterable[Entry]) -> None:
+        """Write entries of records of which nothing newer is known: after the table was put back to an earlier moment.
+
+        Where a record comes twice, the later one counts. What is known already costs no write, so that a run which is
+        begun again is soon where the last one stopped.
+        """
+        for chunk in batched(entries, _READ * _AT_ONCE):
+            latest = {entry.record_id: entry for entry in chunk}
+            known = self.get(latest)
+            old = (entry for i, entry in latest.items() if i not in known or _is_news(known[i], entry))
+            _each(self._restate, batched(old, _TRANSACTED))
+
     def refuse(self, entries: Iterable[Entry]) -> None:
         """Note DPS's refusals: ``on_file`` and ``refusal`` of each entry, where the record still is at that statement.
 
@@ -153,6 +166,16 @@ class Register:
             if entry.refusal and _awaits_refusal(known.get(entry.record_id), entry)
         ]
         self._transact_each(updates)
+
+    def _restate(self, entries: Sequence[Entry]) -> None:
+        self._transact_each([{"Put": self._restating(entry)} for entry in entries])
+
+    def _restating(self, entry: Entry) -> Item:
+        older = below("stated_at", entry.stated_at)
+        same = all_of(equals("stated_at", entry.stated_at), equals("batch_id", entry.batch_id))
+        conditions = (any_of(not_exists("stated_at"), older, same),)
+        written: Item = put(self._table, deserialise(_item(entry)), conditions=conditions)
+        return written
 
     def _transact_each(self, items: Sequence[Item]) -> list[int]:
         """Write each item whose condition holds; return which ones' do not. A hundred cost a tenth of single ones."""
@@ -248,6 +271,38 @@ class Register:
             failed=f"the intake of {batch_id} was begun before",
         )
         return intake
+
+    def put_back(self, batch_id: str, batches: Mapping[str, int], attached: Mapping[str, int]) -> None:
+        """Note the intake of an upload that is no longer known, though exports have batches of it. It is parked.
+
+        So the upload is ingested afresh, as another intake that finds registered what was sent, and no batch object
+        that an export refers to is written anew.
+
+        Parameters
+        ----------
+        attached
+            The number of the export that each programme's batch is in.
+        """
+        intake = Intake(batch_id, batches, attached, finished=False, parked=True)
+        item = {"batches": dict(batches), "attached": dict(attached), "finished": False, "parked": True}
+        adds: dict[Attribute, Any] = {"batch_ids": {batch_id}}
+        if unsent := {f"{programme}/{batch_id}" for programme in intake.unattached}:
+            adds["unsent"] = unsent
+        self._transact(
+            {"Put": put(self._table, _intake_key(batch_id) | item, conditions=(not_exists("batches"),))},
+            {"Update": update(self._table, _PARKED, adds=adds)},
+            failed=f"the intake of {batch_id} was begun meanwhile",
+        )
+
+    def mark_attached(self, batch_id: str, programme: str, number: int) -> None:
+        """Mark in an intake in which export a programme's batch is."""
+        marking = update(
+            self._table,
+            _intake_key(batch_id),
+            sets={("attached", programme): number},
+            conditions=(exists("batches"),),
+        )
+        self._dynamodb.update_item(**marking)
 
     def count_try(self, batch_id: str) -> int:
         """Note that an intake is about to be completed; return how often that was noted.
@@ -348,6 +403,13 @@ def _throttled() -> TimeoutError:
 def _awaits_refusal(known: Entry | None, entry: Entry) -> bool:
     """Whether a record is at the statement that DPS refused, and that is not noted yet."""
     return known is not None and known.statement == entry.statement and known.refusal is None
+
+
+def _is_news(known: Entry, entry: Entry) -> bool:
+    """Whether a statement is newer than what is known, or a later one of the same upload."""
+    if known.stated_at == entry.stated_at:
+        return known.batch_id == entry.batch_id and known.line < entry.line
+    return known.stated_at < entry.stated_at
 
 
 def _intake_key(batch_id: str) -> Item:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from vaccinations.model.export import Manifest
+
 __all__ = [
     "ANSWERS",
     "MAX_ATTEMPTS",
@@ -54,6 +56,7 @@ __all__ = [
     "release",
     "render",
     "resend",
+    "restore",
     "retry",
     "seal",
     "since",
@@ -61,6 +64,7 @@ __all__ = [
     "todo",
     "undeliver",
     "waits_for",
+    "went_further",
 ]
 
 #: The nightly run makes at most this many attempts at an export; after that a person decides.
@@ -108,6 +112,7 @@ class Event(StrEnum):
     RETRY = "retry"
     ACKNOWLEDGE = "acknowledge"
     UNDELIVER = "undeliver"
+    RESTORE = "restore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +169,14 @@ MOVES: tuple[Move, ...] = (
     Move(Event.RESEND, Status.FAILED, Phase.RENDERED, Who.PERSON),
     Move(Event.RESEND, Status.UNDELIVERED, Phase.RENDERED, Who.PERSON),
     Move(Event.RESEND, Status.UNCLEAR, Phase.RENDERED, Who.PERSON),
+    Move(Event.RESTORE, Status.OPEN, Phase.OUTCOME_UNKNOWN, Who.PERSON),
+    Move(Event.RESTORE, Phase.TO_RENDER, Phase.OUTCOME_UNKNOWN, Who.PERSON),
+    Move(Event.RESTORE, Phase.RENDERED, Phase.OUTCOME_UNKNOWN, Who.PERSON),
+    Move(Event.RESTORE, Phase.SENDING, Phase.OUTCOME_UNKNOWN, Who.PERSON),
+    Move(Event.RESTORE, Phase.OUTCOME_UNKNOWN, Phase.OUTCOME_UNKNOWN, Who.PERSON),
+    Move(Event.RESTORE, Phase.UPLOADING, Phase.OUTCOME_UNKNOWN, Who.PERSON),
+    Move(Event.RESTORE, Status.FAILED, Phase.OUTCOME_UNKNOWN, Who.PERSON),
+    Move(Event.RESTORE, Status.UNCLEAR, Phase.OUTCOME_UNKNOWN, Who.PERSON),
 )
 
 #: Every move of `Processing` there is. Answers come in any order and more than once. One that would lead anywhere else
@@ -290,6 +303,41 @@ def resend(export: DPSExport, names: FileNames, now: datetime) -> DPSExport:
 def _begin(export: DPSExport, event: Event, names: FileNames, now: datetime) -> DPSExport:
     attempt = Attempt(number=len(export.attempts) + 1, **names._asdict(), begun_at=now)
     return _move(replace(export, attempts=(*export.attempts, attempt)), event, now, origin=export)
+
+
+# -- after the ledger was put back to an earlier moment
+
+
+def went_further(export: DPSExport, manifest: Manifest) -> bool:
+    """Tell from an export's manifest whether MESH may have more of it than the ledger knows of.
+
+    Nothing is sent before the manifest is complete and names the attempt. Where the ledger knows that the attempt may
+    have been sent, MESH is asked anyway.
+    """
+    attempts = len(export.attempts)
+    unsent = {Phase.TO_RENDER, Phase.RENDERED, Phase.UPLOADING}
+    return manifest.complete and (
+        len(manifest.names) > attempts or (len(manifest.names) == attempts and export.state in unsent)
+    )
+
+
+def restore(export: DPSExport, manifest: Manifest, now: datetime) -> DPSExport:
+    """Put an export back as its manifest shows it: MESH is asked whether it has the last attempt.
+
+    What an open one has gathered that the manifest does not name is no longer in it.
+    """
+    later = enumerate(manifest.names[len(export.attempts) :], start=len(export.attempts) + 1)
+    attempts = (*export.attempts, *(Attempt(number=n, **names._asdict(), begun_at=now) for n, names in later))
+    put_back = replace(
+        export,
+        attempts=attempts,
+        batches=manifest.batches,
+        records=manifest.records,
+        parts=len(manifest.parts),
+        sealed_at=export.sealed_at or now,
+        lease=None,
+    )
+    return _move(put_back, Event.RESTORE, now, origin=export)
 
 
 # -- the lease
