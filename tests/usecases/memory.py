@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import io
-import itertools
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -123,7 +122,7 @@ class MemoryRegister:
 
     def snapshot(self) -> object:
         """Return what `restore` puts back: a backup of the table."""
-        return copy.deepcopy(vars(self))
+        return copy.deepcopy({name: vars(self)[name] for name in ("entries", "intakes", "tries", "given_up", "never")})
 
     def restore(self, snapshot: object) -> None:
         """Put the register back to what it was when the snapshot was taken."""
@@ -154,8 +153,7 @@ class MemoryRegister:
     def restate(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
             known = self.entries.get(entry.record_id)
-            same = known is not None and known.stated_at == entry.stated_at and known.batch_id == entry.batch_id
-            if known is None or known.stated_at < entry.stated_at or (same and known.line < entry.line):
+            if known is None or (known.statement != entry.statement and known.stated_at <= entry.stated_at):
                 self.put([entry])
 
     def refuse(self, entries: Iterable[Entry]) -> None:
@@ -390,7 +388,7 @@ class MemoryMesh:
         self.handshakes: list[str] = []
         self.calls: list[str] = []
         self._faults: list[Fault] = []
-        self._numbers = itertools.count(1)
+        self._posted = 0
 
     def mailbox(self, mailbox: str) -> MemoryMailbox:
         """Return a client of one mailbox."""
@@ -414,7 +412,8 @@ class MemoryMesh:
 
     def post(self, sender: str, to: str, local_id: str, parts: int, headers: Mapping[str, str | None]) -> Posted:
         """Begin a message; its parts are still to come."""
-        message_id = f"20261123030618{next(self._numbers):06}_ABCDEF"
+        self._posted += 1
+        message_id = f"20261123030618{self._posted:06}_ABCDEF"
         given = {name: value for name, value in headers.items() if value is not None}
         given |= {"Mex-From": sender, "Mex-To": to, "Mex-LocalID": local_id, "Mex-Chunk-Range": f"1:{parts}"}
         posted = self.messages[message_id] = Posted(message_id, sender, to, local_id, parts, given)

@@ -194,7 +194,7 @@ class Register(Protocol):
         """
 
     def restate(self, entries: Iterable[Entry]) -> None:
-        """Write entries of records of which nothing newer is known; of a record that comes twice, the later one."""
+        """Write entries of records of which nothing newer is known; of those as old as each other, the last."""
 
     def refuse(self, entries: Iterable[Entry]) -> None:
         """Note DPS's refusals: ``on_file`` and ``refusal`` of each entry whose record still is at that statement."""

@@ -24,7 +24,6 @@ __all__ = [
     "Attribute",
     "Condition",
     "Item",
-    "all_of",
     "any_of",
     "below",
     "deserialise",
@@ -104,11 +103,6 @@ def exists(attribute: Attribute) -> Condition:
 def not_exists(attribute: Attribute) -> Condition:
     """Make the condition that there is no such attribute; of the key: that there is no item."""
     return lambda alias: f"attribute_not_exists({alias.name(attribute)})"
-
-
-def all_of(*conditions: Condition) -> Condition:
-    """Make the condition that each of several holds."""
-    return lambda alias: f"({' AND '.join(condition(alias) for condition in conditions)})"
 
 
 def any_of(*conditions: Condition) -> Condition:

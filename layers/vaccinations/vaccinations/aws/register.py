@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 from vaccinations.aws.backoff import tries
 from vaccinations.aws.expressions import (
     CONDITION_FAILED,
-    all_of,
     any_of,
     below,
     deserialise,
@@ -98,13 +97,14 @@ class Register:
     def restate(self, entries: Iterable[Entry]) -> None:
         """Write entries of records of which nothing newer is known: after the table was put back to an earlier moment.
 
-        Where a record comes twice, the later one counts. What is known already costs no write, so that a run which is
+        Of statements as old as each other, the one that is written last counts: an upload that was parked is as old as
+        the same upload ingested afresh. What is known already costs no write, so that a run which is
         begun again is soon where the last one stopped.
         """
         for chunk in batched(entries, _READ * _AT_ONCE):
             latest = {entry.record_id: entry for entry in chunk}
             known = self.get(latest)
-            old = (entry for i, entry in latest.items() if i not in known or _is_news(known[i], entry))
+            old = (entry for i, entry in latest.items() if i not in known or _gives_way(known[i], entry))
             _each(self._restate, batched(old, _TRANSACTED))
 
     def refuse(self, entries: Iterable[Entry]) -> None:
@@ -171,10 +171,9 @@ class Register:
         self._transact_each([{"Put": self._restating(entry)} for entry in entries])
 
     def _restating(self, entry: Entry) -> Item:
-        older = below("stated_at", entry.stated_at)
-        same = all_of(equals("stated_at", entry.stated_at), equals("batch_id", entry.batch_id))
-        conditions = (any_of(not_exists("stated_at"), older, same),)
-        written: Item = put(self._table, deserialise(_item(entry)), conditions=conditions)
+        stated_at = entry.stated_at
+        nothing_newer = any_of(not_exists("stated_at"), below("stated_at", stated_at), equals("stated_at", stated_at))
+        written: Item = put(self._table, deserialise(_item(entry)), conditions=(nothing_newer,))
         return written
 
     def _transact_each(self, items: Sequence[Item]) -> list[int]:
@@ -405,11 +404,9 @@ def _awaits_refusal(known: Entry | None, entry: Entry) -> bool:
     return known is not None and known.statement == entry.statement and known.refusal is None
 
 
-def _is_news(known: Entry, entry: Entry) -> bool:
-    """Whether a statement is newer than what is known, or a later one of the same upload."""
-    if known.stated_at == entry.stated_at:
-        return known.batch_id == entry.batch_id and known.line < entry.line
-    return known.stated_at < entry.stated_at
+def _gives_way(known: Entry, entry: Entry) -> bool:
+    """Whether what is known of a record is another statement, and none that is newer."""
+    return known.statement != entry.statement and known.stated_at <= entry.stated_at
 
 
 def _intake_key(batch_id: str) -> Item:

@@ -8,11 +8,13 @@ harm to one that waits there already, or is a dead letter: an upload is ingested
 After the tables were put back to an earlier moment (``restored``) the ledger and the register are put right first
 (`vaccinations.jobs.restoring`). Then every upload without an intake is queued, however young, also where it has the
 receipt of one that was ingested: the register has forgotten that. One that was rejected as a whole, or that a person
-has abandoned, stays so. What people have decided since about parked uploads is asked for again.
+has abandoned, stays so. Uploads that were under way are gone on with, and what people have decided since about parked
+ones is asked for again.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from itertools import batched
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from vaccinations.ports import Bucket, Ledger, Queue, Register, StoredUpload
+    from vaccinations.results import ParkedUpload
 
 __all__ = ["Reconcile", "ReconcileRequest"]
 
@@ -114,10 +117,9 @@ class Reconcile:
                 named += [upload] if len(named) < MOST_NAMED else []
                 if not request.dry_run:
                     self._queue(upload)
-        if complete and request.restored and not request.dry_run:
-            for upload in self._decided():
-                queued += 1
-                named += [upload] if len(named) < MOST_NAMED else []
+        for upload in self._begun(request) if complete and request.restored else ():
+            queued += 1
+            named += [upload] if len(named) < MOST_NAMED else []
         run = ReconcileRun(
             status="ok" if complete else "incomplete",
             dry_run=request.dry_run,
@@ -165,26 +167,32 @@ class Reconcile:
                     batch_id=batch_id, upload=upload.key, version=upload.version, uploaded_at=uploaded_at
                 )
 
-    def _decided(self) -> Iterator[QueuedUpload]:
-        """Ask again for what was decided about parked uploads: by a person since, or by the run that put them back."""
-        for batch_id in self.register.parked():
-            try:
+    def _begun(self, request: ReconcileRequest) -> Iterator[QueuedUpload]:
+        """Return uploads that are under way or parked and that nobody would go on with; have Ingest do it.
+
+        For a parked one that is what a person has decided since, or to ingest afresh what the run has put back.
+        """
+        for batch_id in (*self.register.unfinished(), *self.register.parked()):
+            with suppress(IntakeGone):
                 stored = self.bucket.intake(batch_id)
-            except IntakeGone:
-                continue
-            parked = stored.parked
-            if parked is None or parked.status == "retried":
-                self.queue.ask("retry", batch_id, parked.reason if parked else "the tables were restored")
-            elif parked.status == "abandoned":
-                self.queue.ask("abandon", batch_id, parked.reason)
-            else:
-                continue
-            yield QueuedUpload(
-                batch_id=batch_id,
-                upload=stored.upload,
-                version=stored.version,
-                uploaded_at=stored.receipt.uploaded_at,
-            )
+                upload = QueuedUpload(
+                    batch_id=batch_id,
+                    upload=stored.upload,
+                    version=stored.version,
+                    uploaded_at=stored.receipt.uploaded_at,
+                )
+                if stored.parked is None or stored.parked.status != "parked":
+                    yield upload
+                    if not request.dry_run:
+                        self._go_on(upload, stored.parked)
+
+    def _go_on(self, upload: QueuedUpload, parked: ParkedUpload | None) -> None:
+        if parked and parked.status == "abandoned":
+            self.queue.ask("abandon", upload.batch_id, parked.reason)
+        elif upload.batch_id in self.register.parked():
+            self.queue.ask("retry", upload.batch_id, parked.reason if parked else "the tables were restored")
+        else:
+            self.queue.announce(upload.upload, upload.version, upload.batch_id)
 
     def _queue(self, upload: QueuedUpload) -> None:
         self.queue.announce(upload.upload, upload.version, upload.batch_id)
