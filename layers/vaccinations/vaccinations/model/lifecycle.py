@@ -246,11 +246,11 @@ def in_the_way(export: DPSExport) -> bool:
 def waits_for(export: DPSExport) -> Who | None:
     """Tell who makes the export's next move; None where its life has ended, or it gathers its first records.
 
-    While an export is pending, a run has to go on with it, whatever it then waits for.
+    While an export is pending, a run has to go on with it, whatever it then waits for. None waits for a restore.
     """
     if export.status is Status.PENDING:
         return Who.RUN
-    return next((move.who for move in possible(export)), None)
+    return next((move.who for move in possible(export) if move.event is not Event.RESTORE), None)
 
 
 def since(export: DPSExport) -> datetime:
