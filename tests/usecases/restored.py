@@ -104,9 +104,9 @@ class Scene:
         job = Reconcile(stores.bucket, stores.register, stores.ledger, self.queue, lambda: 900, stores.clock)
         return job.run(ReconcileRequest(restored=True, **asked))
 
-    def hear_again(self) -> CollectRun:
+    def hear_again(self, seconds_left: float = 900) -> CollectRun:
         ports = (self.world.bucket, self.world.ledger, self.world.register, self.world.client)
-        return Collect(*ports, seconds_left=lambda: 900, clock=self.world.clock).again()
+        return Collect(*ports, seconds_left=lambda: seconds_left, clock=self.world.clock).again()
 
     def drain(self) -> None:
         """Let Ingest do what waits in the queue."""

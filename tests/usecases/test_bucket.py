@@ -8,6 +8,7 @@ import json
 import os
 from contextlib import closing
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -184,3 +185,19 @@ def test_an_error_of_s3_that_is_no_absence_is_not_taken_for_one(
         stores.bucket.open_upload("incoming/R1L/monday.csv", "")
     with pytest.raises(ClientError):
         stores.bucket.open_rows("hpv", "b")
+
+
+def test_the_numbers_of_exports_of_which_anything_is_there_are_found(stores: Stores) -> None:
+    for key in ("hpv/2/part-0001.csv.gz", "hpv/10/manifest.json", "hpv/2/manifest.json", "hpvx/3/m", "hpv/x/m"):
+        stores.upload(f"exports/{key}", b"")
+    assert stores.bucket.export_numbers("hpv") == [2, 10]
+    assert stores.bucket.export_numbers("flu") == []
+
+
+def test_the_messages_that_were_kept_whole_since_a_moment_come_oldest_first(stores: Stores) -> None:
+    for name in ("b", "a", "c"):
+        stores.bucket.put_message_facts("dps", name, {"message_id": name})
+        stores.clock.forward(seconds=1)
+    stores.upload("inbox/dps/d", b"its facts are not there yet")
+    since = stores.clock() - timedelta(seconds=2)
+    assert [facts["message_id"] for facts in stores.bucket.messages(since)] == ["a", "c"]

@@ -316,3 +316,24 @@ def test_a_run_whose_time_is_up_says_so_and_the_next_one_goes_on(lived: tuple[Sc
     assert (run.status, scene.tables(), scene.queue.announced) == ("incomplete", before, [])
     scene.restore()
     well(scene)
+
+
+def test_hearing_again_stops_where_its_time_is_up_and_leaves_what_cannot_be_heard(
+    lived: tuple[Scene, list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, backups = lived
+    scene.put_back(backups[0])
+    scene.reconcile()
+    assert (scene.hear_again(seconds_left=10).status, scene.hear_again(seconds_left=10).messages) == ("incomplete", ())
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.world.ledger, "find", _raises)
+        run = scene.hear_again()
+    assert (run.status, run.messages) == ("incomplete", ())
+    assert run.left > 3
+    assert scene.hear_again().status == "ok"
+
+
+def test_only_what_came_in_the_last_weeks_is_heard_again(lived: tuple[Scene, list[Any]]) -> None:
+    scene, _ = lived
+    scene.world.clock.forward(days=40)
+    assert scene.hear_again().messages == ()
