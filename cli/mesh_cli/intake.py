@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mesh_cli.deployment import Deployment
     from vaccinations.aws.bucket import Bucket
     from vaccinations.ports import StoredUpload
-    from vaccinations.results import AnyReceipt
+    from vaccinations.results import AnyReceipt, ReconcileRun
     from vaccinations.wiring import Wiring
 
 PANEL = "Intake"
@@ -306,19 +306,37 @@ def reconcile(
     minutes: Annotated[
         int, typer.Option(help="How old an upload without a receipt has to be, in minutes.", min=0)
     ] = 60,
+    restored: Annotated[
+        bool, typer.Option("--restored", help="Put exports and uploads right after the tables were restored.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Find the uploads that were forgotten, since their events never arrived, and queue them, as the daily run does."""
-    asked = ReconcileRequest(dry_run=dry_run, minutes=minutes)
+    asked = ReconcileRequest(dry_run=dry_run, minutes=minutes, restored=restored)
     with talk.status("Looking at the uploads"):
         run = deployment(context).wiring.reconcile(lambda: SECONDS).run(asked)
     if as_json:
         print_json(document(run))
-        return
+    else:
+        show_reconcile_run(run)
+    if run.status == "incomplete":
+        raise typer.Exit(1)
+
+
+def show_reconcile_run(run: ReconcileRun) -> None:
+    """Show what a run of reconcile has done, or would do."""
+    if run.exports:
+        rows = [[each.export_id, each.was, each.attempt, each.records, each.moved] for each in run.exports]
+        title = "Would be put back, to ask MESH about" if run.dry_run else "Put back; MESH will be asked about"
+        data.print(table(title, ["export", "was", "attempt", "records", "batches moved"], rows))
+    for programme, number in run.passed_over.items():
+        talk.print(f"The next export of {PROGRAMMES[programme].name} comes after {programme}-{number}.")
     if run.uploads:
         rows = [[upload.upload, upload.uploaded_at, upload.batch_id] for upload in run.uploads]
-        data.print(table("Would be queued" if dry_run else "Queued", ["upload", "uploaded", "batch id"], rows))
-    talk.print(f"{run.looked_at} uploads looked at, {run.queued} of them forgotten.")
+        data.print(table("Would be queued" if run.dry_run else "Queued", ["upload", "uploaded", "batch id"], rows))
+    talk.print(f"{run.looked_at} uploads looked at; {run.queued} were forgotten.")
+    if run.status == "incomplete":
+        talk.print("The time was up before everything was done: run it again.")
 
 
 def wait_for_receipt(bucket: Bucket, key: str, version: str, seconds: float) -> AnyReceipt | None:

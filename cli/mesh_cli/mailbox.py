@@ -119,9 +119,16 @@ def ack_message(context: typer.Context, message_id: MessageId, as_json: Json = F
         data.print(f"Message {message_id} acknowledged")
 
 
-def collect(context: typer.Context, as_json: Json = False) -> None:
+def collect(
+    context: typer.Context,
+    again: Annotated[
+        bool, typer.Option("--again", help="Hear the answers in the bucket once more, after the tables were restored.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Bring every message that waits into the bucket, and apply what DPS answers, as the hourly run does."""
-    run = deployment(context).wiring.collect(lambda: SECONDS).run()
+    use_case = deployment(context).wiring.collect(lambda: SECONDS)
+    run = use_case.again() if again else use_case.run()
     if as_json:
         print_json(document(run))
     else:

@@ -385,6 +385,9 @@ def test_an_upload_whose_event_never_arrived_is_found_and_ingested(mesh: Callabl
     found = json_of(mesh("reconcile", "--minutes", "0", "--dry-run", "--json"))
     assert "incoming/R9Y/lost.csv" in [upload["upload"] for upload in found["uploads"]]
     assert "incoming/R9Y/lost.csv" in mesh("reconcile", "--minutes", "0", COLUMNS="200").stdout
+    restored = json_of(mesh("reconcile", "--restored", "--dry-run", "--json"))
+    assert (restored["status"], restored["exports"], restored["passed_over"]) == ("ok", [], {})
+    assert json_of(mesh("collect", "--again", "--json"))["status"] == "ok"
     deadline = time.monotonic() + 30
     while mesh("receipt", "R9Y/lost.csv").stdout == "":
         assert time.monotonic() < deadline

@@ -6,12 +6,12 @@ import ast
 import importlib.util
 import json
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from vaccinations.results import RejectedUpload
+from vaccinations.results import CollectRun, RejectedUpload
 
 HANDLERS = sorted((Path(__file__).parents[2] / "functions").glob("*/handler.py"))
 
@@ -69,14 +69,19 @@ class Ingesting:
         self.asked.append(("offer again soon", receipt_handle))
 
 
-@pytest.fixture
-def ingesting(monkeypatch: pytest.MonkeyPatch) -> Ingesting:
-    path = next(handler for handler in HANDLERS if handler.parent.name == "ingest")
-    spec = importlib.util.spec_from_file_location("ingest_handler", path)
+def handler_of(function: str) -> ModuleType:
+    path = next(handler for handler in HANDLERS if handler.parent.name == function)
+    spec = importlib.util.spec_from_file_location(f"{function}_handler", path)
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def ingesting(monkeypatch: pytest.MonkeyPatch) -> Ingesting:
+    module = handler_of("ingest")
     stand_in = Ingesting()
     monkeypatch.setattr(module, "wire", lambda _: stand_in)
     monkeypatch.setattr(stand_in, "handle", lambda event: module.lambda_handler(event, CONTEXT), raising=False)
@@ -116,3 +121,19 @@ def test_what_a_person_asks_for_about_a_parked_upload_is_done(
     request = {what: {"batch_id": "b1", "reason": "it is well again"}}
     ingesting.handle({"Records": [message(request)]} if through_the_queue else request)
     assert ingesting.asked[0] == (what, "b1", "it is well again")
+
+
+# -- Collect: hears again while the jobs are off
+
+
+def test_answers_are_heard_again_while_the_jobs_are_off_and_nothing_is_collected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = handler_of("collect")
+    heard = SimpleNamespace(again=lambda: CollectRun(status="ok", messages=(), left=7))
+    wiring = SimpleNamespace(collect=lambda _: heard, jobs_enabled=lambda: False)
+    monkeypatch.setattr(module, "wire", lambda _: wiring)
+    monkeypatch.setattr("vaccinations.wiring.wire", lambda _: wiring)
+    context = SimpleNamespace(**vars(CONTEXT), get_remaining_time_in_millis=lambda: 1)
+    assert module.lambda_handler({"again": True}, context)["left"] == 7
+    assert module.lambda_handler({}, context) == {"status": "skipped"}

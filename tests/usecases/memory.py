@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import io
-import itertools
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from nhs_mesh import (
@@ -26,10 +27,10 @@ from vaccinations.formats.dps_names import next_place
 from vaccinations.model.entry import Entry, Intake
 from vaccinations.model.export import DPSExport, Status
 from vaccinations.model.outcome import OnFile
-from vaccinations.ports import StoredUpload
+from vaccinations.ports import LedgerConflict, StoredUpload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from requests import Response
@@ -81,6 +82,14 @@ class MemoryBucket(Bucket):
                 versions = [(str(number), at) for number, (_, at) in enumerate(self.objects[key], start=1)]
                 yield from (StoredUpload(key, version, at) for version, at in reversed(versions))
 
+    def _folders(self, prefix: str) -> set[str]:
+        inside = (key.removeprefix(prefix) for key in self.objects if key.startswith(prefix))
+        return {name.partition("/")[0] for name in inside if "/" in name}
+
+    def _keys(self, prefix: str, suffix: str, since: datetime) -> list[str]:
+        stored = sorted((versions[-1][1], key) for key, versions in self.objects.items() if key.startswith(prefix))
+        return [key for at, key in stored if at >= since and key.endswith(suffix)]
+
     def _put(self, key: str, body: bytes | BinaryIO, _: str = "") -> None:
         self.store(key, body if isinstance(body, bytes) else body.read())
 
@@ -92,13 +101,17 @@ class MemoryBucket(Bucket):
 
 
 class MemoryQueue:
-    """The queue over a list: what was announced, in order."""
+    """The queue over lists: what was announced, and what was asked for, in order."""
 
     def __init__(self) -> None:
         self.announced: list[tuple[str, str]] = []
+        self.asked: list[tuple[str, str, str]] = []
 
     def announce(self, key: str, version: str, batch_id: str) -> None:  # noqa: ARG002 - nobody looks at the clock here
         self.announced.append((key, version))
+
+    def ask(self, what: str, batch_id: str, reason: str) -> None:
+        self.asked.append((what, batch_id, reason))
 
 
 class MemoryRegister:
@@ -110,6 +123,14 @@ class MemoryRegister:
         self.tries: Counter[str] = Counter()
         self.given_up: set[str] = set()
         self.never: set[tuple[str, str]] = set()
+
+    def snapshot(self) -> object:
+        """Return what `restore` puts back: a backup of the table."""
+        return copy.deepcopy({name: vars(self)[name] for name in ("entries", "intakes", "tries", "given_up", "never")})
+
+    def restore(self, snapshot: object) -> None:
+        """Put the register back to what it was when the snapshot was taken."""
+        vars(self).update(copy.deepcopy(cast("dict[str, Any]", snapshot)))
 
     def get(self, record_ids: Iterable[str]) -> dict[str, Entry]:
         return {i: self.entries[i] for i in record_ids if i in self.entries}
@@ -132,6 +153,12 @@ class MemoryRegister:
         if known and known.statement == entry.statement and known.stated_at < entry.stated_at:
             return replace(known, stated_at=entry.stated_at)
         return known
+
+    def restate(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            known = self.entries.get(entry.record_id)
+            if known is None or (known.statement != entry.statement and known.stated_at <= entry.stated_at):
+                self.put([entry])
 
     def refuse(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
@@ -190,6 +217,16 @@ class MemoryRegister:
         self.intakes[batch_id] = replace(intake, attached={**intake.attached, programme: number})
         return True
 
+    def put_back(self, batch_id: str, batches: Mapping[str, int], attached: Mapping[str, int]) -> None:
+        if batch_id in self.intakes:
+            raise RuntimeError(f"the intake of {batch_id} was begun meanwhile")
+        self.intakes[batch_id] = Intake(batch_id, dict(batches), dict(attached), finished=False)
+        self.park(batch_id)
+
+    def mark_attached(self, batch_id: str, programme: str, number: int) -> None:
+        intake = self.intakes[batch_id]
+        self.intakes[batch_id] = replace(intake, attached={**intake.attached, programme: number})
+
     def finish(self, batch_id: str) -> None:
         if batch_id not in self.intakes:
             raise RuntimeError(f"there is no intake of {batch_id} to finish")
@@ -207,8 +244,17 @@ class MemoryLedger:
         self._clock = clock
         self._changed = changed
         self._exports: dict[tuple[str, int], DPSExport] = {}
+        self._open: dict[str, int] = {}
         self._files: dict[str, tuple[str, int, int]] = {}
         self._named: dict[str, tuple[datetime, int]] = {}
+
+    def snapshot(self) -> object:
+        """Return what `restore` puts back: a backup of the table. Exports are values, so that none is copied."""
+        return {name: dict(vars(self)[name]) for name in ("_exports", "_open", "_files", "_named")}
+
+    def restore(self, snapshot: object) -> None:
+        """Put the ledger back to what it was when the snapshot was taken."""
+        vars(self).update({name: dict(kept) for name, kept in cast("dict[str, dict[Any, Any]]", snapshot).items()})
 
     def get(self, programme: str, number: int) -> DPSExport:
         if (programme, number) not in self._exports:
@@ -232,7 +278,7 @@ class MemoryLedger:
 
     def attach(self, programme: str, batch_id: str, records: int) -> int | None:
         now = self._clock()
-        number = max((number for name, number in self._exports if name == programme), default=0)
+        number = self.highest(programme)
         known = self._exports.get((programme, number))
         if known is None or known.status is not Status.OPEN:
             number += 1
@@ -241,6 +287,7 @@ class MemoryLedger:
             )
         if not self._register.attach(batch_id, programme, number):
             return None
+        self._open[programme] = number
         self._store(replace(known, batches=(*known.batches, batch_id), records=known.records + records, updated_at=now))
         return number
 
@@ -260,16 +307,32 @@ class MemoryLedger:
         programme = export.programme
         last, sequence = self._named.get(programme, (None, 0))
         place = next_place(self._clock(), last, sequence)
-        names = name(*place)
+        while _stem(names := name(*place)) in self._files:
+            place = place[0] + timedelta(seconds=1), place[1] + 1
         changed = self._store(how(self.get(programme, export.number), names))
         self._named[programme] = place
-        self._files[names.mesh_filename.removesuffix(".csv").lower()] = (*_key(changed), len(changed.attempts))
+        self._files[_stem(names)] = (*_key(changed), len(changed.attempts))
         self._changed(changed)
         return changed
+
+    def highest(self, programme: str) -> int:
+        return self._open.get(programme, 0)
+
+    def put_back(self, programme: str, changes: Sequence[tuple[DPSExport | None, DPSExport]], highest: int) -> None:
+        if any(self._exports.get(_key(changed)) != known for known, changed in changes):
+            raise LedgerConflict(programme)
+        self._open[programme] = max(highest, self.highest(programme))
+        for _, changed in changes:
+            self._store(changed)
+            self._files |= {_stem(names): (*_key(changed), n) for n, names in enumerate(changed.names, 1)}
 
     def _store(self, export: DPSExport) -> DPSExport:
         self._exports[_key(export)] = stored = replace(export, revision=export.revision + 1)
         return stored
+
+
+def _stem(names: FileNames) -> str:
+    return names.mesh_filename.removesuffix(".csv").lower()
 
 
 def _key(export: DPSExport) -> tuple[str, int]:
@@ -335,7 +398,7 @@ class MemoryMesh:
         self.handshakes: list[str] = []
         self.calls: list[str] = []
         self._faults: list[Fault] = []
-        self._numbers = itertools.count(1)
+        self._posted = 0
 
     def mailbox(self, mailbox: str) -> MemoryMailbox:
         """Return a client of one mailbox."""
@@ -359,7 +422,8 @@ class MemoryMesh:
 
     def post(self, sender: str, to: str, local_id: str, parts: int, headers: Mapping[str, str | None]) -> Posted:
         """Begin a message; its parts are still to come."""
-        message_id = f"20261123030618{next(self._numbers):06}_ABCDEF"
+        self._posted += 1
+        message_id = f"20261123030618{self._posted:06}_ABCDEF"
         given = {name: value for name, value in headers.items() if value is not None}
         given |= {"Mex-From": sender, "Mex-To": to, "Mex-LocalID": local_id, "Mex-Chunk-Range": f"1:{parts}"}
         posted = self.messages[message_id] = Posted(message_id, sender, to, local_id, parts, given)

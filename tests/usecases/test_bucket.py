@@ -7,13 +7,15 @@ import io
 import json
 import os
 from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.usecases.stores import on_moto
 from vaccinations.aws.bucket import NoSuchObject, receipt_key, receipts_prefix
-from vaccinations.model.export import Manifest, PartFacts
+from vaccinations.model.export import FileNames, Manifest, PartFacts
 from vaccinations.ports import BatchGone, UploadGone
 from vaccinations.results import Receipt, RejectedUpload, StoredIntake
 
@@ -126,8 +128,8 @@ def test_the_longest_name_of_an_upload_leaves_room_for_its_receipt(stores: Store
 def test_parts_and_their_manifest_come_back_as_they_were_stored(stores: Stores, tmp_path: Path) -> None:
     assert stores.bucket.manifest("hpv", 3) is None
     stores.bucket.put_part("hpv", 3, 1, file_of(tmp_path, b"part one"))
-    begun = Manifest("hpv-3", 1, 5, (PartFacts(1, 5, 8, "digest"),), (0, 2))
-    done = Manifest("hpv-3", 1, 5, begun.parts, None)
+    begun = Manifest("hpv-3", 1, ("b1", "b2"), (FileNames("a", "b"),), 5, (PartFacts(1, 5, 8, "digest"),), (0, 2))
+    done = replace(begun, next=None)
     for manifest in (begun, done):
         stores.bucket.put_manifest("hpv", 3, manifest)
         assert stores.bucket.manifest("hpv", 3) == manifest
@@ -183,3 +185,19 @@ def test_an_error_of_s3_that_is_no_absence_is_not_taken_for_one(
         stores.bucket.open_upload("incoming/R1L/monday.csv", "")
     with pytest.raises(ClientError):
         stores.bucket.open_rows("hpv", "b")
+
+
+def test_the_numbers_of_exports_of_which_anything_is_there_are_found(stores: Stores) -> None:
+    for key in ("hpv/2/part-0001.csv.gz", "hpv/10/manifest.json", "hpv/2/manifest.json", "hpvx/3/m", "hpv/x/m"):
+        stores.upload(f"exports/{key}", b"")
+    assert stores.bucket.export_numbers("hpv") == [2, 10]
+    assert stores.bucket.export_numbers("flu") == []
+
+
+def test_the_messages_that_were_kept_whole_since_a_moment_come_oldest_first(stores: Stores) -> None:
+    for name in ("b", "a", "c"):
+        stores.bucket.put_message_facts("dps", name, {"message_id": name})
+        stores.clock.forward(seconds=1)
+    stores.upload("inbox/dps/d", b"its facts are not there yet")
+    since = stores.clock() - timedelta(seconds=2)
+    assert [facts["message_id"] for facts in stores.bucket.messages(since)] == ["a", "c"]

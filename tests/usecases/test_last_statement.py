@@ -311,7 +311,7 @@ def test_an_upload_whose_event_never_arrives_is_found_and_arrives(world: World, 
     world.stores.uploaded(upload_of(row(1, batch=A)), "forgotten.csv")
     world.clock.forward(hours=2)
     queue = MemoryQueue()
-    reconcile = Reconcile(world.bucket, world.register, queue, lambda: 900.0, clock=world.clock)
+    reconcile = Reconcile(world.bucket, world.register, world.ledger, queue, lambda: 900.0, clock=world.clock)
     assert reconcile.run(ReconcileRequest()).queued == 1
     for event in queue.announced:
         world.stores.handle(event)
@@ -327,7 +327,9 @@ def test_a_request_whose_event_never_arrives_is_found_and_done(world: World, dps
     world.track()
     world.clock.forward(hours=2)
     queue = MemoryQueue()
-    Reconcile(world.bucket, world.register, queue, lambda: 900.0, clock=world.clock).run(ReconcileRequest())
+    Reconcile(world.bucket, world.register, world.ledger, queue, lambda: 900.0, clock=world.clock).run(
+        ReconcileRequest()
+    )
     assert [key for key, _ in queue.announced] == ["requests/hpv-1.requeue"]
     for event in queue.announced:
         world.stores.handle(event)

@@ -12,7 +12,7 @@ import pytest
 from tests.usecases.stores import STORES
 from vaccinations.aws.ledger import Ledger
 from vaccinations.model import lifecycle
-from vaccinations.model.export import Failure, FileNames, Phase, Processing, Status
+from vaccinations.model.export import Failure, FileNames, Manifest, PartFacts, Phase, Processing, Status
 from vaccinations.model.lifecycle import ImpossibleMove, LeaseLost, LeaseTaken
 from vaccinations.ports import LedgerConflict
 
@@ -590,3 +590,64 @@ def test_a_reset_gives_way_to_whoever_works_on_the_programme(stores: Stores, mon
         stores.ledger.reset("hpv")
     assert stores.ledger.get("hpv", 1) == export
     assert stores.ledger.get("hpv", 2).batches == ("b",)
+
+
+# --- after the table was put back to an earlier moment
+
+
+def manifest(names: tuple[FileNames, ...], batches: tuple[str, ...] = ("a",)) -> Manifest:
+    return Manifest("hpv-1", 1, batches, names, 3, (PartFacts(1, 3, 9, "digest"),), None)
+
+
+MONDAY, TUESDAY = FileNames("monday.csv", "Mesh-Monday.csv"), FileNames("tuesday.csv", "Mesh-Tuesday.csv")
+
+
+@on_every_database
+def test_an_export_is_put_back_with_the_names_that_its_attempts_bore(stores: Stores) -> None:
+    attach(stores, "a")
+    attach(stores, "b")
+    known = stores.ledger.get("hpv", 1)
+    put_back = lifecycle.restore(known, manifest((MONDAY, TUESDAY)), stores.clock())
+    opened = replace(known, number=2, batches=("b",), records=3, revision=1)
+    stores.ledger.put_back("hpv", [(known, put_back), (None, opened)], 2)
+    written = stores.ledger.get("hpv", 1)
+    assert (written.state, written.batches, written.names) == (Phase.OUTCOME_UNKNOWN, ("a",), (MONDAY, TUESDAY))
+    assert written.revision == known.revision + 1
+    for attempt, stem in enumerate(("MESH-monday", "mesh-tuesday"), start=1):
+        assert stores.ledger.find(stem) == (written, attempt)
+    assert stores.ledger.get("hpv", 2).batches == ("b",)
+    assert attach(stores, "c") == 2
+
+
+@on_every_database
+def test_an_export_that_is_forgotten_is_put_back_once(stores: Stores) -> None:
+    forgotten = replace(sealed(stores), number=7, batches=("z",), revision=1)
+    stores.ledger.put_back("hpv", [(None, forgotten)], 0)
+    assert stores.ledger.get("hpv", 7).batches == ("z",)
+    with pytest.raises(LedgerConflict, match="hpv"):
+        stores.ledger.put_back("hpv", [(None, forgotten)], 9)
+    assert stores.ledger.highest("hpv") == 1
+
+
+@on_every_database
+def test_an_export_that_changed_meanwhile_is_not_put_back(stores: Stores) -> None:
+    attach(stores, "a")
+    known = stores.ledger.get("hpv", 1)
+    attach(stores, "b")
+    with pytest.raises(LedgerConflict, match="hpv"):
+        stores.ledger.put_back("hpv", [(known, lifecycle.restore(known, manifest((MONDAY,)), stores.clock()))], 5)
+    assert (stores.ledger.get("hpv", 1).status, stores.ledger.highest("hpv")) == (Status.OPEN, 1)
+    assert stores.ledger.find("mesh-monday") is None
+
+
+@on_every_database
+def test_numbers_that_are_passed_over_are_not_used(stores: Stores) -> None:
+    assert stores.ledger.highest("hpv") == 0
+    stores.ledger.put_back("hpv", [], 4)
+    stores.ledger.put_back("hpv", [], 3)
+    stores.ledger.put_back("hpv", [], 0)
+    assert stores.ledger.highest("hpv") == 4
+    assert attach(stores, "a") == 5
+    assert stores.ledger.highest("hpv") == 5
+    stores.ledger.put_back("hpv", [], 9)
+    assert attach(stores, "b") == 10

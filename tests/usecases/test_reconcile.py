@@ -26,7 +26,7 @@ def queue() -> MemoryQueue:
 
 
 def run(stores: Stores, queue: MemoryQueue, *, seconds_left: float = 900, **asked: Any) -> ReconcileRun:
-    job = Reconcile(stores.bucket, stores.register, queue, lambda: seconds_left, stores.clock)
+    job = Reconcile(stores.bucket, stores.register, stores.ledger, queue, lambda: seconds_left, stores.clock)
     return job.run(ReconcileRequest(**asked))
 
 
@@ -122,7 +122,7 @@ def test_a_run_whose_time_is_up_stops_and_says_so(
         stores.uploaded(upload_of(row(n)), f"{n}.csv")
     stores.clock.forward(days=1)
     left = iter([900.0, 900.0, 10.0])
-    job = Reconcile(stores.bucket, stores.register, queue, lambda: next(left), stores.clock)
+    job = Reconcile(stores.bucket, stores.register, stores.ledger, queue, lambda: next(left), stores.clock)
     found = job.run(ReconcileRequest())
     assert (found.status, found.looked_at, found.queued) == ("incomplete", 4, 4)
     assert run(stores, queue, seconds_left=10).looked_at == 0
@@ -158,7 +158,7 @@ def test_the_uploads_of_one_organisation_are_listed_over_as_many_pages_as_there_
 @pytest.mark.parametrize(
     ("event", "says"),
     [
-        ({"restored": True}, "may hold: dry_run, minutes"),
+        ({"again": True}, "may hold: dry_run, minutes, restored"),
         ({"dry_run": "yes"}, "true or false"),
         ({"minutes": -1}, "0 or more"),
         ({"minutes": True}, "whole number"),

@@ -11,10 +11,12 @@ from tests.entries import STATED_AT
 from tests.usecases.rows import uuid_of
 from tests.usecases.stores import on_every_database, on_moto
 from vaccinations.aws import backoff
-from vaccinations.model.entry import Entry, Refusal
+from vaccinations.model.entry import Entry, Intake, Refusal
 from vaccinations.model.outcome import Action, OnFile, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.usecases.stores import Stores
 
 
@@ -265,3 +267,58 @@ def test_a_table_that_stays_throttled_is_an_error_and_nothing_is_taken_for_done(
     monkeypatch.setattr(stores.dynamodb, "_make_api_call", throttled)
     with pytest.raises(TimeoutError, match="DynamoDB"):
         stores.register.get([uuid_of(1)]) if operation == "BatchGetItem" else stores.register.put([entry(1)])
+
+
+# -- after the table was put back to an earlier moment
+
+OLDER, NEWER = ("2024-08-21T12:00:00+00:00 01234567 0000", "2024-08-23T12:00:00+00:00 01234567 0000")
+
+
+@on_every_database
+def test_a_statement_is_restated_where_nothing_newer_is_known(stores: Stores) -> None:
+    stores.register.put([entry(1, stated_at=OLDER), entry(2, stated_at=NEWER), entry(3), entry(4)])
+    stores.register.refuse([refused(4)])
+    stores.register.restate([entry(n, batch_id="sent") for n in range(4)] + [entry(4)])
+    found = stores.register.get(map(uuid_of, range(5)))
+    expected = [entry(0, batch_id="sent"), entry(1, batch_id="sent"), entry(2, stated_at=NEWER)]
+    assert [*map(found.get, map(uuid_of, range(5)))] == [*expected, entry(3, batch_id="sent"), refused(4)]
+
+
+@on_every_database
+def test_of_a_record_that_is_restated_twice_the_later_statement_counts(stores: Stores) -> None:
+    many = [entry(n, batch_id="sent") for n in range(300)]
+    stores.register.restate([entry(7, batch_id="sent", line=1), *many, entry(7, batch_id="sent", line=900)])
+    assert stores.register.get([uuid_of(7)]) == {uuid_of(7): entry(7, batch_id="sent", line=900)}
+    assert len(stores.register.get(map(uuid_of, range(300)))) == 300
+
+
+@on_moto
+def test_what_is_known_is_restated_without_a_write(stores: Stores, count_writes: Callable[[], int]) -> None:
+    stores.register.restate([entry(n) for n in range(5)])
+    before = count_writes()
+    stores.register.restate([entry(n) for n in range(5)])
+    assert count_writes() == before
+
+
+@on_every_database
+def test_an_intake_that_is_put_back_is_parked_and_what_is_in_no_export_is_never_sent(stores: Stores) -> None:
+    stores.register.put_back("b", {"hpv": 3, "flu": 2}, {"hpv": 4})
+    assert stores.register.intake("b") == Intake("b", {"hpv": 3, "flu": 2}, {"hpv": 4}, finished=False, parked=True)
+    assert (stores.register.parked(), stores.register.unfinished()) == (["b"], [])
+    assert stores.register.unsent() == {("flu", "b")}
+    with pytest.raises(RuntimeError, match="begun meanwhile"):
+        stores.register.put_back("b", {}, {})
+    stores.register.put_back("c", {"hpv": 1}, {"hpv": 4})
+    assert stores.register.unsent() == {("flu", "b")}
+    stores.register.finish("b")
+    assert stores.register.parked() == ["c"]
+
+
+@on_every_database
+def test_a_batch_is_marked_as_being_in_an_export_in_its_intake(stores: Stores) -> None:
+    stores.register.begin("b", {"hpv": 3})
+    for number in (4, 5):
+        stores.register.mark_attached("b", "hpv", number)
+        intake = stores.register.intake("b")
+        assert intake
+        assert intake.attached == {"hpv": number}

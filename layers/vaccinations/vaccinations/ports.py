@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
     from io import RawIOBase
@@ -141,6 +141,25 @@ class Ledger(Protocol):
             Others were always faster.
         """
 
+    def highest(self, programme: str) -> int:
+        """Return the highest number that a programme has used, or has passed over; 0 where it has none."""
+
+    def put_back(self, programme: str, changes: Sequence[tuple[DPSExport | None, DPSExport]], highest: int) -> None:
+        """Write exports of a programme, and which attempts bore their file names; pass over numbers: all, or nothing.
+
+        Parameters
+        ----------
+        changes
+            Each export as it was read, None where it is not there, and as it is from now on.
+        highest
+            The next export that gathers batches has a higher number.
+
+        Raises
+        ------
+        LedgerConflict
+            Somebody else has written meanwhile.
+        """
+
     def begin_attempt(
         self,
         export: DPSExport,
@@ -173,6 +192,9 @@ class Register(Protocol):
         It is noted of a record that still is at that statement. One that was withdrawn before it was ever stated
         (`Entry.unstated`) is written where nothing else is known of it.
         """
+
+    def restate(self, entries: Iterable[Entry]) -> None:
+        """Write entries of records of which nothing newer is known; of those as old as each other, the last."""
 
     def refuse(self, entries: Iterable[Entry]) -> None:
         """Note DPS's refusals: ``on_file`` and ``refusal`` of each entry whose record still is at that statement."""
@@ -213,6 +235,18 @@ class Register(Protocol):
             Whether they are to be attached.
         """
 
+    def put_back(self, batch_id: str, batches: Mapping[str, int], attached: Mapping[str, int]) -> None:
+        """Note the intake of an upload that is no longer known, though exports have batches of it. It is parked.
+
+        Parameters
+        ----------
+        attached
+            The number of the export that each programme's batch is in.
+        """
+
+    def mark_attached(self, batch_id: str, programme: str, number: int) -> None:
+        """Mark in an intake in which export a programme's batch is."""
+
     def count_try(self, batch_id: str) -> int:
         """Note that an intake is about to be completed; return how often that was noted."""
 
@@ -240,6 +274,9 @@ class Bucket(Protocol):
 
     def put_request(self, name: str, body: BinaryIO | bytes = b"") -> tuple[str, str]:
         """Store a request (`vaccinations.formats.requests`), whose event is then queued; return key and version."""
+
+    def request_at(self, name: str) -> datetime | None:
+        """Tell when a request was last stored; None where it was not."""
 
     def receipt(self, upload_key: str, batch_id: str) -> AnyReceipt | None:
         """Return the receipt of an upload; None where it is not there yet."""
@@ -304,6 +341,9 @@ class Bucket(Protocol):
     def manifest(self, programme: str, number: int) -> Manifest | None:
         """Return the manifest of an export; None where no part is there yet."""
 
+    def export_numbers(self, programme: str) -> list[int]:
+        """Return the numbers of a programme's exports of which anything is in the bucket, in order."""
+
     def put_message(self, workflow_id: str | None, message_id: str, body: RawIOBase, facts: dict[str, Any]) -> str:
         """Store the body of a message, in a stream of whatever size; return its key."""
 
@@ -316,12 +356,26 @@ class Bucket(Protocol):
     def open_message(self, key: str) -> BinaryIO:
         """Open the body of a message for streaming."""
 
+    def messages(self, since: datetime) -> Iterator[dict[str, Any]]:
+        """Iterate over what MESH said of each message that was stored whole since then, oldest first."""
+
 
 class Queue(Protocol):
     """The queue that Ingest is fed from, one upload at a time."""
 
     def announce(self, key: str, version: str, batch_id: str) -> None:
         """Put an upload into the queue, as its event does; several times within five minutes count once."""
+
+    def ask(self, what: str, batch_id: str, reason: str) -> None:
+        """Ask for something to be done about a parked upload.
+
+        Parameters
+        ----------
+        what
+            ``retry`` or ``abandon``.
+        reason
+            Why, in a person's words.
+        """
 
 
 class Mesh(Protocol):

@@ -6,7 +6,7 @@ docs/schemas/ has a JSON schema of each, made from these classes (`make schemas`
 from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - the schemas are made from what these are annotated with
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from vaccinations.model.export import Processing, Status  # noqa: TC001
@@ -25,6 +25,7 @@ __all__ = [
     "Receipt",
     "ReconcileRun",
     "RejectedUpload",
+    "RestoredExport",
     "Skipped",
     "StoredIntake",
     "TrackRun",
@@ -228,6 +229,32 @@ class QueuedUpload:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RestoredExport:
+    """An export that the bucket shows to have gone further than the ledger knew; MESH is asked whether it has it.
+
+    Attributes
+    ----------
+    export_id, programme
+        The export, and the key of its programme.
+    was
+        The state that the ledger had it in; ``forgotten`` where it had no such export.
+    attempt
+        The number of the attempt that MESH is asked about.
+    records
+        How many rows its file has.
+    moved
+        How many batches it had gathered that are not in the file, and go into the next export.
+    """
+
+    export_id: str
+    programme: str
+    was: str
+    attempt: int
+    records: int
+    moved: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcileRun:
     """A run of Reconcile.
 
@@ -240,9 +267,14 @@ class ReconcileRun:
     looked_at
         How many uploads it looked at.
     queued
-        How many of them had neither an intake nor a receipt, and were queued again, or would be.
+        How many uploads were forgotten, and were queued again, or would be.
     uploads
         The first hundred of those.
+    exports
+        The exports that were put back, or would be, after the tables were put back to an earlier moment.
+    passed_over
+        For each programme some of whose numbers the ledger had forgotten, the last of those: the next export has a
+        higher one.
     """
 
     status: Literal["ok", "incomplete"]
@@ -250,6 +282,8 @@ class ReconcileRun:
     looked_at: int
     queued: int
     uploads: tuple[QueuedUpload, ...]
+    exports: tuple[RestoredExport, ...] = ()
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
 
 # -- export

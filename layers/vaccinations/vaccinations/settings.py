@@ -33,7 +33,7 @@ READS: Mapping[str, tuple[str, ...]] = {
     ),
     "track": (*_MESH, "BUCKET", "DPS_EXPORTS_TABLE", "EVENT_BUS"),
     "collect": (*_MESH, "BUCKET", "DPS_EXPORTS_TABLE", "VACCINATION_RECORDS_TABLE", "EVENT_BUS"),
-    "reconcile": ("BUCKET", "VACCINATION_RECORDS_TABLE", "UPLOADS_QUEUE"),
+    "reconcile": ("BUCKET", "VACCINATION_RECORDS_TABLE", "DPS_EXPORTS_TABLE", "UPLOADS_QUEUE"),
     "status": ("DPS_EXPORTS_TABLE",),
 }
 #: What stands for the ``mesh`` command in place of a function: it reads everything.

@@ -228,7 +228,8 @@ class Wiring:
         """
         from vaccinations.jobs.reconcile import Reconcile
 
-        return Reconcile(self.bucket(), self.register(), self.queue(), seconds_left, self._clock)
+        ledger = self._quiet_ledger("")
+        return Reconcile(self.bucket(), self.register(), ledger, self.queue(), seconds_left, self._clock)
 
     def status(self) -> StatusPage:
         """Make the table of the dashboard."""

@@ -87,7 +87,12 @@ def tell(cloud: LocalCloud) -> None:
     assert cloud.invoke("TrackFunction")["exports"]
     assert cloud.invoke("CollectFunction")["messages"]
     upload("monday-again.csv", sample.csv)
-    upload("tuesday.csv", corrected_upload(sample))
+    with restored(cloud):
+        upload("tuesday.csv", corrected_upload(sample))
+        cloud.invoke("ExportFunction")
+    assert cloud.invoke("ReconcileFunction", {"restored": True})["exports"]
+    assert cloud.invoke("CollectFunction", {"again": True})["messages"]
+    cloud.drain()
     cloud.invoke("ExportFunction")
     requeue_an_undelivered_export(cloud)
     cloud.invoke("ExportFunction", {"dry_run": True})
@@ -117,6 +122,21 @@ def reconcile_an_upload_without_event(cloud: LocalCloud) -> None:
     s3.put_object(Bucket=bucket, Key="incoming/R1L/lost.csv", Body=b"")
     assert cloud.invoke("ReconcileFunction", {"minutes": 0})["queued"] == 1
     cloud.drain()
+
+
+@contextmanager
+def restored(cloud: LocalCloud) -> Iterator[None]:
+    """Put the tables back to what they were before."""
+    dynamodb = cloud.client("dynamodb")
+    tables = [cloud.outputs["DpsExportsTableName"], cloud.outputs["VaccinationRecordsTableName"]]
+    before = {table: dynamodb.scan(TableName=table)["Items"] for table in tables}
+    yield
+    for table, items in before.items():
+        keys = [each["AttributeName"] for each in dynamodb.describe_table(TableName=table)["Table"]["KeySchema"]]
+        for item in dynamodb.scan(TableName=table)["Items"]:
+            dynamodb.delete_item(TableName=table, Key={key: item[key] for key in keys})
+        for item in items:
+            dynamodb.put_item(TableName=table, Item=item)
 
 
 @contextmanager

@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING
 import pytest
 
 from vaccinations.model import lifecycle
-from vaccinations.model.export import Attempt, DPSExport, Failure, FileNames, Lease, Phase, Processing, Status
+from vaccinations.model.export import (
+    Attempt,
+    DPSExport,
+    Failure,
+    FileNames,
+    Lease,
+    Manifest,
+    PartFacts,
+    Phase,
+    Processing,
+    Status,
+)
 from vaccinations.model.lifecycle import (
     ANSWERS,
     MAX_ATTEMPTS,
@@ -55,9 +66,14 @@ MAKE: dict[Event, Change] = {
     Event.ACKNOWLEDGE: lambda export: lifecycle.acknowledge(export, "M0", NOW),
     Event.UNDELIVER: lambda export: lifecycle.undeliver(export, "M0", ERROR, NOW),
     Event.REQUEUE: lambda export: lifecycle.requeue(export, "requests/hpv-17.requeue", NOW),
+    Event.RESTORE: lambda export: lifecycle.restore(export, manifest_of(export, attempts=2), NOW),
 }
 #: The moves that only the holder of the lease makes.
-WITH_LEASE = [event for event in MAKE if any(isinstance(m.origin, Phase) for m in MOVES if m.event is event)]
+WITH_LEASE = [
+    event
+    for event in MAKE
+    if event is not Event.RESTORE and any(isinstance(m.origin, Phase) for m in MOVES if m.event is event)
+]
 
 
 def export_in(state: Status | Phase, *, attempts: int = 1, processing: Processing | None = None) -> DPSExport:
@@ -88,6 +104,13 @@ def export_in(state: Status | Phase, *, attempts: int = 1, processing: Processin
         accepted_at=current.sent_at,
         sealed_at=BEGUN,
     )
+
+
+def manifest_of(export: DPSExport, attempts: int, *, complete: bool = True) -> Manifest:
+    """Make the manifest of an export that was rendered, with the names of so many attempts."""
+    names = (*export.names, *(FileNames(f"{n}.csv", f"{n}-on-mesh.csv") for n in range(1, 9)))[:attempts]
+    parts = (PartFacts(1, 2, 10, "digest"), PartFacts(2, 3, 10, "digest"))
+    return Manifest("hpv-17", 1, ("b1", "b2"), names, 5, parts, None if complete else (1, 0))
 
 
 def fitting(move: Move) -> DPSExport:
@@ -139,6 +162,56 @@ def test_the_page_shows_the_table_as_it_is() -> None:
     rows = re.findall(r"^\| (.+?) \| (.+?) \| (.+?) \| (.+?) \| (.*?) ?\|$", ARCHITECTURE.read_text(), re.MULTILINE)
     shown = {row for row in rows if row[0] in set(Event)}
     assert shown == {(m.event, m.origin, m.to, m.who, m.guard.text if m.guard else "") for m in MOVES}
+
+
+# --- after the ledger was put back to an earlier moment
+
+
+@pytest.mark.parametrize(
+    ("state", "attempts", "further"),
+    [
+        (Status.OPEN, 1, True),
+        (Phase.TO_RENDER, 1, True),
+        (Phase.RENDERED, 1, True),
+        (Phase.RENDERED, 2, True),
+        # MESH is asked about these two anyway.
+        (Phase.SENDING, 1, False),
+        (Phase.OUTCOME_UNKNOWN, 1, False),
+        (Phase.SENDING, 2, True),
+        (Phase.UPLOADING, 1, True),
+        (Status.FAILED, 1, False),
+        (Status.FAILED, 2, True),
+        (Status.UNCLEAR, 1, False),
+    ],
+)
+def test_an_export_went_further_where_its_manifest_names_an_attempt_that_may_have_been_sent_unknown_to_the_ledger(
+    state: Status | Phase, attempts: int, further: bool
+) -> None:
+    export = export_in(state)
+    assert lifecycle.went_further(export, manifest_of(export, attempts)) is further
+    assert not lifecycle.went_further(export, manifest_of(export, attempts, complete=False))
+
+
+def test_an_attempt_that_the_manifest_does_not_name_was_not_sent() -> None:
+    export = export_in(Phase.RENDERED, attempts=2)
+    assert not lifecycle.went_further(export, manifest_of(export, 1))
+
+
+def test_an_export_is_put_back_as_its_manifest_shows_it() -> None:
+    export = replace(export_in(Status.OPEN), batches=("b1", "b3"))
+    put_back = lifecycle.restore(export, manifest_of(export, 2), NOW)
+    assert (put_back.batches, put_back.records, put_back.parts) == (("b1", "b2"), 5, 2)
+    assert put_back.names == (FileNames("1.csv", "1-on-mesh.csv"), FileNames("2.csv", "2-on-mesh.csv"))
+    assert [attempt.number for attempt in put_back.attempts] == [1, 2]
+    assert (put_back.sealed_at, put_back.local_id, put_back.lease) == (NOW, "hpv-17-2", None)
+    assert (put_back.attempts[0].phase, put_back.attempts[1].begun_at) == (Phase.TO_RENDER, NOW)
+
+
+def test_what_is_known_of_an_attempt_stays_known_where_its_export_is_put_back() -> None:
+    export = export_in(Phase.UPLOADING)
+    put_back = lifecycle.restore(export, manifest_of(export, 1), NOW)
+    assert put_back.attempts == (replace(export.attempts[0], phase=Phase.OUTCOME_UNKNOWN),)
+    assert (put_back.sealed_at, put_back.lease) == (BEGUN, None)
 
 
 # --- leases

@@ -31,7 +31,7 @@ from botocore.exceptions import ClientError
 from vaccinations.formats.batches import read_batch
 from vaccinations.formats.dps_columns import ROWS_VERSION
 from vaccinations.formats.requests import REQUESTS
-from vaccinations.model.export import Manifest, PartFacts
+from vaccinations.model.export import FileNames, Manifest, PartFacts
 from vaccinations.ports import BatchGone, IntakeGone, StoredUpload, Upload, UploadGone
 from vaccinations.results import ParkedUpload, Receipt, RejectedUpload, StoredIntake, document
 
@@ -75,7 +75,7 @@ class StoredObject:
 class Bucket:
     """The bucket's layout, and reading and writing it in streams (`vaccinations.ports.Bucket`).
 
-    Everything goes through `open`, `has`, `_place`, `_put` and `_put_stream`.
+    Everything goes through `open`, `has`, `uploads`, `_place`, `_put`, `_put_stream`, `_folders` and `_keys`.
     """
 
     def __init__(self, s3: S3Client, bucket: str) -> None:
@@ -149,6 +149,15 @@ class Bucket:
     def put_request(self, name: str, body: BinaryIO | bytes = b"") -> tuple[str, str]:
         """Store a request (`vaccinations.formats.requests`), whose event is then queued; return key and version."""
         return self._put_object(f"{REQUESTS}{name}", body)
+
+    def request_at(self, name: str) -> datetime | None:
+        """Tell when a request was last stored; None where it was not."""
+        try:
+            found = self.open(f"{REQUESTS}{name}")
+        except NoSuchObject:
+            return None
+        found.body.close()
+        return found.stored_at
 
     def uploads(self, organisation: str = "") -> Iterator[StoredUpload]:
         """Iterate over every version of every upload and request, newest first of each, without deleted objects'.
@@ -289,10 +298,22 @@ class Bucket:
         return Manifest(
             content["export_id"],
             content["rows_version"],
+            tuple(content["batches"]),
+            tuple(FileNames(*names) for names in content["names"]),
             content["records"],
             tuple(PartFacts(**part) for part in content["parts"]),
             tuple(content["next"]) if content["next"] else None,
         )
+
+    def export_numbers(self, programme: str) -> list[int]:
+        """Return the numbers of a programme's exports of which anything is in the bucket, in order."""
+        return sorted(int(name) for name in self._folders(f"exports/{programme}/") if name.isdecimal())
+
+    def _folders(self, prefix: str) -> set[str]:
+        """Return the names of the folders in a folder, whose name ends with a slash."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix, Delimiter="/")
+        found = (each["Prefix"] for page in pages for each in page.get("CommonPrefixes", ()))
+        return {name.removeprefix(prefix).rstrip("/") for name in found}
 
     # -- what came over MESH
 
@@ -330,6 +351,17 @@ class Bucket:
     def open_message(self, key: str) -> BinaryIO:
         """Open the body of a message for streaming."""
         return self.open(key).body
+
+    def messages(self, since: datetime) -> Iterator[dict[str, Any]]:
+        """Iterate over what MESH said of each message that was stored whole since then, oldest first."""
+        for key in self._keys("inbox/", ".json", since):
+            yield self._json(key)
+
+    def _keys(self, prefix: str, suffix: str, since: datetime) -> list[str]:
+        """Return the keys of a folder's objects with a suffix that were stored since then, in the order of that."""
+        pages = self._s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        listed = ((each["LastModified"], each["Key"]) for page in pages for each in page.get("Contents", ()))
+        return [key for at, key in sorted(listed) if at >= since and key.endswith(suffix)]
 
     # -- what the command asks for
 

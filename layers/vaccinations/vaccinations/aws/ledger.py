@@ -35,7 +35,7 @@ from vaccinations.model.export import Attempt, DPSExport, Failure, FileNames, Le
 from vaccinations.ports import LedgerConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
@@ -247,6 +247,42 @@ class Ledger:
             self._dynamodb.delete_item(TableName=self._table, Key=serialise(_key(programme, export.number)))
         return number
 
+    # -- after the table was put back to an earlier moment
+
+    def highest(self, programme: str) -> int:
+        """Return the highest number that a programme has used, or has passed over; 0 where it has none."""
+        return int(self._item(programme, 0).get("open", 0))
+
+    def put_back(self, programme: str, changes: Sequence[tuple[DPSExport | None, DPSExport]], highest: int) -> None:
+        """Write exports of a programme, and which attempts bore their file names; pass over numbers: all, or nothing.
+
+        Parameters
+        ----------
+        changes
+            Each export as it was read, None where it is not there, and as it is from now on.
+        highest
+            The next export that gathers batches has a higher number.
+
+        Raises
+        ------
+        LedgerConflict
+            Somebody else has written meanwhile.
+        """
+        cursor = self._item(programme, 0)
+        items: list[Item] = []
+        if highest > cursor.get("open", 0):
+            before = equals("open", cursor["open"]) if "open" in cursor else not_exists("open")
+            moved = update(self._table, _key(programme, 0), sets={"open": highest}, conditions=[before])
+            items.append({"Update": moved})
+        for known, changed in changes:
+            if known:
+                items.append({"Update": self._difference(known, changed)})
+            else:
+                items.append({"Put": put(self._table, _stored(changed), conditions=[not_exists("programme")])})
+            items += [{"Put": put(self._table, self._bore(changed, *named))} for named in enumerate(changed.names, 1)]
+        if items and (reasons := self._transact(*items)):
+            raise LedgerConflict(f"{programme} is being worked on ({', '.join(reasons)}); try again")
+
     # -- changing
 
     def change(self, export: DPSExport, how: Callable[[DPSExport], DPSExport]) -> DPSExport:
@@ -326,11 +362,16 @@ class Ledger:
         return {"Update": naming}, name(moment, sequence)
 
     def _file(self, export: DPSExport, names: FileNames) -> Item:
+        bore = self._bore(export, len(export.attempts), names)
+        file: Item = put(self._table, bore, conditions=[not_exists("programme")])
+        return file
+
+    @staticmethod
+    def _bore(export: DPSExport, attempt: int, names: FileNames) -> Item:
+        """Make the item that tells which attempt bore a file name."""
         # The names of DPS's answers begin with the file's, without its extension.
         stem = (names.mesh_filename.rpartition(".")[0] or names.mesh_filename).lower()
-        of = {"of": export.programme, "export": export.number, "attempt": len(export.attempts)}
-        file: Item = put(self._table, _key(f"file#{stem}", 0) | of, conditions=[not_exists("programme")])
-        return file
+        return _key(f"file#{stem}", 0) | {"of": export.programme, "export": export.number, "attempt": attempt}
 
     def _write(self, export: DPSExport, changed: DPSExport) -> DPSExport | None:
         """Write a change; None where somebody else has written first."""

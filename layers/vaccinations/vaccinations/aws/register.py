@@ -95,6 +95,19 @@ class Register:
         """
         _each(self._renew, batched(entries, _TRANSACTED))
 
+    def restate(self, entries: Iterable[Entry]) -> None:
+        """Write entries of records of which nothing newer is known: after the table was put back to an earlier moment.
+
+        Of statements as old as each other, the one that is written last counts: an upload that was parked is as old as
+        the same upload ingested afresh. What is known already costs no write, so that a run which is
+        begun again is soon where the last one stopped.
+        """
+        for chunk in batched(entries, _READ * _AT_ONCE):
+            latest = {entry.record_id: entry for entry in chunk}
+            known = self.get(latest)
+            old = (entry for i, entry in latest.items() if i not in known or _gives_way(known[i], entry))
+            _each(self._restate, batched(old, _TRANSACTED))
+
     def refuse(self, entries: Iterable[Entry]) -> None:
         """Note DPS's refusals: ``on_file`` and ``refusal`` of each entry, where the record still is at that statement.
 
@@ -154,6 +167,15 @@ class Register:
             if entry.refusal and _awaits_refusal(known.get(entry.record_id), entry)
         ]
         self._transact_each(updates)
+
+    def _restate(self, entries: Sequence[Entry]) -> None:
+        self._transact_each([{"Put": self._restating(entry)} for entry in entries])
+
+    def _restating(self, entry: Entry) -> Item:
+        stated_at = entry.stated_at
+        nothing_newer = any_of(not_exists("stated_at"), below("stated_at", stated_at), equals("stated_at", stated_at))
+        written: Item = put(self._table, deserialise(_item(entry)), conditions=(nothing_newer,))
+        return written
 
     def _transact_each(self, items: Sequence[Item]) -> list[int]:
         """Write each item whose condition holds; return which ones' do not. A hundred cost a tenth of single ones."""
@@ -271,6 +293,39 @@ class Register:
         )
         return intake
 
+    def put_back(self, batch_id: str, batches: Mapping[str, int], attached: Mapping[str, int]) -> None:
+        """Note the intake of an upload that is no longer known, though exports have batches of it. It is parked.
+
+        So the upload is ingested afresh, as another intake that finds registered what was sent, and no batch object
+        that an export refers to is written anew.
+
+        Parameters
+        ----------
+        attached
+            The number of the export that each programme's batch is in.
+        """
+        intake = Intake(batch_id, batches, attached, finished=False, parked=True)
+        item = {"batches": dict(batches), "attached": dict(attached), "finished": False, "sends": True}
+        absent = (not_exists("batches"),)
+        adds: dict[Attribute, Any] = {"batch_ids": {batch_id}}
+        if unsent := {f"{programme}/{batch_id}" for programme in intake.unattached}:
+            adds["unsent"] = unsent
+        self._transact(
+            {"Put": put(self._table, _intake_key(batch_id) | item | {"parked": True}, conditions=absent)},
+            {"Update": update(self._table, _PARKED, adds=adds)},
+            failed=f"the intake of {batch_id} was begun meanwhile",
+        )
+
+    def mark_attached(self, batch_id: str, programme: str, number: int) -> None:
+        """Mark in an intake in which export a programme's batch is."""
+        marking = update(
+            self._table,
+            _intake_key(batch_id),
+            sets={("attached", programme): number},
+            conditions=(exists("batches"),),
+        )
+        self._dynamodb.update_item(**marking)
+
     def count_try(self, batch_id: str) -> int:
         """Note that an intake is about to be completed; return how often that was noted.
 
@@ -375,6 +430,11 @@ def _awaits_refusal(known: Entry | None, entry: Entry) -> bool:
 def _is_at(entry: Entry) -> tuple[Condition, ...]:
     """Make the condition that a record still is at a statement."""
     return equals("batch_id", entry.batch_id), equals("line", entry.line)
+
+
+def _gives_way(known: Entry, entry: Entry) -> bool:
+    """Whether what is known of a record is another statement, and none that is newer."""
+    return known.statement != entry.statement and known.stated_at <= entry.stated_at
 
 
 def _intake_key(batch_id: str) -> Item:

@@ -60,6 +60,8 @@ __all__ = ["Collect"]
 SECONDS_FOR_A_MESSAGE = 60.0
 #: Of acknowledged exports, those of so many days are looked at for answers that have not come.
 DAYS_TO_ANSWER = 30
+#: DynamoDB puts a table back to a moment of the last 35 days; what came since is heard again, and a little more.
+DAYS_TO_HEAR_AGAIN = 37
 #: Of what DPS says of a row, so much is told the uploader; the answer has all of it.
 _LONGEST_TEXT = 1_000
 #: What is kept of a message beside its body.
@@ -102,6 +104,28 @@ class Collect:
         finally:
             self._measure()  # whether or not MESH answers
 
+    def again(self) -> CollectRun:
+        """Hear once more what DPS has answered in the last weeks, from the bucket.
+
+        For the time after the tables were put back to an earlier moment. What is known already changes nothing.
+        """
+        heard: list[CollectedMessage] = []
+        left = 0
+        for facts in self.bucket.messages(self.clock() - timedelta(days=DAYS_TO_HEAR_AGAIN)):
+            if self.seconds_left() < SECONDS_FOR_A_MESSAGE:
+                logger.info("time is running out; begin again")
+                left += 1
+                break
+            try:
+                answer = self._hear(facts)
+            except Exception as error:  # noqa: BLE001 - one message's trouble never stops the others
+                left += 1
+                logger.exception("message cannot be heard now", extra={"message_id": facts["message_id"]})
+                count("CollectErrors", error=type(error).__name__)
+            else:
+                heard += [_collected(facts, answer)] if answer else []
+        return CollectRun(status="incomplete" if left else "ok", messages=tuple(heard), left=left)
+
     def _run(self) -> CollectRun:
         collected: list[CollectedMessage] = []
         left = 0
@@ -132,13 +156,7 @@ class Collect:
         answer = self._hear(facts)
         self.mesh.acknowledge(message_id)
         count("MessagesCollected")
-        return CollectedMessage(
-            message_id=facts["message_id"],
-            workflow_id=facts["workflow_id"],
-            filename=facts["filename"],
-            key=facts["key"],
-            answer=answer,
-        )
+        return _collected(facts, answer)
 
     def _keep(self, message_id: str) -> dict[str, Any] | None:
         """Bring a message to the bucket, unless it is there already; return its facts, or None for a report."""
@@ -387,6 +405,16 @@ class Collect:
 
     def _now(self) -> str:
         return self.clock().astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _collected(facts: dict[str, Any], answer: Answer | None) -> CollectedMessage:
+    return CollectedMessage(
+        message_id=facts["message_id"],
+        workflow_id=facts["workflow_id"],
+        filename=facts["filename"],
+        key=facts["key"],
+        answer=answer,
+    )
 
 
 def _kind(entry: Entry, row: RefusedRow) -> str:

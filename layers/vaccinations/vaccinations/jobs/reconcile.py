@@ -4,23 +4,33 @@ An upload is announced by an event. Where that never arrives, the upload lies in
 version under ``incoming/`` that has been there for an hour is looked up: it has an intake in the register, or a receipt
 if it was rejected as a whole. One that has neither is put into the queue, as its event would have done. That does no
 harm to one that waits there already, or is a dead letter: an upload is ingested once.
+
+After the tables were put back to an earlier moment (``restored``) the ledger and the register are put right first
+(`vaccinations.jobs.restoring`). Then every upload without an intake is queued, however young, also where it has the
+receipt of one that was ingested: the register has forgotten that. One that was rejected as a whole, or that a person
+has abandoned, stays so. Uploads that were under way are gone on with, and what people have decided since about parked
+ones is asked for again.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from itertools import batched
 from typing import TYPE_CHECKING, Any, Self
 
+from vaccinations.jobs.restoring import Restoring
 from vaccinations.model.problems import InvalidEvent
+from vaccinations.ports import IntakeGone
 from vaccinations.results import QueuedUpload, ReconcileRun
 from vaccinations.telemetry import count, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from vaccinations.ports import Bucket, Queue, Register, StoredUpload
+    from vaccinations.ports import Bucket, Ledger, Queue, Register, StoredUpload
+    from vaccinations.results import ParkedUpload
 
 __all__ = ["Reconcile", "ReconcileRequest"]
 
@@ -30,6 +40,8 @@ AT_ONCE = 500
 SECONDS_TO_END = 30.0
 #: So many of the uploads that were queued are named in the answer.
 MOST_NAMED = 100
+#: The receipts of uploads that need no intake.
+_ENDED = {"rejected", "abandoned"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +54,13 @@ class ReconcileRequest:
         Only say what would be queued.
     minutes
         How old an upload has to be to count as forgotten.
+    restored
+        Whether the tables were put back to an earlier moment.
     """
 
     dry_run: bool = False
     minutes: int = 60
+    restored: bool = False
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> Self:
@@ -60,8 +75,8 @@ class ReconcileRequest:
         for key, value in event.items():
             if key not in known:
                 raise InvalidEvent(f"unknown key {key!r} in the event; it may hold: {', '.join(known)}")
-            if key == "dry_run" and not isinstance(value, bool):
-                raise InvalidEvent("'dry_run' must be true or false")
+            if key != "minutes" and not isinstance(value, bool):
+                raise InvalidEvent(f"{key!r} must be true or false")
             if key == "minutes" and (type(value) is not int or value < 0):
                 raise InvalidEvent("'minutes' must be a whole number, 0 or more")
         return cls(**event)
@@ -81,51 +96,103 @@ class Reconcile:
 
     bucket: Bucket
     register: Register
+    ledger: Ledger
     queue: Queue
     seconds_left: Callable[[], float]
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def run(self, request: ReconcileRequest) -> ReconcileRun:
         """Do one run."""
+        plan = self._restoring.plan() if request.restored else []
+        complete = request.dry_run or self._restoring.apply(plan, self._is_up)
         looked_at = queued = 0
         named: list[QueuedUpload] = []
-        complete = True
-        for uploads in batched(self._old(request.minutes), AT_ONCE):
-            if self.seconds_left() < SECONDS_TO_END:
+        for uploads in batched(self._old(request), AT_ONCE):
+            if not complete or self._is_up():
                 complete = False
                 break
             looked_at += len(uploads)
-            for upload in self._forgotten(uploads):
+            for upload in self._forgotten(uploads, request):
                 queued += 1
                 named += [upload] if len(named) < MOST_NAMED else []
                 if not request.dry_run:
                     self._queue(upload)
-        extra = {"looked_at": looked_at, "queued": queued, "dry_run": request.dry_run, "complete": complete}
-        (logger.info if complete else logger.warning)("uploads reconciled", extra=extra)
-        if not request.dry_run:
-            count("UploadsQueuedAgain", queued)
-        return ReconcileRun(
+        for upload in self._begun(request) if complete and request.restored else ():
+            queued += 1
+            named += [upload] if len(named) < MOST_NAMED else []
+        run = ReconcileRun(
             status="ok" if complete else "incomplete",
             dry_run=request.dry_run,
             looked_at=looked_at,
             queued=queued,
             uploads=tuple(named),
+            exports=tuple(export for put_back in plan for export in put_back.report()),
+            passed_over={each.programme: each.highest for each in plan if each.highest > each.passed},
         )
+        self._tell(run)
+        return run
 
-    def _old(self, minutes: int) -> Iterator[StoredUpload]:
-        before = self.clock() - timedelta(minutes=minutes)
+    def _tell(self, run: ReconcileRun) -> None:
+        for export in run.exports:
+            extra = {"export_id": export.export_id, "was": export.was, "attempt": export.attempt, "moved": export.moved}
+            logger.warning("an export went further than the ledger knew", extra=extra | {"dry_run": run.dry_run})
+        complete = run.status == "ok"
+        extra = {"looked_at": run.looked_at, "queued": run.queued, "dry_run": run.dry_run, "complete": complete}
+        (logger.info if complete else logger.warning)("uploads reconciled", extra=extra)
+        if not run.dry_run:
+            count("UploadsQueuedAgain", run.queued)
+
+    @property
+    def _restoring(self) -> Restoring:
+        return Restoring(self.bucket, self.register, self.ledger, self.clock)
+
+    def _is_up(self) -> bool:
+        return self.seconds_left() < SECONDS_TO_END
+
+    def _old(self, request: ReconcileRequest) -> Iterator[StoredUpload]:
+        before = self.clock() - timedelta(minutes=0 if request.restored else request.minutes)
         return (upload for upload in self.bucket.uploads() if upload.uploaded_at <= before)
 
-    def _forgotten(self, uploads: Sequence[StoredUpload]) -> Iterator[QueuedUpload]:
-        """Return those of some uploads that have neither intake nor receipt."""
+    def _forgotten(self, uploads: Sequence[StoredUpload], request: ReconcileRequest) -> Iterator[QueuedUpload]:
+        """Return those of some uploads that have no intake, and no receipt that tells why."""
         by_id = {self.bucket.batch_id(upload.key, upload.version): upload for upload in uploads}
         known = self.register.with_intake(by_id)
         for batch_id, upload in by_id.items():
-            if batch_id not in known and self.bucket.receipt(upload.key, batch_id) is None:
+            if batch_id in known:
+                continue
+            receipt = self.bucket.receipt(upload.key, batch_id)
+            if receipt is None or (request.restored and receipt.status not in _ENDED):
                 uploaded_at = upload.uploaded_at.astimezone(UTC).isoformat(timespec="seconds")
                 yield QueuedUpload(
                     batch_id=batch_id, upload=upload.key, version=upload.version, uploaded_at=uploaded_at
                 )
+
+    def _begun(self, request: ReconcileRequest) -> Iterator[QueuedUpload]:
+        """Return uploads that are under way or parked and that nobody would go on with; have Ingest do it.
+
+        For a parked one that is what a person has decided since, or to ingest afresh what the run has put back.
+        """
+        for batch_id in (*self.register.unfinished(), *self.register.parked()):
+            with suppress(IntakeGone):
+                stored = self.bucket.intake(batch_id)
+                upload = QueuedUpload(
+                    batch_id=batch_id,
+                    upload=stored.upload,
+                    version=stored.version,
+                    uploaded_at=stored.receipt.uploaded_at,
+                )
+                if stored.parked is None or stored.parked.status != "parked":
+                    yield upload
+                    if not request.dry_run:
+                        self._go_on(upload, stored.parked)
+
+    def _go_on(self, upload: QueuedUpload, parked: ParkedUpload | None) -> None:
+        if parked and parked.status == "abandoned":
+            self.queue.ask("abandon", upload.batch_id, parked.reason)
+        elif upload.batch_id in self.register.parked():
+            self.queue.ask("retry", upload.batch_id, parked.reason if parked else "the tables were restored")
+        else:
+            self.queue.announce(upload.upload, upload.version, upload.batch_id)
 
     def _queue(self, upload: QueuedUpload) -> None:
         self.queue.announce(upload.upload, upload.version, upload.batch_id)

@@ -91,12 +91,17 @@ class Renderer:
         """
         export = self.export
         manifest = self.bucket.manifest(export.programme, export.number)
-        if manifest is None or (manifest.next and manifest.rows_version != ROWS_VERSION):
-            # Parts of one file look alike: what an earlier release has begun, and not sent, is begun anew.
-            manifest = Manifest(export.export_id, rows_version=ROWS_VERSION)
+        begun = Manifest(export.export_id, ROWS_VERSION, export.batches, export.names)
+        if manifest is None or (manifest.next and not _goes_on(manifest, begun)):
+            manifest = begun
+        elif len(manifest.names) < len(export.names):
+            manifest = replace(manifest, names=export.names)
+            if manifest.complete:
+                self.ensure_lease()
+                self.bucket.put_manifest(export.programme, export.number, manifest)
         if manifest.next:
             manifest = self._make_parts(manifest, manifest.next)
-        if not manifest.next:
+        if manifest.complete:
             self._check_records(manifest)
             if export.parts and export.parts != len(manifest.parts):
                 raise RenderMismatch(f"{export.export_id}: begun in {export.parts} parts, now {len(manifest.parts)}")
@@ -143,6 +148,8 @@ class Renderer:
         return manifest
 
     def _check_records(self, manifest: Manifest) -> None:
+        if manifest.batches != self.export.batches:
+            raise RenderMismatch(f"{self.export.export_id}: its parts are made of other batches than the ledger says")
         if manifest.records != self.export.records:
             raise RenderMismatch(
                 f"{self.export.export_id}: {self.export.records} records in the ledger, {manifest.records} in its parts"
@@ -162,3 +169,12 @@ class Renderer:
             rendered.finish()
             file.seek(0)
             yield from read_members(cast("BinaryIO", file))
+
+
+def _goes_on(manifest: Manifest, begun: Manifest) -> bool:
+    """Tell whether what was begun, and not sent, may be gone on with.
+
+    Parts of one file look alike, so not where an earlier release has begun it; nor where the ledger was put back to an
+    earlier moment since, and the export has gathered other batches.
+    """
+    return (manifest.rows_version, manifest.batches) == (begun.rows_version, begun.batches)

@@ -222,6 +222,11 @@ class DPSExport:
         return self.attempts[-1].processing if self.attempts else None
 
     @property
+    def names(self) -> tuple[FileNames, ...]:
+        """The names of each attempt."""
+        return tuple(FileNames(attempt.filename, attempt.mesh_filename) for attempt in self.attempts)
+
+    @property
     def state(self) -> Status | Phase:
         """Its status, or for a pending export its phase: what `vaccinations.model.lifecycle.MOVES` speaks of."""
         return self.attempts[-1].phase if self.status is Status.PENDING else self.status
@@ -253,8 +258,14 @@ class PartFacts:
 class Manifest:
     """What the parts of an export hold. It is written after each part, so where it names a part, that is there.
 
+    It outlives a ledger that is put back to an earlier moment: nothing is sent that it does not name.
+
     Attributes
     ----------
+    batches
+        Ids of the batches in it, in the order of its rows.
+    names
+        The names of each attempt that may have been sent, in order. An attempt's are here before its first part goes.
     rows_version
         What the rows in the parts look like (`vaccinations.formats.dps_columns.ROWS_VERSION`). All parts of a file
         are of one version.
@@ -267,6 +278,13 @@ class Manifest:
 
     export_id: str
     rows_version: int
+    batches: tuple[str, ...]
+    names: tuple[FileNames, ...]
     records: int = 0
     parts: tuple[PartFacts, ...] = ()
     next: tuple[int, int] | None = (0, 0)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all parts are there. Before that nothing is sent."""
+        return self.next is None

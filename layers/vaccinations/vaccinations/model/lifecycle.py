@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from vaccinations.model.export import Manifest
+
 __all__ = [
     "ANSWERS",
     "MAX_ATTEMPTS",
@@ -55,6 +57,7 @@ __all__ = [
     "render",
     "requeue",
     "resend",
+    "restore",
     "retry",
     "seal",
     "since",
@@ -62,6 +65,7 @@ __all__ = [
     "todo",
     "undeliver",
     "waits_for",
+    "went_further",
 ]
 
 #: The nightly run makes at most this many attempts at an export; after that a person decides.
@@ -110,6 +114,7 @@ class Event(StrEnum):
     ACKNOWLEDGE = "acknowledge"
     UNDELIVER = "undeliver"
     REQUEUE = "requeue"
+    RESTORE = "restore"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +170,14 @@ MOVES: tuple[Move, ...] = (
     Move(Event.RETRY, Status.FAILED, Phase.RENDERED, Who.NIGHTLY, _TRIES_LEFT),
     Move(Event.RESEND, Status.FAILED, Phase.RENDERED, Who.PERSON),
     Move(Event.RESEND, Status.UNCLEAR, Phase.RENDERED, Who.PERSON),
+    Move(Event.RESTORE, Status.OPEN, Phase.OUTCOME_UNKNOWN, Who.PERSON),
+    Move(Event.RESTORE, Phase.TO_RENDER, Phase.OUTCOME_UNKNOWN, Who.PERSON),
+    Move(Event.RESTORE, Phase.RENDERED, Phase.OUTCOME_UNKNOWN, Who.PERSON),
+    Move(Event.RESTORE, Phase.SENDING, Phase.OUTCOME_UNKNOWN, Who.PERSON),
+    Move(Event.RESTORE, Phase.OUTCOME_UNKNOWN, Phase.OUTCOME_UNKNOWN, Who.PERSON),
+    Move(Event.RESTORE, Phase.UPLOADING, Phase.OUTCOME_UNKNOWN, Who.PERSON),
+    Move(Event.RESTORE, Status.FAILED, Phase.OUTCOME_UNKNOWN, Who.PERSON),
+    Move(Event.RESTORE, Status.UNCLEAR, Phase.OUTCOME_UNKNOWN, Who.PERSON),
 )
 
 #: Every move of `Processing` there is. Answers come in any order and more than once. One that would lead anywhere else
@@ -234,11 +247,11 @@ def in_the_way(export: DPSExport) -> bool:
 def waits_for(export: DPSExport) -> Who | None:
     """Tell who makes the export's next move; None where its life has ended, or it gathers its first records.
 
-    While an export is pending, a run has to go on with it, whatever it then waits for.
+    While an export is pending, a run has to go on with it, whatever it then waits for. None waits for a restore.
     """
     if export.status is Status.PENDING:
         return Who.RUN
-    return next((move.who for move in possible(export)), None)
+    return next((move.who for move in possible(export) if move.event is not Event.RESTORE), None)
 
 
 def since(export: DPSExport) -> datetime:
@@ -291,6 +304,41 @@ def resend(export: DPSExport, names: FileNames, now: datetime) -> DPSExport:
 def _begin(export: DPSExport, event: Event, names: FileNames, now: datetime) -> DPSExport:
     attempt = Attempt(number=len(export.attempts) + 1, **names._asdict(), begun_at=now)
     return _move(replace(export, attempts=(*export.attempts, attempt)), event, now, origin=export)
+
+
+# -- after the ledger was put back to an earlier moment
+
+
+def went_further(export: DPSExport, manifest: Manifest) -> bool:
+    """Tell from an export's manifest whether MESH may have more of it than the ledger knows of.
+
+    Nothing is sent before the manifest is complete and names the attempt. Where the ledger knows that the attempt may
+    have been sent, MESH is asked anyway.
+    """
+    attempts = len(export.attempts)
+    unsent = {Phase.TO_RENDER, Phase.RENDERED, Phase.UPLOADING}
+    return manifest.complete and (
+        len(manifest.names) > attempts or (len(manifest.names) == attempts and export.state in unsent)
+    )
+
+
+def restore(export: DPSExport, manifest: Manifest, now: datetime) -> DPSExport:
+    """Put an export back as its manifest shows it: MESH is asked whether it has the last attempt.
+
+    What an open one has gathered that the manifest does not name is no longer in it.
+    """
+    later = enumerate(manifest.names[len(export.attempts) :], start=len(export.attempts) + 1)
+    attempts = (*export.attempts, *(Attempt(number=n, **names._asdict(), begun_at=now) for n, names in later))
+    put_back = replace(
+        export,
+        attempts=attempts,
+        batches=manifest.batches,
+        records=manifest.records,
+        parts=len(manifest.parts),
+        sealed_at=export.sealed_at or now,
+        lease=None,
+    )
+    return _move(put_back, Event.RESTORE, now, origin=export)
 
 
 # -- the lease
