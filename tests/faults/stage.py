@@ -111,7 +111,8 @@ class Stage:
             **options,
         )
         assert not ran.error, ran.error
-        self._announce_requests()
+        if use_case in {"track", "collect"}:
+            self._announce_requests()
         return ran
 
     def _announce_requests(self) -> None:

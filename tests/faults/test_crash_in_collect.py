@@ -9,6 +9,7 @@ import pytest
 from tests.faults.crashes import CORRECTED, SHARDS, Scenario, a_file_that_is_answered, dies_everywhere
 from tests.usecases.rows import row, uuid_of
 from vaccinations.model.export import Processing
+from vaccinations.model.outcome import OnFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,7 @@ def heard(stage: Stage) -> None:
     assert (attempt.processing, attempt.rows_processed, attempt.rows_refused) == (Processing.PROCESSED, 1, 2)
     assert [line.split(",")[0] for line in stage.refusals()] == ["3", "4"]
     [left] = stage.register.refused("hpv")
-    assert (left.record_id, left.on_file) == (uuid_of(3), False)
+    assert (left.record_id, left.on_file) == (uuid_of(3), OnFile.NO)
 
 
 @pytest.mark.spread

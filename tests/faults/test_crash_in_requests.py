@@ -35,6 +35,7 @@ SCENARIOS = {
 }
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
 def test_wherever_a_run_for_requests_dies_dps_hears_what_was_last_said(
