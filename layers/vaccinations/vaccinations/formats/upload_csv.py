@@ -172,7 +172,8 @@ def read_csv(stream: BinaryIO, *, organisation_code: str, today: date) -> Iterat
             lines.step_back()
             yield Faulty(line, (_QUOTES,))
         elif not (instructions_may_come and _are_instructions(cells)):
-            yield table.row(line, cells, (*guessed, Assumed.WINDOWS) if lines.guessed else guessed)
+            assumed = (*guessed, Assumed.WINDOWS) if lines.guessed else guessed
+            yield table.row(line, cells, assumed, plain_line=lines.row_is_plain)
         instructions_may_come = False
 
 
@@ -241,6 +242,17 @@ class _Lines:
     def in_row(self) -> int:
         """How many lines the row in hand has."""
         return len(self._row)
+
+    @property
+    def row_is_plain(self) -> bool:
+        """Tell, quickly, of most rows that their cells are kept as they are, but for space around them."""
+        line = self._row[0]
+        return (
+            len(self._row) == 1
+            and line is not None
+            and line.isascii()
+            and not (b"  " in line or b"\t" in line or b"\v" in line or b"\f" in line)
+        )
 
     def begin_row(self) -> None:
         """Let the row in hand go; the next line begins another."""
@@ -348,14 +360,15 @@ class _Table:
         self._pick = itemgetter(*places)
         self._read = max(places) + 1
 
-    def row(self, line: int, cells: list[str], guessed: tuple[Assumed, ...]) -> Row:
+    def row(self, line: int, cells: list[str], guessed: tuple[Assumed, ...], *, plain_line: bool) -> Row:
         """Make one row; all that is wrong with it is found at once."""
-        if any(map(str.strip, cells[self.width :])):
+        if len(cells) > self.width and any(map(str.strip, cells[self.width :])):
             return Faulty(line, (_MORE_CELLS,))
-        # Cells that are missing at the end are empty.
-        cells += [""] * max(1, self._read - len(cells) + 1)
+        if len(cells) < self._read:  # what is missing at the end is empty
+            cells += [""] * (self._read - len(cells))
+        cells.append("")
         values = {field: text for field, cell in zip(_FIELDS, self._pick(cells), strict=True) if (text := cell.strip())}
-        if not is_plain("|".join(values.values())):
+        if not (plain_line or is_plain("|".join(values.values()))):
             values = {field: text for field, cell in values.items() if (text := plain(cell))}
         return _Statement(line, values, self, guessed).row()
 
@@ -394,7 +407,8 @@ class _Statement:
             vars(record)["uuid"] = _identity(record, dated=dated)
         if withdrawn:
             return Withdrawn(self.line, str(record.uuid), record.organisation_code)
-        self.assumed += assumed_of(record.programme, record.dose_sequence, stated=self.values["programme"])
+        if record.dose_sequence is None or record.programme != self.values["programme"]:
+            self.assumed += assumed_of(record.programme, record.dose_sequence, stated=self.values["programme"])
         return Vaccinated(self.line, record, digest_of(record), tuple(self.assumed))
 
     def _wrong(self, field: str, what: str, fix: str = "") -> None:
@@ -549,13 +563,12 @@ def _date(text: str) -> tuple[date, str | None] | None:
     found = _DATE.fullmatch(text)
     if not found:
         return None
-    *parts, clock = found.groups()
-    first, second, third = (int(part) for part in parts if part)
+    y, m, d, year, month, day, dd, mm, yyyy, clock = found.groups()
     try:
-        day = date(third, second, first) if parts[-1] else date(first, second, third)
+        found_day = date(int(y or year or yyyy), int(m or month or mm), int(d or day or dd))
     except ValueError:
         return None
-    return None if clock and _time(clock) is None else (day, clock)
+    return None if clock and _time(clock) is None else (found_day, clock)
 
 
 @lru_cache(maxsize=1024)
