@@ -180,10 +180,11 @@ class MemoryRegister:
         self.intakes[batch_id] = replace(intake, attached={**intake.attached, programme: number})
         return True
 
-    def finish(self, batch_id: str) -> None:
-        if batch_id not in self.intakes:
+    def finish(self, batch_id: str, *, parked: bool = False) -> None:
+        intake = self.intakes.get(batch_id)
+        if intake is None or (intake.parked and not parked):
             raise RuntimeError(f"there is no intake of {batch_id} to finish")
-        self.intakes[batch_id] = replace(self.intakes[batch_id], finished=True)
+        self.intakes[batch_id] = replace(intake, finished=True)
         self.given_up.discard(batch_id)
 
 

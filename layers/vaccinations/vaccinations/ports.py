@@ -210,8 +210,14 @@ class Register(Protocol):
     def park(self, batch_id: str) -> None:
         """Give an intake up: it is no longer unfinished, and what it has not attached is never sent."""
 
-    def finish(self, batch_id: str) -> None:
-        """Note that everything about an upload is done, its receipt included; or about a parked one, by a person."""
+    def finish(self, batch_id: str, *, parked: bool = False) -> None:
+        """Note that everything about an upload is done, its receipt included; or about a parked one, by a person.
+
+        Parameters
+        ----------
+        parked
+            Whether it may be parked.
+        """
 
 
 class Bucket(Protocol):

@@ -282,17 +282,16 @@ class Register:
             failed=f"the intake of {batch_id} is being completed by another run",
         )
 
-    def finish(self, batch_id: str) -> None:
+    def finish(self, batch_id: str, *, parked: bool = False) -> None:
         """Note that everything about an upload is done, its receipt included; or about a parked one, by a person.
 
         Raises
         ------
         RuntimeError
-            There is no such intake.
+            There is no such intake, or it is parked by now.
         """
-        finishing = update(
-            self._table, _intake_key(batch_id), sets={"finished": True}, conditions=(exists("record_id"),)
-        )
+        conditions = (exists("record_id"), *(() if parked else (not_exists("parked"),)))
+        finishing = update(self._table, _intake_key(batch_id), sets={"finished": True}, conditions=conditions)
         self._transact(
             {"Update": finishing},
             {"Update": update(self._table, _UNFINISHED, deletes={"batch_ids": {batch_id}})},
