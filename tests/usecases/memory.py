@@ -409,8 +409,9 @@ class MemoryMailbox:
             "Mex-Content-Checksum": checksum,
             "Content-Type": content_type,
         }
+        body = _read(part)  # a body that is cut off makes no message
         posted = self._mesh.post(self.mailbox, to, local_id or "", parts, headers)
-        _add(posted, 1, part)
+        _add(posted, 1, part, body)
         if answer_lost:
             raise SendOutcomeUnknown("the answer was lost", local_id=local_id or "")
         return posted.message_id
@@ -420,7 +421,7 @@ class MemoryMailbox:
         posted = self._own(message_id)
         if posted.status is not TrackingStatus.UPLOADING:
             raise Refused(423, message_id=message_id)
-        _add(posted, number, part)
+        _add(posted, number, part, _read(part))
         if answer_lost:
             raise Unavailable("the answer was lost")
 
@@ -484,9 +485,13 @@ class MemoryMailbox:
         return posted
 
 
-def _add(posted: Posted, number: int, part: Part) -> None:
+def _read(part: Part) -> bytes:
     with part.open() as body:
-        posted.chunks[number] = (body.read(), part.content_encoding)
+        return body.read()
+
+
+def _add(posted: Posted, number: int, part: Part, body: bytes) -> None:
+    posted.chunks[number] = (body, part.content_encoding)
     if number == posted.parts:
         posted.status = TrackingStatus.ACCEPTED
 
