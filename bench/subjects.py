@@ -176,7 +176,8 @@ def checking(job: Job) -> Callable[[], dict[str, Any]]:
     from vaccinations.formats.dps_columns import render_row
     from vaccinations.formats.dps_parts import RowsWriter
     from vaccinations.formats.upload_csv import read_csv
-    from vaccinations.model.entry import Action, Entry, age_of
+    from vaccinations.model.entry import Entry, age_of
+    from vaccinations.model.outcome import Action
     from vaccinations.model.row import Vaccinated
 
     today = date.fromisoformat(job["today"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vaccinations.formats.batches import digest_of
-from vaccinations.model.entry import Action, Entry
+from vaccinations.model.entry import Entry
+from vaccinations.model.outcome import Action
 
 if TYPE_CHECKING:
     from vaccinations.model.record import VaccinationRecord

@@ -17,14 +17,17 @@ from uuid import UUID
 import typer
 from rich.text import Text
 
+from mesh_cli.intake import Wait, request
 from mesh_cli.options import FAILED, REFUSED, UNKNOWN, Json, deployment
 from mesh_cli.output import age, data, print_json, table, talk
 from nhs_mesh import MeshError
+from vaccinations.formats.requests import requeue_name
 from vaccinations.jobs.export import ExportRequest
 from vaccinations.jobs.status import processing_in_words
 from vaccinations.model import lifecycle
 from vaccinations.model.export import Processing
-from vaccinations.model.lifecycle import Attention, ImpossibleMove
+from vaccinations.model.lifecycle import Attention, Event, ImpossibleMove
+from vaccinations.model.outcome import OnFile
 from vaccinations.model.programmes import PROGRAMMES
 from vaccinations.results import ExportRun, TrackRun, document
 
@@ -262,11 +265,19 @@ def _tracking(wiring: Wiring, found: DPSExport) -> dict[str, str]:
 
 
 @export.command("resend")
-def resend(context: typer.Context, export_id: ExportId, as_json: Json = False) -> None:
-    """Send an export again that did not reach DPS or that DPS refused whole, as another attempt and another name."""
+def resend(context: typer.Context, export_id: ExportId, wait: Wait = 300, as_json: Json = False) -> None:
+    """Send an export again that MESH or DPS refused, once the reason is put right.
+
+    One that MESH refused goes out as it is, as another attempt and under another name. One that DPS refused as a whole
+    does not, for DPS may have processed later ones: what DPS must be told of its records now goes out with the next
+    export.
+    """
     works_on = deployment(context)
     ledger = works_on.wiring.ledger()
     found = find_export(ledger, export_id)
+    if any(move.event is Event.REQUEUE for move in lifecycle.possible(found)):
+        request(works_on, requeue_name(export_id), b"", wait, as_json=as_json)
+        return
     now = datetime.now(UTC)
     try:
         ledger.begin_attempt(
@@ -276,9 +287,7 @@ def resend(context: typer.Context, export_id: ExportId, as_json: Json = False) -
         )
     except ImpossibleMove:
         state = " ".join(filter(None, [str(found.status), processing_in_words(found)]))
-        talk.print(
-            f"{export_id} is {state}: only what failed, was not delivered, is unclear or was refused as a whole "
-        )
+        talk.print(f"{export_id} is {state}: only what failed, is unclear or was refused as a whole by DPS ")
         talk.print("is sent again. For records that DPS refused: mesh refused")
         raise typer.Exit(1) from None
     _run(works_on, ExportRequest(programme=found.programme, resume_only=True), as_json=as_json)
@@ -363,15 +372,16 @@ def find(
         what = "was never ingested" if entry is None else "was withdrawn before it was ever stated; DPS is not told"
         talk.print(f"{record_id} {what}.")
         raise typer.Exit(1)
-    stored = wiring.bucket().intake(entry.batch_id)
+    stored = wiring.bucket().intake(entry.stated_in.batch_id)
     answer: dict[str, Any] = {
         "record": entry.record_id,
         "programme": entry.programme,
         "action": entry.action,
         "upload": stored.upload,
-        "line": entry.line,
+        "line": entry.stated_in.line,
         "uploaded": stored.receipt.uploaded_at,
         "batch": entry.batch_id,
+        "sent again by": wiring.bucket().intake(entry.batch_id).upload if entry.origin else "",
     }
     intake = register.intake(entry.batch_id)
     if intake and (number := intake.attached.get(entry.programme)):
@@ -381,7 +391,7 @@ def find(
             "DPS": f"refused: {why.outcome}",
             "answered": why.at,
             "row": why.row,
-            "on file at DPS": "yes, as it was before" if entry.on_file else "no",
+            "on file at DPS": "yes, as it was before" if entry.on_file is OnFile.YES else entry.on_file,
         }
     if as_json:
         print_json(answer)

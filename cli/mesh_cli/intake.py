@@ -9,7 +9,7 @@ import time
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -18,8 +18,9 @@ from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk, transfer
 from vaccinations.aws.bucket import INCOMING
 from vaccinations.formats.rejects import HEADER
+from vaccinations.formats.requests import ALREADY_SENT, REQUESTS
 from vaccinations.jobs.reconcile import ReconcileRequest
-from vaccinations.model.entry import Action
+from vaccinations.model.outcome import Action
 from vaccinations.model.programmes import PROGRAMMES
 from vaccinations.ports import IntakeGone
 from vaccinations.prefetch import prefetch
@@ -28,6 +29,7 @@ from vaccinations.results import ParkedUpload, Receipt, RejectedUpload, document
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mesh_cli.deployment import Deployment
     from vaccinations.aws.bucket import Bucket
     from vaccinations.ports import StoredUpload
     from vaccinations.results import AnyReceipt
@@ -54,6 +56,7 @@ RECEIPTS_AT_ONCE = 8
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the app."""
     app.command("upload", rich_help_panel=PANEL)(upload)
+    app.command("already-sent", rich_help_panel=PANEL)(already_sent)
     app.command("receipt", rich_help_panel=PANEL)(receipt)
     app.add_typer(uploads, name="uploads", rich_help_panel=PANEL)
     app.command("reconcile", rich_help_panel=PANEL)(reconcile)
@@ -109,6 +112,27 @@ def upload(
         show_receipt(receipt, bucket)
     if receipt.status != "ingested":
         raise typer.Exit(1)
+
+
+def already_sent(
+    context: typer.Context,
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, readable=True, help="A .csv or .jsonl file, as uploads are."),
+    ],
+    organisation: Annotated[
+        str, typer.Option("--organisation", "-O", help="ODS code of the records' owner.", metavar="ODS")
+    ],
+    wait: Wait = 300,
+    as_json: Json = False,
+) -> None:
+    """Register records that another system has sent to DPS, so that they are not sent again: for the cut-over.
+
+    Give these lists before the teams' first uploads. For example: mesh already-sent mavis.csv -O R1L
+    """
+    name = f"{ALREADY_SENT.removeprefix(REQUESTS)}{organisation}/{file.name}"
+    with file.open("rb") as body:
+        request(deployment(context), name, body, wait, as_json=as_json)
 
 
 def receipt(
@@ -304,6 +328,35 @@ def wait_for_receipt(bucket: Bucket, key: str, version: str, seconds: float) -> 
     while (receipt := bucket.receipt(key, batch_id)) is None and time.monotonic() < deadline:
         time.sleep(0.2)
     return receipt
+
+
+def request(works_on: Deployment, name: str, body: BinaryIO | bytes, wait: int, *, as_json: bool) -> None:
+    """Put a request into the bucket, wait for its receipt and show it.
+
+    Raises
+    ------
+    typer.Exit
+        With 1: the receipt has not come in time, the request was rejected, or a row of it.
+    """
+    bucket = works_on.wiring.bucket()
+    key, version = bucket.put_request(name, body)
+    if not wait:
+        talk.print(f"Requested as {key}.")
+        if as_json:
+            print_json({"request": key, "version": version})
+        return
+    with talk.status("Waiting for Ingest"):
+        receipt = wait_for_receipt(bucket, key, version, wait)
+    if receipt is None:
+        talk.print(f"No receipt after {wait} s. The request is in the queue and is not lost.")
+        talk.print(f"Ask later with: mesh receipt {key}")
+        raise typer.Exit(1)
+    if as_json:
+        print_json(document(receipt))
+    else:
+        show_receipt(receipt, bucket)
+    if not isinstance(receipt, Receipt) or receipt.rejected:
+        raise typer.Exit(1)
 
 
 def show_receipt(receipt: AnyReceipt, bucket: Bucket) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import defaultdict
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -14,14 +13,13 @@ from uuid import UUID
 import typer
 
 from mesh_cli.exports import PANEL, WIDE, Programme, known_programme, record
-from mesh_cli.intake import show_receipt, wait_for_receipt
+from mesh_cli.intake import request
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk
 from vaccinations.aws.bucket import INCOMING
 from vaccinations.formats.acknowledgements import read_bus_ack
 from vaccinations.model.outcome import Outcome
 from vaccinations.model.programmes import PROGRAMMES
-from vaccinations.results import Receipt, document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
     from vaccinations.aws.bucket import Bucket
     from vaccinations.aws.register import Register
     from vaccinations.model.entry import Entry, Refusal
+    from vaccinations.model.outcome import OnFile
 
 refused = typer.Typer(help="Records that DPS refused: list them, or send them again.", invoke_without_command=True)
 
@@ -88,8 +87,7 @@ def resend_refused(
 ) -> None:
     """Send records again that DPS refused, as they are: as `new` where they are not on file at DPS, else as before.
 
-    They go through the queue, as uploads in the names of the organisations that uploaded them, and out with the next
-    export.
+    They go through the queue, like uploads, and out with the next export.
     """
     works_on = deployment(context)
     with talk.status("Reading the register"):
@@ -145,7 +143,7 @@ class RefusedRecord:
     refusal
         DPS's refusal.
     on_file
-        Whether the record is on file at DPS.
+        Whether the record is on file at DPS: yes, no or unknown.
     text
         What DPS said, where that is wanted. It may be personal.
     """
@@ -156,7 +154,7 @@ class RefusedRecord:
     upload: str
     line: int
     refusal: Refusal
-    on_file: bool
+    on_file: OnFile
     text: str | None = None
 
 
@@ -168,8 +166,8 @@ def tell_refused(bucket: Bucket, found: Iterable[Entry], *, text: bool) -> list[
             record=entry.record_id,
             programme=entry.programme,
             action=str(entry.action),
-            upload=upload(entry.batch_id),
-            line=entry.line,
+            upload=upload(entry.stated_in.batch_id),
+            line=entry.stated_in.line,
             refusal=entry.refusal,
             on_file=entry.on_file,
         )
@@ -234,33 +232,6 @@ def _texts(bucket: Bucket, refusals: Iterable[Refusal]) -> dict[tuple[str, int],
 
 
 def _resend(works_on: Deployment, entries: Iterable[Entry], wait: int, *, as_json: bool) -> None:
-    """Upload the wish to send records again, a file for each organisation, and show the receipts."""
-    bucket = works_on.wiring.bucket()
-    upload = _uploads(bucket)
-    ids = defaultdict(list)
-    for entry in entries:
-        ids[upload(entry.batch_id).removeprefix(INCOMING).partition("/")[0]].append(entry.record_id)
-    answers: list[dict[str, Any]] = []
-    failed = False
-    for organisation, named in ids.items():
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}.resend"
-        key, version = bucket.put_upload(organisation, name, "\n".join([*named, ""]).encode())
-        if not wait:
-            answers.append({"upload": key, "version": version, "records": len(named)})
-            talk.print(f"Uploaded as {key}.")
-            continue
-        with talk.status(f"Waiting for the receipt of {organisation}/{name}"):
-            receipt = wait_for_receipt(bucket, key, version, wait)
-        if receipt is None:
-            failed = True
-            where = shlex.quote(f"{organisation}/{name}")
-            talk.print(f"No receipt after {wait} s; ask later with: mesh receipt {where}")
-            continue
-        failed = failed or not isinstance(receipt, Receipt) or receipt.rejected > 0
-        answers.append(document(receipt))
-        if not as_json:
-            show_receipt(receipt, bucket)
-    if as_json:
-        print_json(answers)
-    if failed:
-        raise typer.Exit(1)
+    """Request that records are sent again, and show the receipt."""
+    named = "".join(f"{entry.record_id}\n" for entry in entries)
+    request(works_on, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}.resend", named.encode(), wait, as_json=as_json)

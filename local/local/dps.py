@@ -203,6 +203,11 @@ class Dps:
     refuse
         Given a row, says why it is refused (OPERATION_OUTCOME), or None. It is asked before the record is looked up,
         as DPS validates first.
+    refuse_file
+        Given a file's name, says why the file is refused as a whole, or None.
+    unhandled
+        Given a row, says whether DPS fails at it, once it is processed (true) or before (false); None where it does not
+        fail.
     workflow_id
         The workflow id of vaccination files. Messages of other workflows stay in the mailbox.
     answers_workflow_id
@@ -223,6 +228,8 @@ class Dps:
         client: MeshClient,
         *,
         refuse: Callable[[Row], str | None] = lambda row: None,  # noqa: ARG005
+        refuse_file: Callable[[str], str | None] = lambda name: None,  # noqa: ARG005
+        unhandled: Callable[[Row], bool | None] = lambda row: None,  # noqa: ARG005
         workflow_id: str = "dps export",
         answers_workflow_id: str = "dps export ack",
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -231,6 +238,8 @@ class Dps:
         self.on_file: dict[str, RecordOnFile] = {}
         self._client = client
         self._refuse = refuse
+        self._refuse_file = refuse_file
+        self._unhandled = unhandled
         self._workflow_id = workflow_id
         self._answers_workflow_id = answers_workflow_id
         self._clock = clock
@@ -282,6 +291,9 @@ class Dps:
             if name.casefold() in self._names:
                 file.problem = "a file of this name was processed before"
                 return file
+            if problem := self._refuse_file(name):
+                file.problem = problem
+                return file
             self._names.add(name.casefold())
             text = io.TextIOWrapper(io.BufferedReader(message), encoding="utf-8", newline="")
             reader = csv.DictReader(text, delimiter="|", restval="")
@@ -305,8 +317,14 @@ class Dps:
             return f"The provided identifier: {record} is duplicated"
         if (action == "UPDATE" and not known) or (action == "DELETE" and (not known or known.deleted)):
             return f"Immunization resource does not exist. ID: {record}"
-        self.on_file[record] = RecordOnFile(row, deleted=action == "DELETE")
-        return ""
+        processed = self._unhandled(row)
+        if processed is not False:
+            self.on_file[record] = RecordOnFile(row, deleted=action == "DELETE")
+        return "" if processed is None else "An unhandled error occurred during batch processing"
+
+    def take(self, row: Row) -> None:
+        """Have a record on file that came another way."""
+        self.on_file[identifier(row)] = RecordOnFile(row, deleted=False)
 
     # -- from one run of a command to the next
 

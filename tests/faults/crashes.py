@@ -11,10 +11,12 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from local.dps import RecordOnFile, identifier
 from tests.faults.stage import DISLIKED
 from tests.faults.victim import Death
 from tests.usecases.rows import row, uuid_of
 from vaccinations.model.export import Status
+from vaccinations.model.programmes import URIS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,6 +88,38 @@ def one_picked_up_and_one_reported(stage: Stage) -> None:
     stage.collect()
 
 
+def a_lost_file_to_requeue(stage: Stage) -> None:
+    """DPS has refused the correction of a record that it never got; Track has asked for the rest."""
+    stage.put("monday.csv", row(1), row(2), row(3))
+    stage.run("ingest")
+    stage.run("export")
+    lost = stage.ledger.get("hpv", 1).message_id
+    stage.lose(lost)
+    stage.put("tuesday.csv", row(1, batch="XY9999"), row(3, vaccinated="N"))
+    stage.run("ingest")
+    stage.clock.forward(days=1)
+    stage.run("export")
+    stage.collect()
+    stage.run("track")
+
+
+def a_duplicate_that_is_answered(stage: Stage) -> None:
+    """DPS has the first record from another system, with other content."""
+    stage.put("monday.csv", row(1), row(2))
+    stage.run("ingest")
+    stage.run("export")
+    old = {"UNIQUE_ID": uuid_of(1), "UNIQUE_ID_URI": URIS["vaccination_record"], "BATCH_NUMBER": "OLD001"}
+    stage.dps.on_file[identifier(old)] = RecordOnFile(old, deleted=False)
+    [file] = stage.collect()
+    stage.run("track")
+    stage.dps.answer(file, ("csv",))
+
+
+def uploads_whose_events_were_lost(stage: Stage) -> None:
+    stage.put("monday.csv", row(1), row(2), row(4, "MenACWY"), announced=False)
+    stage.put("corrected.csv", row(1, batch="XY9999"), row(3), announced=False)
+
+
 def a_file_that_is_answered(stage: Stage) -> None:
     stage.put("monday.csv", row(1), row(2, batch=DISLIKED), row(3, batch=DISLIKED))
     stage.run("ingest")
@@ -116,6 +150,12 @@ TWO = {"hpv": sent((1, "new"), (2, "new"), (1, "update", "XY9999"), (3, "new")),
 CORRECTED = {
     "hpv": sent((1, "new"), (2, "new", DISLIKED), (3, "new", DISLIKED), (2, "new", "XY9999"), (1, "update", "XY9999"))
 }
+REQUEUED = {
+    "hpv": sent((1, "update", "XY9999"), (3, "delete"), (1, "new", "XY9999"), (2, "new")),
+}
+HEALED = {"hpv": sent((1, "new"), (2, "new"), (1, "update"), (5, "new"))}
+#: Reconcile queues the later upload first; of the earlier one, what it says of the first record is overtaken.
+FOUND = {"hpv": sent((1, "new", "XY9999"), (3, "new"), (2, "new")), "menacwy": sent((4, "new"))}
 FOUR = {"hpv": sent(*((n, "new") for n in range(4)))}
 
 
@@ -126,6 +166,8 @@ def life_goes_on(stage: Stage, scenario: Scenario) -> None:
         stage.put("tuesday-again.csv", *TUESDAY)
         stage.run("ingest")
         stage.announce(1)
+    if scenario.use_case == "reconcile":
+        stage.run("reconcile")
     stage.run("ingest")
     stage.run("track")
     stage.run("export", resume_only=True)
@@ -134,6 +176,7 @@ def life_goes_on(stage: Stage, scenario: Scenario) -> None:
     stage.run("export", resume_only=True)
     stage.collect()
     stage.run("track")
+    stage.run("ingest")
     if scenario.corrections:
         stage.run("collect")
         stage.put("corrected.csv", *scenario.corrections)
@@ -148,7 +191,9 @@ def check(stage: Stage, scenario: Scenario) -> None:
     """Compare what arrived with what was uploaded, and the ledger with both."""
     arrived: defaultdict[str, list[Sent]] = defaultdict(list)
     exports = {e.message_id: e for programme in ("hpv", "menacwy") for e in stage.ledger.exports(programme)}
-    assert set(exports) == set(stage.files), "each export is one message, and each message an export"
+    lost = {message_id for message_id, export in exports.items() if export.status is Status.REQUEUED}
+    assert lost == stage.lost, "what was lost is requeued, and nothing else"
+    assert set(exports) == set(stage.files) | lost, "each export is one message, and each message an export"
     for message_id, rows in stage.files.items():
         assert exports[message_id].status is Status.ACKNOWLEDGED
         assert exports[message_id].records == len(rows)

@@ -70,14 +70,16 @@ class Stage:
         """Return the settings with some variables changed."""
         return replace(self.settings, values={**self.settings.values, **variables})
 
-    def put(self, name: str, *rows: str) -> None:
-        """Upload a file; its event goes into the queue."""
+    def put(self, name: str, *rows: str, announced: bool = True) -> None:
+        """Upload a file; its event goes into the queue, or is lost."""
         self.clock.forward(seconds=1)
-        key = f"incoming/R1L/{name}"
-        body = "\n".join(rows) if name.endswith(".resend") else upload_of(*rows)
+        is_request = name.endswith(".resend")
+        key = f"requests/{name}" if is_request else f"incoming/R1L/{name}"
+        body = "\n".join(rows) if is_request else upload_of(*rows)
         answer = self.s3.put_object(Bucket=self.settings.bucket, Key=key, Body=body.encode())
         self.uploads.append({"key": key, "version": answer["VersionId"]})
-        self.announce(-1)
+        if announced:
+            self.announce(-1)
 
     def announce(self, which: int) -> None:
         """Put the event of an upload into the queue (again)."""
@@ -90,12 +92,14 @@ class Stage:
     def run(self, use_case: str, death: Death | None = None, **options: Any) -> Run:
         """Do one invocation; a process that dies, or that raises, is what the tests of faults are about.
 
+        What it asks for in the bucket is then in the queue, as EventBridge puts it there.
+
         Raises
         ------
         AssertionError
             It raised something.
         """
-        if use_case == "ingest":
+        if use_case in {"ingest", "reconcile"}:
             options["queue"] = self.queue
         ran = options.pop("victim", self.victim).run(
             use_case,
@@ -107,7 +111,16 @@ class Stage:
             **options,
         )
         assert not ran.error, ran.error
+        self._announce_requests()
         return ran
+
+    def _announce_requests(self) -> None:
+        found = self.s3.list_object_versions(Bucket=self.settings.bucket, Prefix="requests/").get("Versions", [])
+        for version in sorted(found, key=lambda each: each["LastModified"]):
+            request = {"key": version["Key"], "version": version["VersionId"]}
+            if request not in self.uploads:
+                self.uploads.append(request)
+                self.announce(-1)
 
     def collect(self) -> list[VaccinationFile]:
         """Pick up what has arrived, as DPS would."""

@@ -75,7 +75,7 @@ HAPPENINGS = st.sampled_from(
         *("export",) * 4,
         *("export resumes", "ingest", "track", "time passes") * 2,
         *("upload under two names", "upload again", "event again", "dead letter", "export out of time"),
-        *("MESH refuses", "MESH answers in vain", "MESH loses a file", "DPS collects"),
+        *("MESH refuses", "MESH answers in vain", "DPS collects"),
         *("DPS answers", "DPS answers", "DPS answers", "DPS answers again", "collect"),
     ]
 )

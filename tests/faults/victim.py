@@ -121,7 +121,7 @@ class Victim:
         part_bytes: int | None = None,
         **options: Any,
     ) -> Run:
-        """Do one invocation of ``ingest``, ``export``, ``track`` or ``collect``.
+        """Do one invocation of ``ingest``, ``export``, ``track``, ``collect`` or ``reconcile``.
 
         Parameters
         ----------
@@ -136,7 +136,7 @@ class Victim:
         part_bytes
             The size of an export's parts.
         options
-            ``queue`` for ingest, the event for export.
+            ``queue`` for ingest and reconcile, the event for export.
         """
         job = uuid.uuid4().hex
         self._say(
@@ -260,9 +260,12 @@ def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
     import vaccinations.aws.register
     import vaccinations.formats.dps_parts
     import vaccinations.jobs.ingest
+    import vaccinations.jobs.reconcile
     import vaccinations.jobs.render
+    from vaccinations.aws.queue import Queue
     from vaccinations.formats.dps_parts import write_part
     from vaccinations.jobs.export import ExportRequest
+    from vaccinations.jobs.reconcile import ReconcileRequest
     from vaccinations.results import document
     from vaccinations.settings import Settings
     from vaccinations.wiring import Wiring
@@ -291,6 +294,9 @@ def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
             return document(wiring.track().run())
         case "collect":
             return document(wiring.collect(lambda: 900.0).run())
+        case "reconcile":
+            vars(wiring)["queue"] = lambda: Queue(clients["sqs"], options["queue"])
+            return document(wiring.reconcile(lambda: 900.0).run(ReconcileRequest(minutes=0)))
     raise ValueError(job["use_case"])
 
 
@@ -306,7 +312,10 @@ def _poll(ingest: Any, sqs: Any, queue: str) -> list[Any]:
     answers = []
     while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=1).get("Messages"):
         for message in messages:
-            answers.append(document(ingest.ingest(**json.loads(message["Body"]))))
+            told = json.loads(message["Body"])
+            if "detail" in told:
+                told = {"key": told["detail"]["object"]["key"], "version": told["detail"]["object"]["version-id"]}
+            answers.append(document(ingest.ingest(**told)))
             sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
     return answers
 
@@ -320,6 +329,7 @@ def _serve() -> None:
     import vaccinations.jobs.collect
     import vaccinations.jobs.export
     import vaccinations.jobs.ingest
+    import vaccinations.jobs.reconcile
     import vaccinations.jobs.track
     import vaccinations.wiring  # noqa: F401 - for the forks
     from nhs_mesh import Credentials, MeshClient

@@ -254,19 +254,22 @@ def test_an_overwritten_object_can_be_had_back() -> None:
 
 def test_what_was_sent_is_never_deleted() -> None:
     for rule in properties("Bucket")["LifecycleConfiguration"]["Rules"]:
-        if not rule.get("Prefix", "").startswith(("incoming/", "receipts/", "rejected/")):
+        if not rule.get("Prefix", "").startswith(("incoming/", "requests/", "receipts/", "rejected/")):
             assert "ExpirationInDays" not in rule, rule["Id"]
 
 
 # --- The way of an upload --------------------------------------------------------------------------------------------
 
 
-def test_an_upload_and_nothing_else_reaches_the_queue() -> None:
+def test_an_upload_or_request_and_nothing_else_reaches_the_queue() -> None:
     rule = properties("UploadsRule")
     assert rule["EventPattern"] == {
         "source": ["aws.s3"],
         "detail-type": ["Object Created"],
-        "detail": {"bucket": {"name": [{"Ref": "Bucket"}]}, "object": {"key": [{"prefix": "incoming/"}]}},
+        "detail": {
+            "bucket": {"name": [{"Ref": "Bucket"}]},
+            "object": {"key": [{"prefix": "incoming/"}, {"prefix": "requests/"}]},
+        },
     }
     notifications = properties("Bucket")["NotificationConfiguration"]
     assert notifications == {"EventBridgeConfiguration": {"EventBridgeEnabled": True}}
@@ -701,5 +704,5 @@ def test_the_example_upload_is_one_that_the_rule_lets_through() -> None:
     pattern = properties("UploadsRule")["EventPattern"]
     assert [event["source"]] == pattern["source"]
     assert [event["detail-type"]] == pattern["detail-type"]
-    (key,) = pattern["detail"]["object"]["key"]
-    assert event["detail"]["object"]["key"].startswith(key["prefix"])
+    prefixes = tuple(key["prefix"] for key in pattern["detail"]["object"]["key"])
+    assert event["detail"]["object"]["key"].startswith(prefixes)

@@ -25,6 +25,7 @@ from vaccinations.aws.bucket import Bucket, NoSuchObject, StoredObject
 from vaccinations.formats.dps_names import next_place
 from vaccinations.model.entry import Entry, Intake
 from vaccinations.model.export import DPSExport, Status
+from vaccinations.model.outcome import OnFile
 from vaccinations.ports import StoredUpload
 
 if TYPE_CHECKING:
@@ -76,12 +77,15 @@ class MemoryBucket(Bucket):
 
     def uploads(self, organisation: str = "") -> Iterator[StoredUpload]:
         for key in sorted(self.objects):
-            if key.startswith(f"incoming/{organisation}/" if organisation else "incoming/"):
+            if key.startswith(f"incoming/{organisation}/" if organisation else ("incoming/", "requests/")):
                 versions = [(str(number), at) for number, (_, at) in enumerate(self.objects[key], start=1)]
                 yield from (StoredUpload(key, version, at) for version, at in reversed(versions))
 
     def _put(self, key: str, body: bytes | BinaryIO, _: str = "") -> None:
         self.store(key, body if isinstance(body, bytes) else body.read())
+
+    def _put_object(self, key: str, body: BinaryIO | bytes) -> tuple[str, str]:
+        return key, self.store(key, body if isinstance(body, bytes) else body.read())
 
     def _put_stream(self, key: str, body: BinaryIO, _: Mapping[str, str]) -> None:
         self.store(key, body.read())
@@ -135,6 +139,12 @@ class MemoryRegister:
             if entry.refusal and known and known.statement == entry.statement and not known.refusal:
                 self.entries[entry.record_id] = replace(known, on_file=entry.on_file, refusal=entry.refusal)
 
+    def lose(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            known = self.entries.get(entry.record_id)
+            if known and known.statement == entry.statement:
+                self.entries[entry.record_id] = replace(known, on_file=OnFile.NO)
+
     def refused(self, programme: str, since: str = "") -> Iterator[Entry]:
         found = [(e.refusal.at, e) for e in self.entries.values() if e.programme == programme and e.refusal]
         yield from (entry for at, entry in sorted(found, key=lambda each: each[0]) if at >= since)
@@ -166,10 +176,10 @@ class MemoryRegister:
             self.never |= {(programme, batch_id) for programme in intake.unattached}
             self.intakes[batch_id] = replace(intake, parked=True)
 
-    def begin(self, batch_id: str, batches: Mapping[str, int]) -> Intake:
+    def begin(self, batch_id: str, batches: Mapping[str, int], *, sends: bool = True) -> Intake:
         if batch_id in self.intakes:
             raise RuntimeError(f"the intake of {batch_id} was begun before")
-        self.intakes[batch_id] = Intake(batch_id, dict(batches), {}, finished=False)
+        self.intakes[batch_id] = Intake(batch_id, dict(batches), {}, finished=False, sends=sends)
         return self.intakes[batch_id]
 
     def attach(self, batch_id: str, programme: str, number: int) -> bool:

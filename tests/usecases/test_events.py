@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from tests.usecases.stores import on_sandbox
 from vaccinations.aws.bus import DETAIL_TYPE, SOURCE, publisher
 from vaccinations.aws.ledger import Ledger
 from vaccinations.model import lifecycle
-from vaccinations.model.export import Failure, Processing, Status
+from vaccinations.model.export import Processing, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -103,22 +104,23 @@ def test_each_state_that_an_export_comes_into_is_published(world: World, heard: 
     assert processed["changed_at"] == processed_at.isoformat()
 
 
-def test_an_attempt_that_fails_and_the_next_one_are_published(world: World, heard: Callable[[], Any]) -> None:
+def test_an_export_that_is_requeued_and_the_next_one_are_published(world: World, heard: Callable[[], Any]) -> None:
     world.upload(upload_of(row(1)))
     world.export()
     world.report(world.ledger.get("hpv", 1).message_id)
     world.track()
+    world.do_requests()
     world.next_night()
-    told = [(e["status"], e["attempt"]) for e in heard()]
-    assert told == [("pending", 1), ("accepted", 1), ("undelivered", 1), ("pending", 2), ("accepted", 2)]
+    told = [(e["export_id"], e["status"]) for e in heard()]
+    first = ["pending", "accepted", "undelivered", "requeued"]
+    assert told == [*(("hpv-1", status) for status in first), ("hpv-2", "pending"), ("hpv-2", "accepted")]
 
 
 def test_what_a_person_sends_again_is_published(world: World, heard: Callable[[], Any]) -> None:
     world.upload(upload_of(row(1)))
     world.export()
     export = world.ledger.get("hpv", 1)
-    undeliver = partial(lifecycle.undeliver, message_id=export.message_id, error=Failure("14", ""), now=world.clock())
-    world.ledger.change(export, undeliver)
+    world.ledger.change(export, lambda current: replace(current, status=Status.UNCLEAR))
     heard()
     world.resend("hpv-1")
     assert [e["status"] for e in heard()] == ["pending"]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local.dps import Dps, VaccinationFile
+from local.dps import Dps, RecordOnFile, VaccinationFile, identifier
 from tests.usecases.rows import row, upload_of, uuid_of
 from vaccinations.formats.dps_columns import local_id_of
 from vaccinations.formats.dps_names import FilenameStyle
-from vaccinations.model import lifecycle
 from vaccinations.model.export import Processing, Status
-from vaccinations.model.outcome import Outcome
+from vaccinations.model.outcome import OnFile, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,9 +67,9 @@ def sent(world: World, dps: Dps, *rows: str, name: str = "monday.csv", organisat
     return file
 
 
-def answer(world: World, dps: Dps, *which: str) -> None:
+def answer(world: World, dps: Dps, *which: str, file: VaccinationFile | None = None) -> None:
     """Have DPS answer the last file with some of its answers, each told by a part of its name."""
-    for name, body in dps.files[-1].answers():
+    for name, body in (file or dps.files[-1]).answers():
         if not which or any(part in name for part in which):
             world.receiver.send_file("X26ABC1", "dps export ack", body, filename=name)
 
@@ -113,25 +113,22 @@ def test_an_inf_ack_finds_its_export_by_name_in_any_case_and_either_style(
     assert (found.processing, found.status) == (Processing.RECEIVED, Status.ACKNOWLEDGED)
 
 
-def test_a_file_that_dps_refuses_is_counted_and_may_be_sent_again_under_a_new_name(
-    world: World, dps: Dps, metrics: Callable[[], dict[str, float]]
+def test_a_file_that_dps_refuses_is_counted_and_waits_for_a_person(
+    world: World, dps: Dps, metrics: Callable[[], dict[str, float]], caplog: pytest.LogCaptureFixture
 ) -> None:
     file = sent(world, dps, row(1))
+    sent(world, dps, row(2))
     file.problem = "its headers are missing or wrong"
-    dps.on_file.clear()
-    assert hear(world, dps, "InfAck") == ["refused"]
+    answer(world, dps, "InfAck", file=file)
+    assert outcomes(world.collect()) == ["refused"]
     found = export(world)
     assert (found.processing, found.status) == (Processing.REFUSED, Status.ACKNOWLEDGED)
     assert found.attempts[-1].refusal == "10001/10002"
     assert metrics()["ExportsRefused"] == 1
+    # DPS leaves later files waiting until it has cleared this one.
+    [said] = [record for record in caplog.records if "as a whole" in record.message]
+    assert vars(said)["behind_it"] == ["hpv-2"]
     assert world.next_night().exports == ()  # not by itself
-    again = world.resend("hpv-1")
-    assert again.attempts[1].mesh_filename != again.attempts[0].mesh_filename
-    world.export(resume_only=True)
-    dps.pick_up()
-    assert hear(world, dps) == ["received", "processed"]
-    assert counts(world) == (Processing.PROCESSED, 1, 0)
-    assert export(world).attempts[0].processing is Processing.REFUSED
 
 
 def test_an_answer_to_an_earlier_attempt_is_noted_with_it_and_nothing_else(
@@ -139,12 +136,14 @@ def test_an_answer_to_an_earlier_attempt_is_noted_with_it_and_nothing_else(
 ) -> None:
     refusals[uuid_of(1)] = INVALID
     file = sent(world, dps, row(1))
-    world.ledger.change(export(world), lambda e: lifecycle.hear(e, 1, Processing.REFUSED, world.clock()))
+    # As though MESH had known several messages of that attempt, and a person had decided.
+    world.ledger.change(export(world), lambda e: replace(e, status=Status.UNCLEAR))
     world.resend("hpv-1")
     assert {*hear(world, dps)} == {"about an earlier attempt"}
     assert file.refused
     assert entry(world, 1).refusal is None
     assert counts(world) == (None, None, None)
+    assert export(world).attempts[0].processing is Processing.PROCESSED
 
 
 def test_without_answers_exports_end_as_acknowledged_and_nothing_waits(
@@ -197,7 +196,7 @@ def test_a_bus_ack_in_any_order_and_number_counts_once(
         refused = entry(world, n).refusal
         assert refused
         assert (refused.outcome, refused.export_id, refused.row) == (outcome, "hpv-1", n)
-        assert not entry(world, n).on_file
+        assert entry(world, n).on_file is OnFile.NO
     assert entry(world, 3).refusal is None
 
 
@@ -320,22 +319,30 @@ def test_a_record_whose_new_was_refused_goes_out_as_new_when_it_is_corrected(
     assert not file.refused
     hear(world, dps)
     assert counts(world, 2) == (Processing.PROCESSED, 1, 0)
-    assert (entry(world, 1).on_file, entry(world, 1).refusal) == (True, None)
+    assert (entry(world, 1).on_file, entry(world, 1).refusal) == (OnFile.YES, None)
     assert [judged.row["ACTION_FLAG"] for judged in sent(world, dps, row(1, batch="EF9012")).rows] == ["update"]
 
 
-def test_a_duplicate_counts_as_processed_and_on_file(world: World, dps: Dps) -> None:
-    sent(world, dps, row(1), row(2))
-    # DPS says that it refused the file, and has processed its rows nevertheless.
-    world.ledger.change(export(world), lambda e: lifecycle.hear(e, 1, Processing.REFUSED, world.clock()))
-    world.resend("hpv-1")
-    world.export(resume_only=True)
-    [file] = dps.pick_up()
-    assert len(file.refused) == 2
+def test_a_duplicate_counts_as_processed_and_is_followed_by_an_update(world: World, dps: Dps) -> None:
+    """DPS has the identifier, from the system before this one, say; nobody knows with which content."""
+    [judged] = sent(world, dps, row(2, batch="OLD001")).rows
+    old = {**judged.row, "UNIQUE_ID": uuid_of(1)}
+    dps.on_file[identifier(old)] = RecordOnFile(old, deleted=False)
+    file = sent(world, dps, row(1), row(3))
+    assert [bool(judged.refused) for judged in file.rows] == [True, False]
     hear(world, dps)
-    assert counts(world) == (Processing.PROCESSED, 2, 0)
-    assert entry(world, 1).on_file
-    assert [judged.row["ACTION_FLAG"] for judged in sent(world, dps, row(1, batch="CD5678")).rows] == ["update"]
+    assert counts(world, 2) == (Processing.PROCESSED, 2, 0)
+    assert not [key for key in world.objects() if "-refused-" in key]
+    world.do_requests()
+    assert [*world.register.refused("hpv")] == []
+    world.next_night()
+    [file] = dps.pick_up()
+    assert [(judged.row["ACTION_FLAG"], judged.row["BATCH_NUMBER"], judged.refused) for judged in file.rows] == [
+        ("update", "AB1234", "")
+    ]
+    hear(world, dps)
+    world.do_requests()
+    assert world.next_night().exports == ()
 
 
 def test_a_correction_that_overtook_the_answer_is_left_alone_by_it(
@@ -353,8 +360,8 @@ def test_a_correction_that_overtook_the_answer_is_left_alone_by_it(
     assert [judged.refused.partition(".")[0] for judged in file.rows] == ["Immunization resource does not exist"]
     hear(world, dps)
     found = entry(world, 1)
-    assert (found.on_file, found.refusal and found.refusal.outcome) == (False, Outcome.UNKNOWN)
-    again = world.upload(f"{uuid_of(1)}\n", "again.resend")
+    assert (found.on_file, found.refusal and found.refusal.outcome) == (OnFile.NO, Outcome.UNKNOWN)
+    again = world.request("again.resend", f"{uuid_of(1)}\n")
     assert again.accepted == {"hpv": {"new": 1}}
     world.next_night()
     [file] = dps.pick_up()
@@ -373,7 +380,7 @@ def test_a_record_is_sent_again_as_what_dps_would_take(world: World, dps: Dps, r
     hear(world, dps)
     refusals.clear()
     ids = "\n".join([*map(uuid_of, (1, 2, 3, 4, 5, 6)), "nonsense", uuid_of(4).upper(), ""])
-    receipt = world.upload(ids, "again.resend")
+    receipt = world.request("again.resend", ids)
     assert receipt.accepted == {"hpv": {"update": 1, "delete": 1, "new": 1}}
     assert (receipt.unchanged, receipt.rejected) == (1, 4)
     assert [(reject["line"], reject["what is wrong"]) for reject in world.rejects(receipt)] == [

@@ -15,7 +15,7 @@ from tests.usecases.stores import in_memory, on_every_database, on_moto
 from vaccinations.jobs.ingest import Ingest
 from vaccinations.model.entry import Refusal
 from vaccinations.model.london import day_in_london, in_london
-from vaccinations.model.outcome import Outcome
+from vaccinations.model.outcome import OnFile, Outcome
 from vaccinations.ports import BatchGone, UploadGone
 from vaccinations.results import Receipt, RejectedUpload
 
@@ -419,10 +419,10 @@ def test_a_corrected_record_goes_out_as_an_update(stores: Stores) -> None:
 
 def test_a_correction_of_a_record_that_is_not_on_file_at_dps_goes_out_as_new(stores: Stores) -> None:
     stores.accept(row(1))
-    refuse(stores, 1, on_file=False)
+    refuse(stores, 1, on_file=OnFile.NO)
     assert stores.accept(row(1, batch="XY9999"), name="corrected.csv").accepted == {"hpv": {"new": 1}}
     entry = stores.register.get([uuid_of(1)])[uuid_of(1)]
-    assert (entry.on_file, entry.refusal) == (True, None)
+    assert (entry.on_file, entry.refusal) == (OnFile.YES, None)
 
 
 def test_a_withdrawn_record_goes_out_as_a_delete_with_its_columns_as_last_stated(stores: Stores) -> None:
@@ -436,9 +436,9 @@ def test_a_withdrawn_record_goes_out_as_a_delete_with_its_columns_as_last_stated
 
 def test_a_record_withdrawn_while_it_is_not_on_file_at_dps_stays_so(stores: Stores) -> None:
     stores.accept(row(1))
-    refuse(stores, 1, on_file=False)
+    refuse(stores, 1, on_file=OnFile.NO)
     assert stores.accept(row(1, vaccinated="N"), name="withdrawn.csv").accepted == {"hpv": {"delete": 1}}
-    assert not stores.register.get([uuid_of(1)])[uuid_of(1)].on_file
+    assert stores.register.get([uuid_of(1)])[uuid_of(1)].on_file is OnFile.NO
     assert stores.accept(row(1), name="back.csv").accepted == {"hpv": {"new": 1}}
 
 
@@ -552,7 +552,7 @@ def test_an_upload_of_one_record_many_times_leaves_what_was_said_last(stores: St
 # -- records to send again
 
 
-def refuse(stores: Stores, *numbers: int, on_file: bool) -> None:
+def refuse(stores: Stores, *numbers: int, on_file: OnFile) -> None:
     """Let DPS refuse the last statements of records."""
     entries = stores.register.get(map(uuid_of, numbers)).values()
     refusal = Refusal(Outcome.UNKNOWN, "2026-11-24T12:00:00+00:00", "hpv-1", 1, "inbox/answer")
@@ -560,7 +560,7 @@ def refuse(stores: Stores, *numbers: int, on_file: bool) -> None:
 
 
 def ask_for(stores: Stores, *numbers: int, name: str = "1.resend") -> Receipt:
-    receipt = stores.ingest("".join(uuid_of(n) + "\n" for n in numbers), name)
+    receipt = stores.handle(stores.bucket.put_request(name, "".join(uuid_of(n) + "\n" for n in numbers).encode()))
     assert isinstance(receipt, Receipt)
     return receipt
 
@@ -568,8 +568,8 @@ def ask_for(stores: Stores, *numbers: int, name: str = "1.resend") -> Receipt:
 def test_a_refused_record_is_sent_again_as_it_was_stated_as_what_dps_would_process(stores: Stores) -> None:
     stores.accept(row(1, batch="XY9999"), row(2), row(3))
     stores.accept(row(3, vaccinated="N"), name="withdrawn.csv")
-    refuse(stores, 1, on_file=False)
-    refuse(stores, 2, 3, on_file=True)
+    refuse(stores, 1, on_file=OnFile.NO)
+    refuse(stores, 2, 3, on_file=OnFile.YES)
     assert ask_for(stores, 1, 2, 3).accepted == {"hpv": {"new": 1, "update": 1, "delete": 1}}
     assert flags(stores.queued()[4:]) == [
         (uuid_of(1), "new", "XY9999"),
@@ -577,13 +577,13 @@ def test_a_refused_record_is_sent_again_as_it_was_stated_as_what_dps_would_proce
         (uuid_of(3), "delete", "AB1234"),
     ]
     entries = stores.register.get(map(uuid_of, (1, 2, 3)))
-    assert {(entry.on_file, entry.refusal) for entry in entries.values()} == {(True, None)}
+    assert {(entry.on_file, entry.refusal) for entry in entries.values()} == {(OnFile.YES, None)}
     assert stores.accept(row(1, batch="XY9999"), name="same.csv").unchanged == 1
 
 
 def test_a_record_named_twice_is_sent_again_once(stores: Stores) -> None:
     stores.accept(row(1))
-    refuse(stores, 1, on_file=True)
+    refuse(stores, 1, on_file=OnFile.YES)
     receipt = ask_for(stores, 1, 1)
     assert (receipt.accepted, receipt.unchanged) == ({"hpv": {"update": 1}}, 1)
 
@@ -612,7 +612,7 @@ def test_what_is_no_longer_kept_is_neither_withdrawn_nor_sent_again_and_the_uplo
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stores.accept(row(1), row(2))
-    refuse(stores, 2, on_file=True)
+    refuse(stores, 2, on_file=OnFile.YES)
     forget_batches(stores, monkeypatch)
     withdrawn = stores.accept(row(1, vaccinated="N"), row(3), name="withdrawn.csv")
     assert (withdrawn.accepted, withdrawn.rejected) == ({"hpv": {"new": 1}}, 1)

@@ -13,7 +13,7 @@ from tests.usecases.stores import on_every_database
 from vaccinations.jobs import ingest
 from vaccinations.jobs.ingest import MOST_TRIES
 from vaccinations.model.entry import Refusal
-from vaccinations.model.outcome import Outcome
+from vaccinations.model.outcome import OnFile, Outcome
 from vaccinations.ports import IntakeGone, UploadGone
 from vaccinations.results import ParkedUpload, Receipt
 
@@ -109,7 +109,7 @@ def test_everybody_else_goes_on(stores: Stores, breaks: set[str]) -> None:
 def test_tries_that_died_count_as_well(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     uploaded = stores.uploaded(upload_of(row(1)), "monday.csv")
 
-    def die(*_: Any) -> None:
+    def die(*_: Any, **__: Any) -> None:
         raise Died
 
     with monkeypatch.context() as dies:
@@ -199,8 +199,8 @@ def test_a_record_that_dps_refused_can_still_be_sent_again_after_a_request_for_i
     stores.accept(row(1), name="sunday.csv")
     refusal = Refusal(Outcome.UNKNOWN, "2026-11-24T12:00:00+00:00", "hpv-1", 1, "inbox/answer")
     entry = stores.register.get([uuid_of(1)])[uuid_of(1)]
-    stores.register.refuse([replace(entry, on_file=False, refusal=refusal)])
-    request = stores.uploaded(uuid_of(1), "1.resend")
+    stores.register.refuse([replace(entry, on_file=OnFile.NO, refusal=refusal)])
+    request = stores.bucket.put_request("1.resend", uuid_of(1).encode())
     breaks.add(stores.bucket.batch_id(*request))
     for _ in range(MOST_TRIES - 1):
         with pytest.raises(Broken):
@@ -313,7 +313,7 @@ def test_a_retry_that_dies_on_the_way_is_gone_on_with_and_sends_nothing_twice(
 ) -> None:
     batch_id = park(stores, breaks, row(1))
 
-    def die(*_: Any) -> None:
+    def die(*_: Any, **__: Any) -> None:
         raise Died
 
     with monkeypatch.context() as dies:

@@ -88,7 +88,7 @@ def test_a_deleted_upload_is_none(stores: Stores, queue: MemoryQueue) -> None:
 
 
 def test_what_lies_elsewhere_in_the_bucket_is_no_upload(stores: Stores, queue: MemoryQueue) -> None:
-    stores.upload("requests/incoming/1.csv", b"")
+    stores.upload("receipts/incoming/1.csv", b"")
     stores.clock.forward(days=1)
     assert run(stores, queue).looked_at == 0
 

@@ -11,8 +11,8 @@ from tests.entries import STATED_AT
 from tests.usecases.rows import uuid_of
 from tests.usecases.stores import on_every_database, on_moto
 from vaccinations.aws import backoff
-from vaccinations.model.entry import Action, Entry, Refusal
-from vaccinations.model.outcome import Outcome
+from vaccinations.model.entry import Entry, Refusal
+from vaccinations.model.outcome import Action, OnFile, Outcome
 
 if TYPE_CHECKING:
     from tests.usecases.stores import Stores
@@ -22,7 +22,7 @@ def entry(n: int, **changes: Any) -> Entry:
     return replace(Entry(uuid_of(n), "hpv", "d1", Action.NEW, "batch", n + 2, "R1L", STATED_AT), **changes)
 
 
-def refused(n: int, at: str = "2026-11-24T12:00:00+00:00", *, on_file: bool = True, **changes: Any) -> Entry:
+def refused(n: int, at: str = "2026-11-24T12:00:00+00:00", *, on_file: OnFile = OnFile.YES, **changes: Any) -> Entry:
     refusal = Refusal(Outcome.INVALID, at, "hpv-1", n, "inbox/answer")
     return entry(n, on_file=on_file, refusal=refusal, **changes)
 
@@ -34,7 +34,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @on_every_database
 def test_what_was_put_is_found_and_what_was_never_ingested_is_left_out(stores: Stores) -> None:
-    entries = [entry(n, on_file=n % 2 == 0, action=[*Action][n % 3]) for n in range(230)]
+    entries = [entry(n, on_file=[*OnFile][n % 3], action=[*Action][n % 3]) for n in range(230)]
     stores.register.put(entries)
     found = stores.register.get(uuid_of(n) for n in range(240))
     assert found == {e.record_id: e for e in entries}
@@ -53,10 +53,10 @@ def test_a_refusal_is_noted_at_the_statement_that_was_refused_and_only_there(sto
     stores.register.put([entry(1), entry(2), entry(3)])
     stores.register.put([entry(2, batch_id="newer")])
     stores.register.put([entry(3, line=99)])
-    stores.register.refuse([refused(1, on_file=False), refused(2), refused(3), refused(4)])
+    stores.register.refuse([refused(1, on_file=OnFile.NO), refused(2), refused(3), refused(4)])
     found = stores.register.get(map(uuid_of, range(1, 5)))
     assert found == {
-        uuid_of(1): refused(1, on_file=False),
+        uuid_of(1): refused(1, on_file=OnFile.NO),
         uuid_of(2): entry(2, batch_id="newer"),
         uuid_of(3): entry(3, line=99),
     }
@@ -66,22 +66,22 @@ def test_a_refusal_is_noted_at_the_statement_that_was_refused_and_only_there(sto
 def test_a_refusal_that_is_noted_stays_as_it_was_first_noted(stores: Stores) -> None:
     stores.register.put([entry(1)])
     stores.register.refuse([refused(1)])
-    stores.register.refuse([refused(1, at="2026-12-24T12:00:00+00:00", on_file=False)])
+    stores.register.refuse([refused(1, at="2026-12-24T12:00:00+00:00", on_file=OnFile.NO)])
     assert stores.register.get([uuid_of(1)]) == {uuid_of(1): refused(1)}
 
 
 @on_every_database
 def test_a_refused_record_that_dps_has_after_all_is_on_file_again(stores: Stores) -> None:
-    stores.register.put([entry(1, on_file=False)])
-    stores.register.refuse([refused(1, on_file=True)])
-    assert stores.register.get([uuid_of(1)])[uuid_of(1)].on_file
+    stores.register.put([entry(1, on_file=OnFile.NO)])
+    stores.register.refuse([refused(1, on_file=OnFile.YES)])
+    assert stores.register.get([uuid_of(1)])[uuid_of(1)].on_file is OnFile.YES
 
 
 @on_every_database
 def test_a_new_statement_clears_the_refusal_of_the_old_one(stores: Stores) -> None:
     stores.register.put([entry(1)])
-    stores.register.refuse([refused(1, on_file=False)])
-    stores.register.put([entry(1, digest="d2", batch_id="newer", on_file=True)])
+    stores.register.refuse([refused(1, on_file=OnFile.NO)])
+    stores.register.put([entry(1, digest="d2", batch_id="newer")])
     assert stores.register.get([uuid_of(1)]) == {uuid_of(1): entry(1, digest="d2", batch_id="newer")}
     assert list(stores.register.refused("hpv")) == []
 
@@ -138,7 +138,7 @@ def test_an_intake_is_begun_once_and_only_what_was_begun_is_finished(stores: Sto
 
 @on_every_database
 def test_what_was_known_before_an_upload_is_kept_with_an_entry(stores: Stores) -> None:
-    before = refused(1, on_file=False, digest="d0", batch_id="older")
+    before = refused(1, on_file=OnFile.NO, digest="d0", batch_id="older")
     stores.register.put([entry(1, before=before), entry(2)])
     found = stores.register.get([uuid_of(1), uuid_of(2)])
     assert (found[uuid_of(1)], found[uuid_of(2)]) == (entry(1, before=before), entry(2))

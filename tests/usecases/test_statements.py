@@ -126,7 +126,7 @@ def test_a_record_is_sent_again_as_last_stated_and_a_correction_from_before_that
     stores.accept(row(1))
     correction = stores.uploaded(upload_of(row(1, batch="XY9999")), "correction.csv")
     refuse(stores, 1)
-    stores.ingest(uuid_of(1), "1.resend")
+    stores.handle(stores.bucket.put_request("1.resend", uuid_of(1).encode()))
     assert ingested(stores, correction)[0].accepted == {"hpv": {"update": 1}}
     assert [batch for *_, batch in sent(stores)] == ["AB1234", "AB1234", "XY9999"]
 

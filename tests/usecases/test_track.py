@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from tests.usecases.rows import row, upload_of
 from tests.usecases.stores import on_sandbox
 from vaccinations.jobs.track import Track
 from vaccinations.model import lifecycle
-from vaccinations.model.export import Failure, Status
+from vaccinations.model.export import Failure, Phase, Status
 from vaccinations.model.programmes import PROGRAMMES
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from tests.usecases.memory import MemoryMesh
     from tests.usecases.world import World
     from vaccinations.results import TrackRun
+
+in_memory = pytest.mark.parametrize("world", ["memory"], indirect=True)
 
 
 def sent(world: World) -> None:
@@ -62,16 +65,53 @@ def test_a_report_marks_the_export_it_is_about_and_is_acknowledged(world: World)
     assert list(world.client.inbox()) == []
 
 
-def test_an_undelivered_export_is_sent_again_the_next_night_as_another_file(world: World) -> None:
+def test_an_undelivered_export_is_requeued_by_itself_and_never_goes_out_again_as_it_was(world: World) -> None:
     sent(world)
     first = world.ledger.get("hpv", 1)
     world.report(first.message_id)
     world.track()
-    world.next_night()
-    again = world.ledger.get("hpv", 1)
-    assert (again.status, len(again.attempts)) == (Status.ACCEPTED, 2)
-    assert again.message_id != first.message_id
-    assert again.attempts[1].filename != first.attempts[0].filename
+    world.track()
+    assert [key for key in world.objects() if key.startswith("requests/")] == ["requests/hpv-1.requeue"]
+    world.do_requests()
+    found = world.ledger.get("hpv", 1)
+    assert (found.status, found.request, len(found.attempts)) == (Status.REQUEUED, "requests/hpv-1.requeue", 1)
+    assert world.ledger.get("hpv", 2).records == first.records
+    [outcome] = world.next_night().exports
+    assert (outcome.export_id, outcome.status) == ("hpv-2", "accepted")
+    world.track()
+    assert [key for key in world.objects() if key.startswith("requests/")] == ["requests/hpv-1.requeue"]
+
+
+@in_memory
+@pytest.mark.parametrize("phase", [Phase.SENDING, Phase.OUTCOME_UNKNOWN, Phase.UPLOADING])
+def test_a_report_about_an_export_that_is_still_being_sent_waits_until_that_is_known(
+    world: World, phase: Phase
+) -> None:
+    """A run has died between MESH's answer and the ledger, say."""
+    sent(world)
+    accepted = world.ledger.get("hpv", 1)
+    message_id = accepted.message_id if phase is Phase.UPLOADING else ""
+    attempt = replace(accepted.attempts[-1], phase=phase, message_id=message_id)
+    world.ledger.change(accepted, lambda e: replace(e, status=Status.PENDING, attempts=(attempt,)))
+    world.report(accepted.message_id)
+    assert world.track().reports == 0
+    assert len(list(world.client.inbox())) == 1
+    world.ledger.change(accepted, lambda e: replace(accepted, batches=e.batches))
+    assert world.track().reports == 1
+    assert world.ledger.get("hpv", 1).status is Status.UNDELIVERED
+    assert list(world.client.inbox()) == []
+
+
+@in_memory
+def test_a_report_about_another_message_does_not_wait_for_an_export_that_is_being_sent(world: World) -> None:
+    sent(world)
+    for name, phase in (("hpv", Phase.UPLOADING), ("menacwy", Phase.RENDERED)):
+        export = world.ledger.get(name, 1)
+        attempt = replace(export.attempts[-1], phase=phase, message_id="M" if phase is Phase.UPLOADING else "")
+        world.ledger.change(export, partial(replace, status=Status.PENDING, attempts=(attempt,)))
+    world.report("0123456789ABCDEF0123456789ABCDEF")
+    assert world.track().reports == 1
+    assert list(world.client.inbox()) == []
 
 
 def test_a_report_about_somebody_elses_message_marks_nothing(world: World) -> None:
@@ -140,14 +180,11 @@ def test_how_long_things_wait_is_told_even_while_mesh_lets_nobody_in(
     with stranger:
         capsys.readouterr()
         with pytest.raises(Unauthorised):
-            Track(world.ledger, stranger, clock=world.clock).run()
+            Track(world.ledger, world.bucket, stranger, clock=world.clock).run()
     assert metrics(capsys.readouterr().out)["OldestUnacknowledgedHours"] == 80
 
 
 # --- where MESH fails
-
-
-in_memory = pytest.mark.parametrize("world", ["memory"], indirect=True)
 
 
 @pytest.fixture
@@ -276,12 +313,11 @@ def test_a_report_whose_acknowledgement_was_lost_is_applied_once(
     world.report(world.ledger.get("hpv", 1).message_id)
     mesh.fail("acknowledge", Unavailable("no answer"))
     assert (world.track().status, statuses(world)[0]) == ("incomplete", Status.UNDELIVERED)
-    world.next_night()
+    world.do_requests()
     capsys.readouterr()
     answer = world.track()
     assert (answer.status, answer.reports) == ("ok", 1)
-    # It is about the attempt before this one.
-    assert statuses(world)[0] is Status.ACCEPTED
+    assert statuses(world)[0] is Status.REQUEUED
     assert metrics(capsys.readouterr().out)["ReportsUnmatched"] == 1
 
 

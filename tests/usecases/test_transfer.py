@@ -406,18 +406,6 @@ def test_another_attempt_begins_with_nothing_of_the_one_before_but_its_parts(
     assert delivered(world) == every_row(in_parts)
 
 
-def test_the_first_acceptance_counts_at_whichever_attempt_dps_gets_the_file(world: World) -> None:
-    world.upload(upload_of(row(0)))
-    export(world)
-    first = world.clock()
-    assert now(world).accepted_at == first
-    world.report(now(world).message_id)
-    world.track()
-    assert world.next_night().exports[0].status == "accepted"
-    assert (len(now(world).attempts), now(world).accepted_at) == (2, first)
-    assert [attempt.sent_at for attempt in now(world).attempts] == [first, world.clock()]
-
-
 def test_what_was_wrong_before_is_not_said_of_an_accepted_export(world: World, mesh: MemoryMesh) -> None:
     world.upload(upload_of(row(0)))
     mesh.fail("send", Unauthorised("MESH does not know this password"))

@@ -95,6 +95,20 @@ class World:
         """Read the rejects file that a receipt names."""
         return self.stores.rejects(receipt)
 
+    def request(self, name: str, body: str = "") -> Receipt:
+        """Put a request into the bucket and do it; return its receipt."""
+        self.clock.forward(seconds=1)
+        receipt = self.stores.handle(self.bucket.put_request(name, body.encode()))
+        assert isinstance(receipt, Receipt), receipt
+        return receipt
+
+    def do_requests(self) -> None:
+        """Handle the events of whatever is in the bucket and was not handled yet, in the order in which it came."""
+        for stored in sorted(self.bucket.uploads(), key=lambda stored: stored.uploaded_at):
+            batch_id = self.bucket.batch_id(stored.key, stored.version)
+            if not self.register.intake(batch_id) and not self.bucket.receipt(stored.key, batch_id):
+                self.stores.handle((stored.key, stored.version))
+
     # -- what the schedules do
 
     def names(self, programme: Programme) -> Any:
@@ -122,7 +136,7 @@ class World:
         return self.export(**event)
 
     def track(self) -> TrackRun:
-        return Track(self.ledger, self.client, clock=self.clock).run()
+        return Track(self.ledger, self.bucket, self.client, clock=self.clock).run()
 
     def collect(self) -> CollectRun:
         ports = (self.bucket, self.ledger, self.register, self.client)

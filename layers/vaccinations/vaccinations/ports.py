@@ -177,6 +177,9 @@ class Register(Protocol):
     def refuse(self, entries: Iterable[Entry]) -> None:
         """Note DPS's refusals: ``on_file`` and ``refusal`` of each entry whose record still is at that statement."""
 
+    def lose(self, entries: Iterable[Entry]) -> None:
+        """Note that records are not on file at DPS, where the record still is at that statement."""
+
     def refused(self, programme: str, since: str = "") -> Iterator[Entry]:
         """Iterate over a programme's records whose last statement DPS refused, longest ago first.
 
@@ -201,8 +204,14 @@ class Register(Protocol):
     def with_intake(self, batch_ids: Iterable[str]) -> set[str]:
         """Return those of the batch ids whose uploads have an intake."""
 
-    def begin(self, batch_id: str, batches: Mapping[str, int]) -> Intake:
-        """Note that an upload's batch objects are complete; they will now be registered and attached."""
+    def begin(self, batch_id: str, batches: Mapping[str, int], *, sends: bool = True) -> Intake:
+        """Note that an upload's batch objects are complete; they will now be registered and attached.
+
+        Parameters
+        ----------
+        sends
+            Whether they are to be attached.
+        """
 
     def count_try(self, batch_id: str) -> int:
         """Note that an intake is about to be completed; return how often that was noted."""
@@ -233,7 +242,10 @@ class Bucket(Protocol):
         """
 
     def uploads(self) -> Iterator[StoredUpload]:
-        """Iterate over every version of every upload, newest first of each, without those of deleted objects."""
+        """Iterate over every version of every upload and request, newest first of each, without deleted objects'."""
+
+    def put_request(self, name: str, body: BinaryIO | bytes = b"") -> tuple[str, str]:
+        """Store a request (`vaccinations.formats.requests`), whose event is then queued; return key and version."""
 
     def receipt(self, upload_key: str, batch_id: str) -> AnyReceipt | None:
         """Return the receipt of an upload; None where it is not there yet."""

@@ -20,7 +20,7 @@ _MESH = ("MESH_BASE_URL", "MESH_SECRET", "MESH_DISABLE_SSL_VERIFICATION", "MESH_
 #: The variables that each function reads; the template gives it these and no others.
 READS: Mapping[str, tuple[str, ...]] = {
     "validate": _MESH,
-    "ingest": ("BUCKET", "VACCINATION_RECORDS_TABLE", "DPS_EXPORTS_TABLE", "UPLOADERS", "UPLOADS_QUEUE"),
+    "ingest": ("BUCKET", "VACCINATION_RECORDS_TABLE", "DPS_EXPORTS_TABLE", "UPLOADERS", "UPLOADS_QUEUE", "EVENT_BUS"),
     "export": (
         *_MESH,
         "DPS_EXPORTS_TABLE",
@@ -31,7 +31,7 @@ READS: Mapping[str, tuple[str, ...]] = {
         "DPS_ODS_CODE",
         "EVENT_BUS",
     ),
-    "track": (*_MESH, "DPS_EXPORTS_TABLE", "EVENT_BUS"),
+    "track": (*_MESH, "BUCKET", "DPS_EXPORTS_TABLE", "EVENT_BUS"),
     "collect": (*_MESH, "BUCKET", "DPS_EXPORTS_TABLE", "VACCINATION_RECORDS_TABLE", "EVENT_BUS"),
     "reconcile": ("BUCKET", "VACCINATION_RECORDS_TABLE", "UPLOADS_QUEUE"),
     "status": ("DPS_EXPORTS_TABLE",),

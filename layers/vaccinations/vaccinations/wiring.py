@@ -89,15 +89,22 @@ class Wiring:
 
         return Register(self.clients.dynamodb, self.settings.records_table)
 
-    def ledger(self) -> Ledger:
-        """Open the ledger; changes of state are published where there is a bus for them."""
+    def ledger(self, records_table: str = "") -> Ledger:
+        """Open the ledger; changes of state are published where there is a bus for them.
+
+        Parameters
+        ----------
+        records_table
+            Name of the register's table, for those who attach batches.
+        """
         if not self.settings.event_bus:
-            return self._quiet_ledger()
+            return self._quiet_ledger(records_table)
         from vaccinations.aws.bus import publisher
         from vaccinations.aws.ledger import Ledger
 
         changed = publisher(self.clients.events, self.settings.event_bus)
-        return Ledger(self.clients.dynamodb, self.settings.exports_table, changed=changed, clock=self._clock)
+        table = self.settings.exports_table
+        return Ledger(self.clients.dynamodb, table, records_table, changed=changed, clock=self._clock)
 
     def queue(self) -> Queue:
         """Open the queue of uploads."""
@@ -105,7 +112,7 @@ class Wiring:
 
         return Queue(self.clients.sqs, self.settings.uploads_queue)
 
-    def _quiet_ledger(self, records_table: str = "") -> Ledger:
+    def _quiet_ledger(self, records_table: str) -> Ledger:
         """Open the ledger for those who change no export's state."""
         from vaccinations.aws.ledger import Ledger
 
@@ -159,7 +166,7 @@ class Wiring:
         """Make what ingests uploads."""
         from vaccinations.jobs.ingest import Ingest
 
-        ledger = self._quiet_ledger(self.settings.records_table)
+        ledger = self.ledger(self.settings.records_table)
         return Ingest(self.bucket(), self.register(), ledger, self._clock, self.settings.uploaders)
 
     def export(self, holder: str, seconds_left: Callable[[], float]) -> Export:
@@ -197,7 +204,7 @@ class Wiring:
         """Make what learns whether each file was picked up."""
         from vaccinations.jobs.track import Track
 
-        return Track(self.ledger(), self.mesh(), self._clock)
+        return Track(self.ledger(), self.bucket(), self.mesh(), self._clock)
 
     def collect(self, seconds_left: Callable[[], float]) -> Collect:
         """Make what brings messages to the bucket and reads DPS's answers.
@@ -227,7 +234,7 @@ class Wiring:
         """Make the table of the dashboard."""
         from vaccinations.jobs.status import StatusPage
 
-        return StatusPage(self._quiet_ledger(), self._clock)
+        return StatusPage(self._quiet_ledger(""), self._clock)
 
 
 def _connect(settings: Settings, secret: MeshSecret) -> MeshClient:

@@ -82,16 +82,33 @@ def tell(cloud: LocalCloud) -> None:
     resumed = cloud.invoke("ExportFunction", {"resume_only": True})["exports"]
     assert {export["status"] for export in resumed} == {"accepted"}
     with cloud.sandbox.client(RECEIVER) as receiver:
-        assert Dps(receiver, refuse=lambda _: "Validation errors: lotNumber").work()
+        assert Dps(receiver, refuse=_refuse).work()
         receiver.send_file(SENDER, "letters", b"Dear sender", filename="letter.txt")
     assert cloud.invoke("TrackFunction")["exports"]
     assert cloud.invoke("CollectFunction")["messages"]
     upload("monday-again.csv", sample.csv)
     upload("tuesday.csv", corrected_upload(sample))
     cloud.invoke("ExportFunction")
+    requeue_an_undelivered_export(cloud)
     cloud.invoke("ExportFunction", {"dry_run": True})
     reconcile_an_upload_without_event(cloud)
     assert "hpv-2" in cloud.invoke("StatusFunction")
+
+
+def _refuse(row: dict[str, str]) -> str:
+    duplicate = row["DOSE_SEQUENCE"] != "1"
+    return "The provided identifier: it is duplicated" if duplicate else "Validation errors: lotNumber"
+
+
+def requeue_an_undelivered_export(cloud: LocalCloud) -> None:
+    with cloud.sandbox.client(RECEIVER) as receiver:
+        lost = list(receiver.inbox())[-1]
+    about = {"code": "14", "description": "Message not collected by recipient after 5 days", "subject": "NDR"}
+    names = {"workflow_id": "dps export", "local_id": "", "file_name": "", "linked_message_id": lost}
+    cloud.sandbox.admin("POST", "/messageexchange/admin/report", {"mailbox_id": SENDER, **about, **names})
+    assert cloud.invoke("TrackFunction")["reports"] == 1
+    cloud.drain()
+    cloud.invoke("ExportFunction")
 
 
 def reconcile_an_upload_without_event(cloud: LocalCloud) -> None:

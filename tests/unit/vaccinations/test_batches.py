@@ -13,8 +13,8 @@ import pytest
 from local.sample import make_batch_lines
 from tests.entries import STATED_AT, entry_for
 from vaccinations.formats.batches import batch_line, digest_of, entry_of, read_batch, repeat_line
-from vaccinations.model.entry import WITHDRAWN, Action, Entry, Refusal
-from vaccinations.model.outcome import Outcome
+from vaccinations.model.entry import WITHDRAWN, Entry, Refusal
+from vaccinations.model.outcome import Action, OnFile, Outcome
 from vaccinations.model.record import VaccinationRecord
 
 TODAY = date(2026, 3, 10)
@@ -98,8 +98,8 @@ def test_a_record_is_repeated_as_it_was_stated_but_for_what_becomes_of_it() -> N
     assert orjson.loads(again) == orjson.loads(line()) | {"action": "new", "line": 9}
 
 
-@pytest.mark.parametrize("on_file", [True, False])
-def test_a_withdrawal_repeats_the_record_and_what_is_known_to_be_on_file(*, on_file: bool) -> None:
+@pytest.mark.parametrize("on_file", OnFile)
+def test_a_withdrawal_repeats_the_record_and_what_is_known_to_be_on_file(*, on_file: OnFile) -> None:
     entry = entry_for(
         record(), "delete", 9, digest=WITHDRAWN, owner="RX1", stated_at="2025", on_file=on_file, batch_id="b2"
     )
@@ -113,7 +113,7 @@ def test_a_withdrawal_repeats_the_record_and_what_is_known_to_be_on_file(*, on_f
 )
 def test_a_line_holds_what_was_known_before_its_upload_and_no_more(refusal: Refusal | None) -> None:
     before = Entry(
-        UUID, "hpv", "d1", Action.NEW, "b0", 3, "V0V8L", "2023-08-22T12:00:00+00:00 01234567 0000", False, refusal
+        UUID, "hpv", "d1", Action.NEW, "b0", 3, "V0V8L", "2023-08-22T12:00:00+00:00 01234567 0000", OnFile.NO, refusal
     )
     stated = batch_line(record(), entry_for(record(), before=before), recorded_on=date(2024, 8, 22))
     assert entry_of(stated, "b1").before == before
@@ -122,7 +122,7 @@ def test_a_line_holds_what_was_known_before_its_upload_and_no_more(refusal: Refu
 
 
 def test_that_a_record_is_on_file_takes_no_room() -> None:
-    not_on_file = repeat_line(line(), entry_for(record(), on_file=False))
+    not_on_file = repeat_line(line(), entry_for(record(), on_file=OnFile.NO))
     assert b"on_file" in not_on_file
     assert b"on_file" not in repeat_line(not_on_file, entry_for(record()))
     assert b"on_file" not in line()

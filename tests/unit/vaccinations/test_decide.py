@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vaccinations.model.decide import (
+    Absent,
     Columns,
     Decision,
     Known,
@@ -26,10 +27,10 @@ from vaccinations.model.decide import (
     UploadFacts,
     decide,
 )
-from vaccinations.model.entry import WITHDRAWN, Action, Entry, Person, Refusal
-from vaccinations.model.outcome import Outcome
+from vaccinations.model.entry import ALREADY_SENT, WITHDRAWN, Entry, Person, Place, Refusal
+from vaccinations.model.outcome import Action, OnFile, Outcome
 from vaccinations.model.problems import Problem
-from vaccinations.model.row import Faulty, Row, SendAgain, Vaccinated, Withdrawn
+from vaccinations.model.row import Faulty, Lost, Row, SendAgain, Vaccinated, Withdrawn
 from vaccinations.model.uploaders import Uploaders
 
 UUID = "496e37d8-d1ab-4e12-a3a3-9c2e136a0504"
@@ -40,9 +41,11 @@ EARLIER, NOW, LATER = "2026-11-23", "2026-11-24", "2026-11-25"
 UPLOAD = UploadFacts("this", NOON, NOW, "R1L", Uploaders(), COLUMNS)
 REFUSAL = Refusal(Outcome.UNKNOWN, "2026-11-23T12:00:00+00:00", "hpv-1", 3, "inbox/answer")
 STATED = Entry(UUID, "hpv", "d1", Action.NEW, "earlier", 7, "R1L", EARLIER)
-NOT_ON_FILE = replace(STATED, on_file=False)
-GONE = replace(STATED, digest=WITHDRAWN, action=Action.DELETE)
-UNSTATED = replace(GONE, programme="", on_file=False)
+NOT_ON_FILE = replace(STATED, on_file=OnFile.NO)
+GONE = replace(STATED, digest=WITHDRAWN, action=Action.DELETE, batch_id="last", new_in=STATED.statement)
+UNSTATED = replace(GONE, programme="", on_file=OnFile.NO, new_in=None)
+UPDATED = replace(STATED, digest="d2", action=Action.UPDATE, batch_id="last", new_in=STATED.statement)
+MAYBE = replace(STATED, on_file=OnFile.UNKNOWN)
 
 
 def vaccinated(
@@ -60,8 +63,15 @@ def vaccinated(
     return Vaccinated(line, record, digest)
 
 
-def queued(digest: str, action: Action, *, on_file: bool = True, repeats: bool, stated_at: str = NOW) -> Queue:
-    return Queue(Entry(UUID, "hpv", digest, action, "this", 9, "R1L", stated_at, on_file=on_file), repeats=repeats)
+def queued(digest: str, action: Action, *, repeats: bool, stated_at: str = NOW, **changes: Any) -> Queue:
+    """Make what is queued: an `update` or `delete` follows the `new` of `STATED`, where nothing else is said."""
+    facts = {"owner": "R1L", "new_in": None if action is Action.NEW else STATED.statement} | changes
+    return Queue(Entry(UUID, "hpv", digest, action, "this", 9, stated_at=stated_at, **facts), repeats=repeats)
+
+
+def again(digest: str, action: Action, **changes: Any) -> Queue:
+    """Make what is queued where a request repeats `STATED`."""
+    return queued(digest, action, repeats=True, **{"stated_at": EARLIER, "origin": STATED.statement} | changes)
 
 
 def unchanged(entry: Entry, stated_at: str = NOW) -> Unchanged:
@@ -73,6 +83,8 @@ def refused(entry: Entry) -> Entry:
 
 
 WITHDRAWAL, AGAIN = Withdrawn(9, UUID), SendAgain(9, UUID)
+#: The `new` of STATED, and whatever came last, in a file that DPS never got.
+LOST_NEW, LOST = Lost(9, UUID, STATED.statement, Action.NEW), Lost(9, UUID, UPDATED.statement, Action.UPDATE)
 TABLE: dict[str, tuple[Row, Entry | None, Decision]] = {
     "stated, never ingested": (vaccinated("d2"), None, queued("d2", Action.NEW, repeats=False)),
     "stated as before": (vaccinated("d1"), STATED, unchanged(STATED)),
@@ -83,7 +95,7 @@ TABLE: dict[str, tuple[Row, Entry | None, Decision]] = {
     "stated again after a withdrawal": (vaccinated("d1"), GONE, queued("d1", Action.UPDATE, repeats=False)),
     "stated again after a withdrawal, not on file": (
         vaccinated("d1"),
-        replace(GONE, on_file=False),
+        replace(GONE, on_file=OnFile.NO),
         queued("d1", Action.NEW, repeats=False),
     ),
     "withdrawn, never ingested": (WITHDRAWAL, None, Skip(replace(UNSTATED, batch_id="this", line=9, stated_at=NOW))),
@@ -93,7 +105,7 @@ TABLE: dict[str, tuple[Row, Entry | None, Decision]] = {
     "withdrawn, not on file": (
         WITHDRAWAL,
         NOT_ON_FILE,
-        queued(WITHDRAWN, Action.DELETE, on_file=False, repeats=True),
+        queued(WITHDRAWN, Action.DELETE, on_file=OnFile.NO, repeats=True),
     ),
     "to be sent again, named before": (
         AGAIN,
@@ -103,13 +115,13 @@ TABLE: dict[str, tuple[Row, Entry | None, Decision]] = {
     "to be sent again, withdrawn": (
         AGAIN,
         refused(GONE),
-        queued(WITHDRAWN, Action.DELETE, repeats=True, stated_at=EARLIER),
+        again(WITHDRAWN, Action.DELETE, origin=GONE.statement),
     ),
-    "to be sent again, on file": (AGAIN, refused(STATED), queued("d1", Action.UPDATE, repeats=True, stated_at=EARLIER)),
+    "to be sent again, on file": (AGAIN, refused(STATED), again("d1", Action.UPDATE)),
     "to be sent again, not on file": (
         AGAIN,
         refused(NOT_ON_FILE),
-        queued("d1", Action.NEW, repeats=True, stated_at=EARLIER),
+        again("d1", Action.NEW),
     ),
     "stated after it was withdrawn and never stated": (
         vaccinated("d1"),
@@ -130,7 +142,70 @@ TABLE: dict[str, tuple[Row, Entry | None, Decision]] = {
     "to be sent again by an upload older than the statement": (
         AGAIN,
         replace(refused(STATED), stated_at=LATER),
-        queued("d1", Action.UPDATE, repeats=True, stated_at=LATER),
+        again("d1", Action.UPDATE, stated_at=LATER),
+    ),
+    "to be sent again, maybe on file": (AGAIN, refused(MAYBE), again("d1", Action.NEW)),
+    "to be sent again, another organisation's": (
+        AGAIN,
+        refused(replace(STATED, owner="RX1")),
+        again("d1", Action.UPDATE, owner="RX1"),
+    ),
+    "to be sent again, for the second time": (
+        AGAIN,
+        refused(replace(STATED, batch_id="request", origin=STATED.statement)),
+        again("d1", Action.UPDATE, new_in=Place("request", 7)),
+    ),
+    "corrected, maybe on file": (vaccinated("d2"), MAYBE, queued("d2", Action.NEW, repeats=False)),
+    "corrected for the second time": (vaccinated("d3"), UPDATED, queued("d3", Action.UPDATE, repeats=False)),
+    "withdrawn, maybe on file": (
+        WITHDRAWAL,
+        MAYBE,
+        queued(WITHDRAWN, Action.DELETE, on_file=OnFile.UNKNOWN, repeats=True),
+    ),
+    "lost new, nothing newer": (LOST_NEW, STATED, again("d1", Action.NEW)),
+    "lost new, updated since": (LOST_NEW, UPDATED, again("d2", Action.NEW, origin=UPDATED.statement)),
+    "lost new, updated since and refused": (
+        LOST_NEW,
+        refused(replace(UPDATED, on_file=OnFile.NO)),
+        again("d2", Action.NEW, origin=UPDATED.statement),
+    ),
+    "lost new, a newer new": (
+        LOST_NEW,
+        replace(STATED, batch_id="last"),
+        Unchanged(replace(STATED, batch_id="last")),
+    ),
+    "lost new, a newer new, and updated since": (
+        LOST_NEW,
+        replace(UPDATED, new_in=Place("middle", 7)),
+        Unchanged(replace(UPDATED, new_in=Place("middle", 7))),
+    ),
+    "lost new, withdrawn since": (LOST_NEW, GONE, Absent(replace(GONE, on_file=OnFile.NO))),
+    "lost update, nothing newer": (LOST, UPDATED, again("d2", Action.UPDATE, origin=UPDATED.statement)),
+    "lost update, nothing newer, not on file": (
+        LOST,
+        replace(UPDATED, on_file=OnFile.NO),
+        again("d2", Action.NEW, origin=UPDATED.statement),
+    ),
+    "lost update, nothing newer, maybe on file": (
+        LOST,
+        replace(UPDATED, on_file=OnFile.UNKNOWN),
+        again("d2", Action.NEW, origin=UPDATED.statement),
+    ),
+    "lost update, newer": (
+        LOST,
+        replace(UPDATED, batch_id="newest"),
+        Unchanged(replace(UPDATED, batch_id="newest")),
+    ),
+    "lost delete, nothing newer": (LOST, GONE, again(WITHDRAWN, Action.DELETE, origin=GONE.statement)),
+    "lost delete, nothing newer, not on file": (
+        LOST,
+        replace(GONE, on_file=OnFile.NO),
+        Absent(replace(GONE, on_file=OnFile.NO)),
+    ),
+    "lost delete, stated since": (
+        replace(LOST, action=Action.DELETE),
+        replace(UPDATED, batch_id="newest"),
+        Unchanged(replace(UPDATED, batch_id="newest")),
     ),
 }
 
@@ -141,7 +216,9 @@ def test_a_row_is_accepted_or_changes_nothing_as_the_table_says(
 ) -> None:
     decided = decide(row, Known(entry, kept=True) if entry else None, UPLOAD)
     if isinstance(decided, Queue):
-        assert decided.entry.before == entry
+        # What was lost is not on file, whatever becomes of the request.
+        lost = isinstance(row, Lost) and row.action is Action.NEW and entry
+        assert decided.entry.before == (replace(entry, on_file=OnFile.NO) if lost and entry else entry)
         decided = replace(decided, entry=replace(decided.entry, before=None))
     assert decided == decision
 
@@ -210,7 +287,6 @@ REJECTED: dict[str, tuple[Row, Known | None, list[Problem]]] = {
         Known(replace(UNSTATED, owner="RX1"), kept=False),
         [FOREIGN],
     ),
-    "another organisation's, to be sent again": (AGAIN, Known(refused(THEIRS), kept=True), [FOREIGN]),
     "stated for another organisation": (vaccinated(code="RX1"), None, [NOT_FOR]),
     "stated for another organisation, and older": (
         vaccinated(code="RX1"),
@@ -248,12 +324,22 @@ REJECTED: dict[str, tuple[Row, Known | None, list[Problem]]] = {
     ),
     "to be sent again, withdrawn and not on file": (
         AGAIN,
-        Known(refused(replace(GONE, on_file=False)), kept=True),
+        Known(refused(replace(GONE, on_file=OnFile.NO)), kept=True),
         [Problem("", "this record was withdrawn, and it is not on file at DPS", "leave it out")],
     ),
     "to be sent again, no longer kept": (
         AGAIN,
         Known(refused(STATED), kept=False),
+        [Problem("", "what was sent is no longer kept", "upload the vaccination once more")],
+    ),
+    "lost, never ingested": (
+        LOST_NEW,
+        None,
+        [Problem("", "is of no record that was ingested", "upload the vaccination once more")],
+    ),
+    "lost, no longer kept": (
+        LOST_NEW,
+        Known(STATED, kept=False),
         [Problem("", "what was sent is no longer kept", "upload the vaccination once more")],
     ),
 }
@@ -264,6 +350,34 @@ def test_a_row_is_rejected_with_what_is_wrong_and_what_would_be_right(
     row: Row, known: Known | None, problems: list[Problem]
 ) -> None:
     assert decide(row, known, UPLOAD) == Reject(tuple(problems))
+
+
+# -- the cut-over: lists of what another system has sent already
+
+LIST = replace(UPLOAD, stated_at=ALREADY_SENT, already_sent=True)
+
+
+def test_what_was_already_sent_is_registered_as_older_than_whatever_is_uploaded() -> None:
+    decision = decide(vaccinated("d2"), None, LIST)
+    assert decision == queued("d2", Action.NEW, repeats=False, stated_at=ALREADY_SENT)
+    assert isinstance(decision, Queue)
+    older = replace(UPLOAD, stated_at="1999", batch_id="other")
+    assert decide(vaccinated("d2"), Known(decision.entry, kept=True), older) == unchanged(decision.entry, "1999")
+    corrected = decide(vaccinated("d3"), Known(decision.entry, kept=True), older)
+    assert isinstance(corrected, Queue)
+    assert corrected.entry.action is Action.UPDATE
+
+
+def test_what_is_known_here_is_not_changed_by_a_list_of_what_was_already_sent() -> None:
+    assert decide(vaccinated("d1"), Known(STATED, kept=True), LIST) == Unchanged(STATED)
+    for entry in (UPDATED, GONE, UNSTATED):
+        assert decide(vaccinated("d1"), Known(entry, kept=True), LIST) == Reject(
+            (Problem("UUID", "this record was ingested before", "upload it as any other record"),)
+        )
+    assert isinstance(decide(WITHDRAWAL, Known(STATED, kept=True), LIST), Reject)
+    assert isinstance(decide(WITHDRAWAL, None, LIST), Reject)
+    assert decide(vaccinated(code="RX1"), None, LIST) == Reject((NOT_FOR,))
+    assert decide(vaccinated("d1"), Known(THEIRS, kept=True), LIST) == Reject((FOREIGN,))
 
 
 def test_a_faulty_row_is_rejected_for_all_that_is_wrong_with_it() -> None:
@@ -309,10 +423,8 @@ def test_what_a_folder_may_do_beyond_its_own_records_is_done() -> None:
     merged = replace(UPLOAD, uploaders=Uploaders(succeeds={"R1L": frozenset({"RX1"})}))
     supplier = replace(UPLOAD, uploaders=Uploaders(states_for={"R1L": frozenset({"*"})}))
     corrected = decide(vaccinated("d2", code="RX1"), Known(THEIRS, kept=True), merged)
-    assert corrected == Queue(
-        replace(THEIRS, digest="d2", action=Action.UPDATE, batch_id="this", line=9, stated_at=NOW, before=THEIRS),
-        repeats=False,
-    )
+    changed = replace(THEIRS, digest="d2", action=Action.UPDATE, batch_id="this", line=9, stated_at=NOW)
+    assert corrected == Queue(replace(changed, before=THEIRS, new_in=THEIRS.statement), repeats=False)
     assert isinstance(decide(Withdrawn(9, UUID, "RX1"), Known(THEIRS, kept=True), merged), Queue)
     assert isinstance(decide(vaccinated(code="RX1"), None, supplier), Queue)
     assert isinstance(decide(vaccinated(code="RX1"), Known(THEIRS, kept=True), supplier), Reject)
@@ -343,8 +455,9 @@ entries = st.builds(
     st.integers(1, 99),
     st.sampled_from(["R1L", "R1L", "RX1"]),
     st.sampled_from([EARLIER, NOW, LATER]),
-    st.booleans(),
+    st.sampled_from(OnFile),
     st.sampled_from([None, REFUSAL]),
+    new_in=st.sampled_from([None, Place("earliest", 1)]),
 )
 knowns = st.one_of(st.none(), st.just(Known(UNSTATED, kept=False)), st.builds(Known, entries, st.booleans()))
 
@@ -370,9 +483,9 @@ def test_dps_is_told_new_exactly_of_what_is_not_on_file(row: Row, known: Known |
     """A withdrawn record that is not on file never goes out as an update."""
     decision = decide(row, known, UPLOAD)
     if isinstance(decision, Queue) and decision.entry.action is not Action.DELETE:
-        on_file = known is not None and known.entry.on_file
+        on_file = known is not None and known.entry.on_file is OnFile.YES
         assert decision.entry.action is (Action.UPDATE if on_file else Action.NEW)
-        assert decision.entry.on_file
+        assert decision.entry.on_file is OnFile.YES
 
 
 @given(st.lists(rows, max_size=12), knowns)
@@ -401,7 +514,8 @@ def test_what_is_known_is_never_older_than_it_was_and_the_owner_stays(row: Row, 
     decision = decide(row, known, UPLOAD)
     if known and isinstance(decision, Queue | Unchanged | Skip):
         assert decision.entry.stated_at >= known.entry.stated_at
-        assert decision.entry.owner == known.entry.owner == "R1L"
+        assert decision.entry.owner == known.entry.owner
+        assert known.entry.owner == "R1L" or isinstance(row, SendAgain)
 
 
 @given(rows, knowns)

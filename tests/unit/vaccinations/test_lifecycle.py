@@ -54,6 +54,7 @@ MAKE: dict[Event, Change] = {
     Event.RETRY: lambda export: lifecycle.retry(export, NAMES, NOW),
     Event.ACKNOWLEDGE: lambda export: lifecycle.acknowledge(export, "M0", NOW),
     Event.UNDELIVER: lambda export: lifecycle.undeliver(export, "M0", ERROR, NOW),
+    Event.REQUEUE: lambda export: lifecycle.requeue(export, "requests/hpv-17.requeue", NOW),
 }
 #: The moves that only the holder of the lease makes.
 WITH_LEASE = [event for event in MAKE if any(isinstance(m.origin, Phase) for m in MOVES if m.event is event)]
@@ -67,7 +68,7 @@ def export_in(state: Status | Phase, *, attempts: int = 1, processing: Processin
     if state is Status.OPEN:
         return made
     pending = isinstance(state, Phase)
-    sent = state in {Status.ACCEPTED, Status.ACKNOWLEDGED, Status.UNDELIVERED}
+    sent = state in {Status.ACCEPTED, Status.ACKNOWLEDGED, Status.UNDELIVERED, Status.REQUEUED}
     current = Attempt(
         number=attempts,
         filename=f"{attempts}.csv",
@@ -123,12 +124,11 @@ def test_a_move_that_is_not_in_the_table_is_impossible(state: Status | Phase, ev
     [
         (replace(export_in(Status.OPEN), records=0), Event.SEAL),
         (export_in(Status.FAILED, attempts=MAX_ATTEMPTS), Event.RETRY),
-        (export_in(Status.UNDELIVERED, attempts=MAX_ATTEMPTS), Event.RETRY),
-        (export_in(Status.ACCEPTED), Event.RESEND),
-        (export_in(Status.ACCEPTED, processing=Processing.RECEIVED), Event.RESEND),
-        (export_in(Status.ACKNOWLEDGED, processing=Processing.PROCESSED), Event.RESEND),
+        (export_in(Status.ACCEPTED), Event.REQUEUE),
+        (export_in(Status.ACCEPTED, processing=Processing.RECEIVED), Event.REQUEUE),
+        (export_in(Status.ACKNOWLEDGED, processing=Processing.PROCESSED), Event.REQUEUE),
     ],
-    ids=["no records", "failed five times", "undelivered five times", "not answered", "received", "processed"],
+    ids=["no records", "failed five times", "not answered", "received", "processed"],
 )
 def test_a_move_whose_guard_does_not_hold_is_impossible(export: DPSExport, event: Event) -> None:
     with pytest.raises(ImpossibleMove, match=f"hpv-17: {event} is not possible, it is {export.state}"):
@@ -258,14 +258,6 @@ def test_an_accepted_export_forgets_what_was_wrong_before_and_has_every_part() -
     assert accepted.accepted_at == NOW
 
 
-def test_the_first_acceptance_counts_however_often_an_export_is_sent() -> None:
-    again = lifecycle.resend(export_in(Status.ACKNOWLEDGED, processing=Processing.REFUSED), NAMES, NOW)
-    first = again.accepted_at
-    sending = replace(again, lease=Lease("run-1", NOW), attempts=(replace(again.attempts[-1], phase=Phase.SENDING),))
-    assert first is not None
-    assert lifecycle.accept(sending, "run-1", "M2", NOW).accepted_at == first
-
-
 @pytest.mark.parametrize("event", [Event.REFUSE, Event.MARK_UNCLEAR])
 def test_an_attempt_that_went_wrong_says_why(event: Event) -> None:
     assert MAKE[event](export_in(Phase.SENDING)).attempts[-1].error == ERROR
@@ -327,7 +319,8 @@ def test_an_answer_to_an_earlier_attempt_is_noted_with_it() -> None:
         (Status.OPEN, Step.SEAL, None),
         *((phase, Step.SEND, Step.SEND) for phase in Phase),
         (Status.FAILED, Step.RETRY, None),
-        (Status.UNDELIVERED, Step.RETRY, None),
+        (Status.UNDELIVERED, None, None),
+        (Status.REQUEUED, None, None),
         (Status.UNCLEAR, None, None),
         (Status.ACCEPTED, None, None),
         (Status.ACKNOWLEDGED, None, None),
@@ -372,7 +365,8 @@ RESEND = "mesh export resend hpv-17"
             Attention.PERSON,
             f"ask DPS why, then {RESEND}",
         ),
-        (export_in(Status.UNDELIVERED), Who.NIGHTLY, Attention.WAITING, ""),
+        (export_in(Status.UNDELIVERED), Who.RUN, Attention.WAITING, ""),
+        (export_in(Status.REQUEUED), None, Attention.DONE, ""),
     ],
 )
 def test_who_has_to_act_and_what_a_person_has_to_do(
@@ -403,3 +397,4 @@ def test_an_age_is_counted_from_when_the_waiting_began() -> None:
 def test_later_exports_wait_until_mesh_had_this_one_whole() -> None:
     assert lifecycle.in_the_way(export_in(Status.FAILED))
     assert not lifecycle.in_the_way(export_in(Status.UNDELIVERED))
+    assert not lifecycle.in_the_way(export_in(Status.REQUEUED))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vaccinations.model.outcome import Outcome, on_file_after
+from vaccinations.model.outcome import Action, OnFile, Outcome, on_file_after
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from vaccinations.model.outcome import Outcome, on_file_after
         ("UNIQUE_ID or UNIQUE_ID_URI is missing", Outcome.INVALID),
         ("Invalid ACTION_FLAG - ACTION_FLAG must be 'NEW', 'UPDATE' or 'DELETE'", Outcome.INVALID),
         ("Validation errors: 'Immunization resource does not exist' is no name", Outcome.INVALID),
-        ("An unhandled error occurred during batch processing", Outcome.OTHER),
+        ("An unhandled error occurred during batch processing", Outcome.UNHANDLED),
         ("said: the provided identifier: x is duplicated", Outcome.OTHER),
         ("", Outcome.OTHER),
     ],
@@ -29,14 +29,43 @@ def test_an_outcome_has_a_class(text: str, outcome: Outcome) -> None:
     assert Outcome.of(text) is outcome
 
 
-def test_whether_a_record_is_on_file_follows_from_what_dps_refused() -> None:
-    every = {(action, outcome) for action in ("new", "update", "delete") for outcome in Outcome}
-    not_on_file = {(action, outcome) for action, outcome in every if not on_file_after(action, outcome)}
-    assert not_on_file == {
-        *(("new", outcome) for outcome in Outcome if outcome is not Outcome.DUPLICATE),
-        ("update", Outcome.UNKNOWN),
-        ("delete", Outcome.UNKNOWN),
-    }
+YES, NO, UNKNOWN = OnFile.YES, OnFile.NO, OnFile.UNKNOWN
+#: What was sent, what DPS answered, and whether the record is on file then; None stands for: as before.
+TABLE: list[tuple[Action, Outcome | None, OnFile | None]] = [
+    (Action.NEW, None, YES),
+    (Action.NEW, Outcome.DUPLICATE, YES),
+    (Action.NEW, Outcome.UNHANDLED, UNKNOWN),
+    (Action.NEW, Outcome.UNKNOWN, NO),
+    (Action.NEW, Outcome.NOT_PERMITTED, NO),
+    (Action.NEW, Outcome.INVALID, NO),
+    (Action.NEW, Outcome.OTHER, NO),
+    (Action.UPDATE, None, YES),
+    (Action.UPDATE, Outcome.DUPLICATE, None),
+    (Action.UPDATE, Outcome.UNHANDLED, None),
+    (Action.UPDATE, Outcome.UNKNOWN, NO),
+    (Action.UPDATE, Outcome.NOT_PERMITTED, None),
+    (Action.UPDATE, Outcome.INVALID, None),
+    (Action.UPDATE, Outcome.OTHER, None),
+    (Action.DELETE, None, YES),  # deleted, and an update brings it back
+    (Action.DELETE, Outcome.DUPLICATE, None),
+    (Action.DELETE, Outcome.UNHANDLED, None),
+    (Action.DELETE, Outcome.UNKNOWN, NO),
+    (Action.DELETE, Outcome.NOT_PERMITTED, None),
+    (Action.DELETE, Outcome.INVALID, None),
+    (Action.DELETE, Outcome.OTHER, None),
+]
+
+
+@pytest.mark.parametrize(("sent", "answer", "after"), TABLE)
+@pytest.mark.parametrize("before", OnFile)
+def test_whether_a_record_is_on_file_follows_from_what_was_sent_and_what_dps_answered(
+    sent: Action, answer: Outcome | None, after: OnFile | None, before: OnFile
+) -> None:
+    assert on_file_after(sent, answer, before) is (after or before)
+
+
+def test_the_table_speaks_of_every_answer_to_every_action() -> None:
+    assert {row[:2] for row in TABLE} == {(sent, answer) for sent in Action for answer in (None, *Outcome)}
 
 
 @pytest.mark.parametrize("outcome", Outcome)

@@ -38,9 +38,9 @@ def test_a_function_does_not_need_what_it_does_not_read() -> None:
 
 
 def test_a_setting_that_the_function_does_not_read_cannot_be_had_even_where_it_is_in_the_environment() -> None:
-    settings = Settings.of("track", {**EXPORT, "BUCKET": "bucket"})
-    with pytest.raises(SettingsError, match="track does not read BUCKET"):
-        _ = settings.bucket
+    settings = Settings.of("track", {**EXPORT, "BUCKET": "bucket", "UPLOADS_QUEUE": "q"})
+    with pytest.raises(SettingsError, match="track does not read UPLOADS_QUEUE"):
+        _ = settings.uploads_queue
 
 
 def test_the_command_reads_everything() -> None:

@@ -30,6 +30,7 @@ from botocore.exceptions import ClientError
 
 from vaccinations.formats.batches import read_batch
 from vaccinations.formats.dps_columns import ROWS_VERSION
+from vaccinations.formats.requests import REQUESTS
 from vaccinations.model.export import Manifest, PartFacts
 from vaccinations.ports import BatchGone, IntakeGone, StoredUpload, Upload, UploadGone
 from vaccinations.results import ParkedUpload, Receipt, RejectedUpload, StoredIntake, document
@@ -145,17 +146,23 @@ class Bucket:
         identity = (self.bucket, key, version, *([retry_of] if retry_of else ()))
         return hashlib.sha256("\0".join(identity).encode()).hexdigest()[:32]
 
+    def put_request(self, name: str, body: BinaryIO | bytes = b"") -> tuple[str, str]:
+        """Store a request (`vaccinations.formats.requests`), whose event is then queued; return key and version."""
+        return self._put_object(f"{REQUESTS}{name}", body)
+
     def uploads(self, organisation: str = "") -> Iterator[StoredUpload]:
-        """Iterate over every version of every upload, newest first of each, without those of deleted objects.
+        """Iterate over every version of every upload and request, newest first of each, without deleted objects'.
 
         Parameters
         ----------
         organisation
             Only those in its folder.
         """
-        pages = self._s3.get_paginator("list_object_versions").paginate(
-            Bucket=self.bucket, Prefix=f"{INCOMING}{organisation}/" if organisation else INCOMING
-        )
+        for prefix in [f"{INCOMING}{organisation}/"] if organisation else [INCOMING, REQUESTS]:
+            yield from self._versions(prefix)
+
+    def _versions(self, prefix: str) -> Iterator[StoredUpload]:
+        pages = self._s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=prefix)
         last_deleted = ""
         for page in pages:
             # A deleted object's latest version is a marker. It comes before the others, perhaps on the page before.
@@ -328,7 +335,9 @@ class Bucket:
 
     def put_upload(self, organisation: str, name: str, body: BinaryIO | bytes) -> tuple[str, str]:
         """Store an upload of an organisation; return its key and version."""
-        key = f"{INCOMING}{organisation}/{name}"
+        return self._put_object(f"{INCOMING}{organisation}/{name}", body)
+
+    def _put_object(self, key: str, body: BinaryIO | bytes) -> tuple[str, str]:
         answer = self._s3.put_object(Bucket=self.bucket, Key=key, Body=body)
         return key, answer.get("VersionId", "")
 

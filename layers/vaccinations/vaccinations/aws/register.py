@@ -4,9 +4,9 @@ Nothing personal is in it: identifiers, digests and counts only. Four kinds of i
 
 - a **record**, keyed by its UUID: the digest of what was last stated about it, the batch and line that hold it, the
   action that it has there, its owner, and how old that statement is (`Entry`), and DPS's refusal where it refused it
-  (`Refusal`). ``on_file`` is there only where the record is not on file at DPS; ``programme`` is not there where the
-  record was withdrawn before it was ever stated. The index by-refusal (programme, refused_at) holds the ids of those
-  that DPS refused;
+  (`Refusal`). ``on_file`` is there only where the record is not on file at DPS, or that is not known; ``programme`` is
+  not there where the record was withdrawn before it was ever stated. The index by-refusal (programme, refused_at) holds
+  the ids of those that DPS refused;
 - an **intake**, ``batch#{batch id}``: written once every batch object of an upload is in S3, and before the first
   record is registered. From then on the upload's batch objects are a write-ahead log: whoever finds an intake that
   is not finished finishes it (`Intake`);
@@ -34,7 +34,8 @@ from vaccinations.aws.expressions import (
     update,
 )
 from vaccinations.formats.batches import entry_document, entry_from
-from vaccinations.model.entry import Action, Entry, Intake, Refusal
+from vaccinations.model.entry import Entry, Intake, Place, Refusal
+from vaccinations.model.outcome import Action, OnFile, Outcome
 from vaccinations.prefetch import prefetch
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_dynamodb import DynamoDBClient
 
-    from vaccinations.aws.expressions import Attribute, Item
+    from vaccinations.aws.expressions import Attribute, Condition, Item
 
 __all__ = ["Register", "attaching"]
 
@@ -175,10 +176,9 @@ class Register:
         if entry.unstated:
             conditions = (not_exists("programme"), any_of(not_exists("stated_at"), newer))
             return {"Put": put(self._table, deserialise(_item(entry)), conditions=conditions)}
-        same = (equals("batch_id", entry.batch_id), equals("line", entry.line))
         sets: dict[Attribute, Any] = {"stated_at": entry.stated_at}
         key = {"record_id": entry.record_id}
-        return {"Update": update(self._table, key, sets=sets, conditions=(*same, newer))}
+        return {"Update": update(self._table, key, sets=sets, conditions=(*_is_at(entry), newer))}
 
     def _renewing_before(self, entry: Entry) -> Item:
         """Renew what was known before the statement that a record is at: it counts where that one is never sent."""
@@ -196,11 +196,22 @@ class Register:
         request: Item = update(
             self._table,
             {"record_id": entry.record_id},
-            sets=sets if entry.on_file else sets | {"on_file": False},
-            removes=("on_file",) if entry.on_file else (),
-            conditions=(equals("batch_id", entry.batch_id), equals("line", entry.line)),
+            sets=sets if entry.on_file is OnFile.YES else sets | {"on_file": entry.on_file},
+            removes=("on_file",) if entry.on_file is OnFile.YES else (),
+            conditions=_is_at(entry),
         )
         return request
+
+    def lose(self, entries: Iterable[Entry]) -> None:
+        """Note that records are not on file at DPS, where the record still is at that statement."""
+        _each(self._lose, batched(entries, _TRANSACTED))
+
+    def _lose(self, entries: Sequence[Entry]) -> None:
+        self._transact_each([*map(self._losing, entries)])
+
+    def _losing(self, entry: Entry) -> Item:
+        key = {"record_id": entry.record_id}
+        return {"Update": update(self._table, key, sets={"on_file": OnFile.NO}, conditions=_is_at(entry))}
 
     # -- intakes
 
@@ -210,7 +221,13 @@ class Register:
         if "batches" not in found:
             return None
         return Intake(
-            batch_id, found["batches"], found["attached"], found["finished"], found.get("tries", 0), "parked" in found
+            batch_id,
+            found["batches"],
+            found["attached"],
+            found["finished"],
+            found.get("tries", 0),
+            "parked" in found,
+            found["sends"],
         )
 
     def unfinished(self) -> list[str]:
@@ -232,16 +249,21 @@ class Register:
         reads = prefetch(self._items, batched(keys, _READ), depth=_AT_ONCE)
         return {item["record_id"]["S"].removeprefix("batch#") for items in reads for item in items}
 
-    def begin(self, batch_id: str, batches: Mapping[str, int]) -> Intake:
+    def begin(self, batch_id: str, batches: Mapping[str, int], *, sends: bool = True) -> Intake:
         """Note that an upload's batch objects are complete; they will now be registered and attached.
+
+        Parameters
+        ----------
+        sends
+            Whether they are to be attached.
 
         Raises
         ------
         RuntimeError
             That was noted before: another run is ingesting the same upload.
         """
-        intake = Intake(batch_id, dict(batches), {}, finished=False)
-        item = {"batches": intake.batches, "attached": intake.attached, "finished": False}
+        intake = Intake(batch_id, dict(batches), {}, finished=False, sends=sends)
+        item = {"batches": intake.batches, "attached": intake.attached, "finished": False, "sends": sends}
         self._transact(
             {"Put": put(self._table, _intake_key(batch_id) | item, conditions=(not_exists("batches"),))},
             {"Update": update(self._table, _UNFINISHED, adds={"batch_ids": {batch_id}})},
@@ -349,6 +371,11 @@ def _awaits_refusal(known: Entry | None, entry: Entry) -> bool:
     return known is not None and known.statement == entry.statement and known.refusal is None
 
 
+def _is_at(entry: Entry) -> tuple[Condition, ...]:
+    """Make the condition that a record still is at a statement."""
+    return equals("batch_id", entry.batch_id), equals("line", entry.line)
+
+
 def _intake_key(batch_id: str) -> Item:
     return {"record_id": f"batch#{batch_id}"}
 
@@ -366,10 +393,21 @@ def _entry(item: Mapping[str, Any]) -> Entry:
         line=int(item["line"]["N"]),
         owner=item["owner"]["S"],
         stated_at=item["stated_at"]["S"],
-        on_file="on_file" not in item,
+        on_file=OnFile(item["on_file"]["S"]) if "on_file" in item else OnFile.YES,
         refusal=_refusal(deserialise(item["refusal"]["M"])) if "refusal" in item else None,
         before=_before(item) if "before" in item else None,
+        new_in=_place(item["new_in"]) if "new_in" in item else None,
+        origin=_place(item["origin"]) if "origin" in item else None,
     )
+
+
+def _place(attribute: Mapping[str, Any]) -> Place:
+    batch_id, line = attribute["L"]
+    return Place(batch_id["S"], int(line["N"]))
+
+
+def _place_item(place: Place) -> Item:
+    return {"L": [{"S": place.batch_id}, {"N": str(place.line)}]}
 
 
 def _item(entry: Entry) -> Item:
@@ -384,8 +422,12 @@ def _item(entry: Entry) -> Item:
     }
     if entry.programme:
         item["programme"] = {"S": entry.programme}
-    if not entry.on_file:
-        item["on_file"] = {"BOOL": False}
+    if entry.on_file is not OnFile.YES:
+        item["on_file"] = {"S": entry.on_file.value}
+    if entry.new_in:
+        item["new_in"] = _place_item(entry.new_in)
+    if entry.origin:
+        item["origin"] = _place_item(entry.origin)
     if entry.before:
         item |= serialise({"before": entry_document(entry.before)})
     return item
@@ -396,8 +438,6 @@ def _before(item: Mapping[str, Any]) -> Entry:
 
 
 def _refusal(found: Mapping[str, Any]) -> Refusal:
-    from vaccinations.model.outcome import Outcome  # few records are refused, and most functions never see one
-
     return Refusal(Outcome(found["outcome"]), found["at"], found["export_id"], found["row"], found["answer"])
 
 

@@ -7,7 +7,9 @@ A *batch line* says what is to become of a record at DPS, and holds the record a
 ``line``         the line of the upload that it came from
 ``recorded_on``  the record's own, or the day of the upload where the record does not state one
 ``digest``       of what was stated (`digest_of`)
-``on_file``      false where the record is not known to be on file at DPS; else left out
+``on_file``      ``no`` or ``unknown`` where the record is not known to be on file at DPS; else left out
+``new_in``       batch and line of the last statement that went out as `new`, where that is another; else left out
+``origin``       batch and line of the upload's statement that a request repeats; else left out
 ``owner``        ODS code of the folder in which the record first arrived
 ``stated_at``    how old the statement is (`vaccinations.model.entry.age_of`)
 ``before``       what was known of the record before the upload (`entry_document`); left out where that was nothing
@@ -26,8 +28,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import orjson
 from isal import igzip
 
-from vaccinations.model.entry import Action, Entry, Person, Refusal
-from vaccinations.model.outcome import Outcome
+from vaccinations.model.entry import Entry, Person, Place, Refusal
+from vaccinations.model.outcome import Action, OnFile, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,6 +47,8 @@ __all__ = [
     "read_batch",
     "repeat_line",
 ]
+
+_PLACES = ("new_in", "origin")
 
 
 def digest_of(record: VaccinationRecord) -> str:
@@ -86,7 +90,7 @@ def repeat_line(last: bytes, entry: Entry) -> bytes:
         What the register is to know of it from now on.
     """
     fields = orjson.loads(last)
-    for name in ("on_file", "before"):
+    for name in ("on_file", "before", "new_in", "origin"):
         fields.pop(name, None)
     return orjson.dumps(fields | _of_entry(entry), option=orjson.OPT_APPEND_NEWLINE)
 
@@ -100,8 +104,12 @@ def _of_entry(entry: Entry) -> dict[str, Any]:
         "owner": entry.owner,
         "stated_at": entry.stated_at,
     }
-    if not entry.on_file:
-        fields["on_file"] = False
+    if entry.on_file is not OnFile.YES:
+        fields["on_file"] = entry.on_file
+    if entry.new_in:
+        fields["new_in"] = [*entry.new_in]
+    if entry.origin:
+        fields["origin"] = [*entry.origin]
     if entry.before:
         fields["before"] = entry_document(entry.before)
     return fields
@@ -119,8 +127,10 @@ def entry_of(line: bytes, batch_id: str) -> Entry:
         line=fields["line"],
         owner=fields["owner"],
         stated_at=fields["stated_at"],
-        on_file=fields.get("on_file", True),
+        on_file=OnFile(fields.get("on_file", OnFile.YES)),
         before=entry_from(fields["before"], fields["uuid"]) if "before" in fields else None,
+        new_in=Place(*fields["new_in"]) if "new_in" in fields else None,
+        origin=Place(*fields["origin"]) if "origin" in fields else None,
     )
 
 
@@ -132,7 +142,7 @@ def person_of(line: bytes) -> Person:
 
 def entry_document(entry: Entry) -> dict[str, Any]:
     """Return what is kept of an entry with the one that takes its place: all but its record and what was before."""
-    known = {
+    known: dict[str, Any] = {
         "programme": entry.programme,
         "digest": entry.digest,
         "action": entry.action,
@@ -142,12 +152,14 @@ def entry_document(entry: Entry) -> dict[str, Any]:
         "stated_at": entry.stated_at,
         "on_file": entry.on_file,
     }
+    known |= {name: [*place] for name in _PLACES if (place := getattr(entry, name))}
     return known | ({"refusal": asdict(entry.refusal)} if entry.refusal else {})
 
 
 def entry_from(document: Mapping[str, Any], record_id: str) -> Entry:
     """Return the entry of a record that `entry_document` made a document of."""
-    fields = {**document, "action": Action(document["action"])}
+    fields = {**document, "action": Action(document["action"]), "on_file": OnFile(document["on_file"])}
+    fields |= {name: Place(*fields[name]) for name in _PLACES if name in fields}
     if why := fields.get("refusal"):
         fields["refusal"] = Refusal(**{**why, "outcome": Outcome(why["outcome"])})
     return Entry(record_id, **fields)

@@ -19,17 +19,20 @@ HEADER = ("line", "column", "what is wrong", "what would be right")
 
 
 class RejectsWriter:
-    """Writes a rejects file, its header first.
+    """Writes a rejects file.
 
     Parameters
     ----------
     file
         Where to, opened as UTF-8 text with ``newline=""``; it is the caller's to close.
+    header
+        Whether the file begins here.
     """
 
-    def __init__(self, file: TextIO) -> None:
+    def __init__(self, file: TextIO, *, header: bool = True) -> None:
         self._csv = csv.writer(file)
-        self._csv.writerow(HEADER)
+        if header:
+            self._csv.writerow(HEADER)
 
     def write(self, line: int, column: str, what: str, fix: str) -> None:
         """Add one fault.

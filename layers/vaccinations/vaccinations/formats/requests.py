@@ -1,6 +1,14 @@
-"""Read a request to send records again as they are: ``.resend``, one record's UUID a line.
+"""Requests: what functions and operators ask Ingest to do, as objects under ``requests/``.
 
-The command ``mesh`` makes requests for records that DPS refused. They go through the queue like any other upload.
+==========================================  ==========================================================================
+``requests/{export id}.requeue``            what DPS must be told now of each record in an export that it never got, or
+                                            refused as a whole; the body is ignored
+``requests/{name}.resend``                  records to be sent again as they are: one UUID a line
+``requests/already-sent/{ODS}/{name}``      an upload of what another system has sent to DPS before: it is registered
+                                            and not sent
+==========================================  ==========================================================================
+
+They go through the queue and have a receipt, like any upload. Uploaders may not write there.
 """
 
 from __future__ import annotations
@@ -14,16 +22,29 @@ from vaccinations.model.row import Faulty, Row, SendAgain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import date
 
-__all__ = ["read_resend"]
+__all__ = ["ALREADY_SENT", "REQUESTS", "read_resend", "requeue_name", "requeued"]
 
+REQUESTS = "requests/"
+ALREADY_SENT = f"{REQUESTS}already-sent/"
+_REQUEUE = re.compile(rf"{REQUESTS}([a-z0-9_]+)-([1-9][0-9]*)\.requeue")
 _UUID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _WRONG = Problem("", "is not a record's identifier", "a UUID such as 496e37d8-d1ab-4e12-a3a3-9c2e136a0504")
 
 
-def read_resend(stream: BinaryIO, *, organisation_code: str, today: date) -> Iterator[Row]:  # noqa: ARG001 - as others
-    """Read the rows of a request; empty lines are ignored.
+def requeue_name(export_id: str) -> str:
+    """Return the name, under ``requests/``, of the request to requeue an export."""
+    return f"{export_id}.requeue"
+
+
+def requeued(key: str) -> tuple[str, int] | None:
+    """Return the programme and number of the export that a request asks to requeue; None where it asks for another."""
+    found = _REQUEUE.fullmatch(key)
+    return (found[1], int(found[2])) if found else None
+
+
+def read_resend(stream: BinaryIO) -> Iterator[Row]:
+    """Read the rows of a request to send records again; empty lines are ignored.
 
     Raises
     ------

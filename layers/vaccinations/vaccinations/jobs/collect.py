@@ -6,11 +6,13 @@ reports are Track's.
 
 A message whose file name is that of an answer of DPS is read once it is in the bucket. What it says of the file goes
 to the ledger. Each row that it refuses is looked up in the batches that were sent; the record's refusal goes to the
-register, and to a file for the team that uploaded it. BusAcks come as CSV and as JSON, which say the same: the JSON is
-kept and not read.
+register, and to a file for the team that uploaded it. A `new` that is a duplicate says that DPS has the record, not
+with which content: a request has it sent again, as `update`. BusAcks come as CSV and as JSON, which say the same: the
+JSON is kept and not read.
 
 The order of effects makes it safe to die anywhere and be run again: body, then its facts (which say that the body is
-there), the records' refusals, the ledger, and last the acknowledgement. What was noted before stays as it is.
+there), the records' refusals, the request, the ledger, and last the acknowledgement. What was noted before stays as it
+is.
 """
 
 from __future__ import annotations
@@ -18,11 +20,10 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 from collections import Counter
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
@@ -42,7 +43,7 @@ from vaccinations.model import lifecycle
 from vaccinations.model.entry import Entry, Refusal
 from vaccinations.model.export import Processing, Status
 from vaccinations.model.lifecycle import ImpossibleMove
-from vaccinations.model.outcome import Outcome, on_file_after
+from vaccinations.model.outcome import Action, Outcome, on_file_after
 from vaccinations.results import Answer, CollectedMessage, CollectRun
 from vaccinations.telemetry import count, gauge, logger
 
@@ -218,15 +219,25 @@ class Collect:
         else:
             self._note(export, attempt, to, refusal=inf_ack.code)
             count("ExportsRefused", programme=export.programme)
-            extra = {"export_id": export.export_id, "message_id": export.message_id, "code": inf_ack.code}
+            extra = {
+                "export_id": export.export_id,
+                "message_id": export.message_id,
+                "code": inf_ack.code,
+                "behind_it": self._behind(export),
+            }
             logger.error("DPS has refused the export's file as a whole", extra=extra)
         return replace(answer, outcome=str(to), code=inf_ack.code)
+
+    def _behind(self, export: DPSExport) -> list[str]:
+        """Name the later exports of the programme that DPS may leave waiting until it has cleared a refused file."""
+        later = (each for each in self.ledger.exports(export.programme) if each.number > export.number)
+        return [each.export_id for each in later if each.accepted_at and not each.processing]
 
     def _apply_bus_ack(self, answer: Answer, export: DPSExport, attempt: int, key: str, body: BinaryIO) -> Answer:
         """Note which of an export's rows DPS refused."""
         if nothing := self._changes_nothing(export, attempt, Processing.PROCESSED):
             return replace(answer, outcome=nothing)
-        tally = self._note_refusals(export, read_bus_ack(body), key)
+        tally = self._note_refusals(export, read_bus_ack(body), key, f"{export.export_id}-{attempt}-duplicates.resend")
         refused, not_believed = tally["refused"], tally["not believed"]
         processed = export.records - refused
         self._note(export, attempt, Processing.PROCESSED, rows_processed=processed, rows_refused=refused)
@@ -267,25 +278,41 @@ class Collect:
 
     # -- rows that DPS refused
 
-    def _note_refusals(self, export: DPSExport, answered: Iterable[RefusedRow], key: str) -> Counter[str]:
-        """Note each refused record in the register, and in a file for its uploader; count what is found."""
+    def _note_refusals(
+        self, export: DPSExport, answered: Iterable[RefusedRow], key: str, duplicates: str
+    ) -> Counter[str]:
+        """Note each refused record in the register, and in a file for its uploader; count what is found.
+
+        Parameters
+        ----------
+        duplicates
+            The name of the request that has duplicates sent again.
+        """
         tally: Counter[str] = Counter()
         with (
             tempfile.TemporaryDirectory() as directory,
             _RefusedRows(Path(directory) / "refused.db", answered) as refused,
+            (Path(directory) / "duplicates").open("w+b") as to_send_again,
         ):
-            file = Path(directory) / "refused.csv"
+            files: dict[str, Path] = {}
             found = self._found(export, refused, tally)
-            for batch_id, of_batch in groupby(found, key=itemgetter(0)):
-                rows = ((entry, row) for _, entry, row in of_batch)
-                self.register.refuse(self._refusals(export, rows, key, file))
-                self.bucket.put_refusals(self.bucket.intake(batch_id).upload, batch_id, export.export_id, file)
+            # Rows that a request repeated are told to those who uploaded them.
+            for batch_id, of_batch in groupby(found, key=lambda each: each[0].stated_in.batch_id):
+                file = files.setdefault(batch_id, Path(directory) / f"{len(files)}.csv")
+                self.register.refuse(self._refusals(export, of_batch, key, file, to_send_again))
+            for batch_id, file in files.items():
+                if file.exists():
+                    upload = self.bucket.intake(batch_id).upload
+                    self.bucket.put_refusals(upload, batch_id, export.export_id, file)
+            if to_send_again.tell():
+                to_send_again.seek(0)
+                self.bucket.put_request(duplicates, to_send_again)
         return tally
 
     def _found(
         self, export: DPSExport, refused: Iterable[RefusedRow], tally: Counter[str]
-    ) -> Iterator[tuple[str, Entry, RefusedRow]]:
-        """Find the refused statements in the batches that were sent, with the batch that each is in."""
+    ) -> Iterator[tuple[Entry, RefusedRow]]:
+        """Find the refused statements in the batches that were sent."""
         waiting = iter(refused)
         row = next(waiting, None)
         number = 0
@@ -303,25 +330,40 @@ class Collect:
                         entry = entry_of(line, batch_id)
                         kind = _kind(entry, row)
                         tally[kind] += 1
-                        if kind == "refused":
-                            yield batch_id, entry, row
+                        if kind != "not believed":
+                            yield entry, row
                         row = next(waiting, None)
         tally["not believed"] += (row is not None) + sum(1 for _ in waiting)
 
     def _refusals(
-        self, export: DPSExport, rows: Iterable[tuple[Entry, RefusedRow]], answer: str, file: Path
+        self,
+        export: DPSExport,
+        rows: Iterable[tuple[Entry, RefusedRow]],
+        answer: str,
+        file: Path,
+        duplicates: BinaryIO,
     ) -> Iterator[Entry]:
-        """Write the refusals of a batch to a file for its uploader; yield what the register is to note of each."""
+        """Add refusals to a file for their uploader, or to the duplicates; yield what the register is to note of each.
+
+        A duplicate is no fault of an uploader's.
+        """
         at = self._now()
-        with file.open("w", encoding="utf-8", newline="") as opened:
-            writer = RejectsWriter(opened)
+        with ExitStack() as stack:
+            writer = None
             for entry, row in rows:
                 outcome = Outcome.of(row.text)
-                text = "".join(c if c.isprintable() else " " for c in row.text[:_LONGEST_TEXT])
-                writer.write(entry.line, "", f"DPS refused it ({outcome}): {text}", outcome.fix)
+                if _kind(entry, row) == "duplicate":
+                    duplicates.write(f"{entry.record_id}\n".encode())
+                else:
+                    if writer is None:
+                        new = not file.exists()
+                        opened = stack.enter_context(file.open("a", encoding="utf-8", newline=""))
+                        writer = RejectsWriter(opened, header=new)
+                    text = "".join(c if c.isprintable() else " " for c in row.text[:_LONGEST_TEXT])
+                    writer.write(entry.stated_in.line, "", f"DPS refused it ({outcome}): {text}", outcome.fix)
                 yield replace(
                     entry,
-                    on_file=entry.on_file and on_file_after(entry.action, outcome),
+                    on_file=on_file_after(entry.action, outcome, entry.on_file),
                     refusal=Refusal(outcome, at, export.export_id, row.row, answer),
                 )
 
@@ -348,10 +390,10 @@ class Collect:
 
 
 def _kind(entry: Entry, row: RefusedRow) -> str:
-    """Tell what an answered row is: one that is not in the file, one that is on file already, or a refused one."""
+    """Tell what an answered row is: not in the file, a `new` of what is on file already, or refused."""
     if row.local_id.lower() != local_id_of(entry.record_id).lower():
         return "not believed"
-    return "duplicate" if Outcome.of(row.text) is Outcome.DUPLICATE else "refused"
+    return "duplicate" if entry.action is Action.NEW and Outcome.of(row.text) is Outcome.DUPLICATE else "refused"
 
 
 class _RefusedRows:

@@ -5,7 +5,8 @@ The order of effects is what makes it safe to die anywhere and be run again:
 1. every row is checked and decided on (`vaccinations.model.decide`), without writing anything to a store;
 2. the batch objects (one a programme), the rejects file and the intake go to the bucket, complete;
 3. the register notes the intake: from here on the batch objects are a write-ahead log;
-4. the records are registered; each batch is attached to its programme's open export, in one transaction;
+4. the records are registered; each batch is attached to its programme's open export, in one transaction; where a
+   request requeues an export, that is over now;
 5. the receipt is written, and the intake is finished.
 
 Dying before 3 leaves nothing that anybody refers to; dying after 3 leaves an unfinished intake, which the repeated
@@ -19,6 +20,8 @@ What another run has done it leaves alone, and what another has parked, too.
 An intake that cannot be completed, at three tries, is *parked*, and everybody else goes on. Its batches that are in no
 export are never sent: of their records, what was known before the upload counts, and how old that is. What the upload
 says that DPS knows already stays said. A person has the upload ingested afresh, as another intake, or abandons it.
+
+Requests (`vaccinations.formats.requests`) go the same way.
 """
 
 from __future__ import annotations
@@ -28,22 +31,38 @@ from collections import defaultdict
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import batched
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
 
 from vaccinations.formats.batches import batch_line, entry_of, person_of, repeat_line
-from vaccinations.formats.requests import read_resend
+from vaccinations.formats.requests import ALREADY_SENT, REQUESTS, read_resend, requeued
 from vaccinations.formats.upload_csv import read_csv
 from vaccinations.formats.upload_jsonl import read_jsonl
 from vaccinations.jobs.spool import Spool
-from vaccinations.model.decide import Columns, Known, Overtaken, Queue, Reject, Skip, Unchanged, UploadFacts, decide
+from vaccinations.model import entry as model
+from vaccinations.model import lifecycle
+from vaccinations.model.decide import (
+    Absent,
+    Columns,
+    Known,
+    Overtaken,
+    Queue,
+    Reject,
+    Skip,
+    Unchanged,
+    UploadFacts,
+    decide,
+)
 from vaccinations.model.entry import age_of
+from vaccinations.model.export import Status
+from vaccinations.model.lifecycle import Event, ImpossibleMove
 from vaccinations.model.london import day_in_london
 from vaccinations.model.problems import UnreadableUpload
 from vaccinations.model.programmes import is_ods_code
-from vaccinations.model.row import Faulty, Row, Vaccinated
+from vaccinations.model.row import Faulty, Lost, Row, Vaccinated
 from vaccinations.model.uploaders import Uploaders
 from vaccinations.ports import BatchGone, IntakeGone, UploadGone
 from vaccinations.prefetch import prefetch
@@ -203,7 +222,7 @@ class Ingest:
         UploadGone
             It is not there.
         """
-        source = _source(key)
+        source = self._source(key)
         with ExitStack() as stack:
             upload = self._open(key, version)
             stack.enter_context(closing(upload.body))
@@ -216,20 +235,66 @@ class Ingest:
                 return
             rejects = self._store(key, batch_id, spool)
             # What an upload says stays true if the run dies here; said again, it changes nothing.
-            self.register.renew(spool.seen.said_again(batch_id))
+            note = self.register.lose if requeued(key) else self.register.renew
+            note(spool.seen.said_again(batch_id))
         receipt = pass_.receipt(upload, rejects)
         self.bucket.put_intake(batch_id, StoredIntake(upload=key, version=version, receipt=receipt))
-        self.register.begin(batch_id, {p: batch.actions.total() for p, batch in spool.batches.items()})
+        batches = {programme: batch.actions.total() for programme, batch in spool.batches.items()}
+        self.register.begin(batch_id, batches, sends=not source.already_sent)
 
     def _facts(self, upload: Upload, batch_id: str, source: _Source) -> UploadFacts:
         return UploadFacts(
             batch_id,
             upload.uploaded_at,
-            age_of(upload.uploaded_at, upload.key, upload.place),
+            model.ALREADY_SENT if source.already_sent else age_of(upload.uploaded_at, upload.key, upload.place),
             source.organisation_code,
             self.uploaders,
             source.columns,
+            source.already_sent,
         )
+
+    def _source(self, key: str) -> _Source:
+        """Tell how an upload or a request is read.
+
+        Raises
+        ------
+        UnreadableUpload
+            Its key tells nothing of the kind; or it asks for what cannot be done.
+        """
+        if export := requeued(key):
+            return _Source("", lambda _: self._lost(*export))
+        return _source(key)
+
+    def _lost(self, programme: str, number: int) -> Iterator[Row]:
+        """Read the rows of an export that is to be requeued; none where it was before.
+
+        Raises
+        ------
+        UnreadableUpload
+            It is not to be requeued.
+        """
+        try:
+            export = self.ledger.get(programme, number)
+        except KeyError:
+            raise UnreadableUpload(f"there is no export {programme}-{number}", "see: mesh exports") from None
+        if export.status is Status.REQUEUED:
+            return
+        if not any(move.event is Event.REQUEUE for move in lifecycle.possible(export)):
+            raise UnreadableUpload(
+                f"{export.export_id} is {export.status}, and DPS has not refused it as a whole",
+                "for records that DPS refused: mesh refused",
+            )
+        place = 0
+        for batch_id in export.batches:
+            try:
+                with closing(self.bucket.batch_lines(programme, batch_id)) as lines:
+                    for place, line in enumerate(lines, place + 1):  # noqa: B020 - rows are counted over all batches
+                        entry = entry_of(line, batch_id)
+                        yield Lost(place, entry.record_id, entry.statement, entry.action)
+            except BatchGone:
+                raise UnreadableUpload(
+                    f"what {export.export_id} sent is no longer kept", "upload its vaccinations once more"
+                ) from None
 
     def _open(self, key: str, version: str) -> Upload:
         try:
@@ -310,8 +375,11 @@ class Ingest:
         intake = self._intake(batch_id)
         for programme in intake.unattached:
             self._register(programme, batch_id)
-            self._attach(programme, batch_id, intake.batches[programme])
+            if intake.sends:
+                self._attach(programme, batch_id, intake.batches[programme])
         stored = self.bucket.intake(batch_id)
+        if export := requeued(stored.upload):
+            self._end(*export, request=stored.upload)
         intake = self._intake(batch_id)
         if intake.parked:
             raise _parked_meanwhile(batch_id)
@@ -330,7 +398,7 @@ class Ingest:
         return intake
 
     def _register(self, programme: str, batch_id: str) -> None:
-        """Register a batch's records, unless it is attached by now: then they are registered, or changed since.
+        """Register a batch's records, unless another run has: then they are registered, or changed since.
 
         Raises
         ------
@@ -342,7 +410,7 @@ class Ingest:
                 intake = self._intake(batch_id)
                 if intake.parked:
                     raise _parked_meanwhile(batch_id)
-                if programme in intake.attached:
+                if programme in intake.attached or intake.finished:
                     logger.warning("another run has registered the batch meanwhile", extra={"programme": programme})
                     return
                 self.register.put(chunk)
@@ -352,6 +420,18 @@ class Ingest:
         if number is not None:
             extra = {"export_id": f"{programme}-{number}", "records": records, "programme": programme}
             logger.info("batch attached", extra=extra)
+
+    def _end(self, programme: str, number: int, request: str) -> None:
+        """Note that an export is requeued, unless that was noted before."""
+        now = self.clock()
+        try:
+            export = self.ledger.get(programme, number)
+            self.ledger.change(export, lambda current: lifecycle.requeue(current, request, now))
+        except (KeyError, ImpossibleMove):
+            logger.info("the export was requeued before", extra={"export_id": f"{programme}-{number}"})
+        else:
+            logger.warning("export requeued", extra={"export_id": export.export_id, "records": export.records})
+            count("ExportsRequeued", programme=programme)
 
     # -- receipts
 
@@ -409,18 +489,26 @@ def _tell(receipt: Receipt) -> None:
 # -- whose upload it is, and how it is read
 
 
+#: A request names records and nothing else.
+_NO_COLUMNS = Columns("", "", "", "", "", "")
+
+
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Whose upload it is, how it is read, and what the uploader calls the columns."""
+    """Whose upload it is, how it is read, and what the uploader calls the columns.
+
+    Attributes
+    ----------
+    organisation_code
+        The folder's; empty for a request that is nobody's upload.
+    already_sent
+        Whether another system has sent to DPS what it holds.
+    """
 
     organisation_code: str
-    read: Callable[..., Iterator[Row]]
-    columns: Columns
-
-    def rows(self, upload: Upload) -> Iterator[Row]:
-        """Read the rows of an upload."""
-        today = day_in_london(upload.uploaded_at)
-        return self.read(upload.body, organisation_code=self.organisation_code, today=today)
+    rows: Callable[[Upload], Iterator[Row]]
+    columns: Columns = _NO_COLUMNS
+    already_sent: bool = False
 
 
 #: By what a name ends in: how such an upload is read, and what its columns are called.
@@ -430,8 +518,6 @@ _KINDS: Mapping[str, tuple[Callable[..., Iterator[Row]], Columns]] = {
     ".csv": (read_csv, _CSV_COLUMNS),
     ".jsonl": (read_jsonl, _JSON_COLUMNS),
     ".jsonl.gz": (read_jsonl, _JSON_COLUMNS),
-    # A record to be sent again is named and nothing else.
-    ".resend": (read_resend, Columns("", "", "", "", "", "")),
 }
 
 
@@ -443,7 +529,12 @@ def _source(key: str) -> _Source:
     UnreadableUpload
         The key is not ``incoming/{ODS code}/{name}``, or the name does not end as one of the kinds does.
     """
-    organisation_code, _, name = key.removeprefix(_INCOMING).partition("/")
+    if key.startswith(REQUESTS) and not key.startswith(ALREADY_SENT):
+        if key.endswith(".resend"):
+            return _Source("", lambda upload: read_resend(upload.body))
+        raise UnreadableUpload("this is no request", f"see what may stand in {REQUESTS}: docs/architecture.md")
+    already_sent = key.startswith(ALREADY_SENT)
+    organisation_code, _, name = key.removeprefix(ALREADY_SENT if already_sent else _INCOMING).partition("/")
     if not name or not is_ods_code(organisation_code):
         raise UnreadableUpload(
             "the folder does not tell whose upload this is",
@@ -451,10 +542,14 @@ def _source(key: str) -> _Source:
         )
     for ending, (read, columns) in _KINDS.items():
         if name.lower().endswith(ending):
-            return _Source(organisation_code.upper(), read, columns)
+            return _Source(organisation_code.upper(), partial(_rows, read, organisation_code), columns, already_sent)
     raise UnreadableUpload(
         "the name does not tell what kind of file this is", "give it a name ending in .csv or .jsonl"
     )
+
+
+def _rows(read: Callable[..., Iterator[Row]], organisation_code: str, upload: Upload) -> Iterator[Row]:
+    return read(upload.body, organisation_code=organisation_code.upper(), today=day_in_london(upload.uploaded_at))
 
 
 # -- one pass over the rows
@@ -474,6 +569,8 @@ class _Pass:
         Batch lines of their last statements, where rows only name or change them, as far as these are kept.
     gone
         The batches, by programme and id, that were asked for and are no longer kept.
+    absent
+        The records of the rows at hand that are not on file at DPS after all.
     """
 
     bucket: Bucket
@@ -487,6 +584,7 @@ class _Pass:
     known: dict[str, Entry] = field(default_factory=dict)
     last: dict[str, bytes] = field(default_factory=dict)
     gone: set[tuple[str, str]] = field(default_factory=set)
+    absent: set[str] = field(default_factory=set)
 
     def decide(self, rows: Sequence[Row], registered: Mapping[str, Entry]) -> None:
         """Decide on rows, of whose records the register knows what is given.
@@ -499,6 +597,7 @@ class _Pass:
         ids = {row.record_id for row in rows if not isinstance(row, Faulty)}
         self.known = {**self._sent(registered.values()), **self.spool.seen.get(ids)}
         self.last.clear()
+        self.absent.clear()
         self._look_back(rows)
         for row in rows:
             self._decide(row)
@@ -520,6 +619,10 @@ class _Pass:
             case Skip(entry):
                 self.skipped += 1
                 self.known[entry.record_id] = entry
+            case Absent(entry):
+                self.unchanged += 1
+                self.known[entry.record_id] = entry
+                self.absent.add(entry.record_id)
             case Overtaken():
                 self.overtaken += 1
             case Reject(problems):
@@ -527,7 +630,8 @@ class _Pass:
 
     def _says(self, entry: Entry) -> bool:
         """Tell whether what is known of a record is what this upload says of it."""
-        return self.upload.batch_id == entry.batch_id or self.upload.stated_at == entry.stated_at
+        said = self.upload.batch_id == entry.batch_id or self.upload.stated_at == entry.stated_at
+        return said or entry.record_id in self.absent
 
     def _known(self, row: Row) -> Known | None:
         entry = None if isinstance(row, Faulty) else self.known.get(row.record_id)

@@ -19,7 +19,8 @@ from vaccinations.formats.dps_columns import render_row
 from vaccinations.formats.dps_parts import RowsWriter
 from vaccinations.formats.rejects import RejectsWriter
 from vaccinations.jobs.statements import Statements
-from vaccinations.model.entry import Action, Entry
+from vaccinations.model.entry import Entry, Place
+from vaccinations.model.outcome import Action, OnFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -144,7 +145,7 @@ class Seen:
         self._db.execute(
             "CREATE TABLE seen "
             "(record_id TEXT PRIMARY KEY, programme, digest, action, batch_id, line, owner, stated_at, on_file, "
-            "before) WITHOUT ROWID"
+            "before, new_in, origin) WITHOUT ROWID"
         )
 
     def get(self, record_ids: Iterable[str]) -> dict[str, Entry]:
@@ -162,7 +163,9 @@ class Seen:
     def put(self, entries: Iterable[Entry]) -> None:
         """Note what was said last of these records."""
         self._db.execute("BEGIN")
-        self._db.executemany("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_row, entries))
+        self._db.executemany(
+            "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_row, entries)
+        )
         self._db.execute("COMMIT")
 
     def close(self) -> None:
@@ -170,7 +173,7 @@ class Seen:
         self._db.close()
 
 
-type _Row = tuple[str, str, str, str, str, int, str, str, int, bytes | None]
+type _Row = tuple[str, str, str, str, str, int, str, str, str, bytes | None, bytes | None, bytes | None]
 
 
 def _row(entry: Entry) -> _Row:
@@ -183,13 +186,15 @@ def _row(entry: Entry) -> _Row:
         entry.line,
         entry.owner,
         entry.stated_at,
-        entry.on_file,
+        entry.on_file.value,
         orjson.dumps(entry_document(entry.before)) if entry.before else None,
+        orjson.dumps([*entry.new_in]) if entry.new_in else None,
+        orjson.dumps([*entry.origin]) if entry.origin else None,
     )
 
 
 def _entry(row: _Row) -> Entry:
-    record_id, programme, digest, action, batch_id, line, owner, stated_at, on_file, before = row
+    record_id, programme, digest, action, batch_id, line, owner, stated_at, on_file, before, new_in, origin = row
     return Entry(
         record_id,
         programme,
@@ -199,6 +204,8 @@ def _entry(row: _Row) -> Entry:
         line,
         owner,
         stated_at,
-        bool(on_file),
+        OnFile(on_file),
         before=entry_from(orjson.loads(before), record_id) if before else None,
+        new_in=Place(*orjson.loads(new_in)) if new_in else None,
+        origin=Place(*orjson.loads(origin)) if origin else None,
     )

@@ -2,6 +2,9 @@
 
 Each accepted export is asked for by its message id. Then the own inbox is read for MESH's error reports, which come
 where a message could not be delivered (mesh-protocol, "Life of a message"). Other messages are left alone.
+
+An export that was not delivered never goes out again as it was: DPS may have processed later ones since. Track puts a
+request into the bucket to requeue it, and Ingest queues what DPS must be told of each of its records now.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from nhs_mesh import Expired, MeshError, NotFound, TrackingStatus, Unauthorised
+from vaccinations.formats.requests import REQUESTS, requeue_name
 from vaccinations.model import lifecycle
 from vaccinations.model.export import DPSExport, Failure, Status
 from vaccinations.model.lifecycle import ImpossibleMove
@@ -23,11 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from nhs_mesh import Message
-    from vaccinations.ports import Ledger, Mesh
+    from vaccinations.ports import Bucket, Ledger, Mesh
 
 __all__ = ["Track"]
 
-_NOT_ACKNOWLEDGED = [status for status in Status if status is not Status.ACKNOWLEDGED]
+_NOT_ACKNOWLEDGED = [status for status in Status if status not in {Status.ACKNOWLEDGED, Status.REQUEUED}]
 #: In which metric it is told how long the oldest export has been in a state, in hours.
 _AGES = {
     Status.OPEN: "OldestWaitingHours",
@@ -47,6 +51,7 @@ class Track:
     """
 
     ledger: Ledger
+    bucket: Bucket
     mesh: Mesh
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -61,7 +66,9 @@ class Track:
         try:
             return self._run()
         finally:
-            self._measure()  # whether or not MESH answers
+            # Whether or not MESH answers.
+            self._requeue()
+            self._measure()
 
     def _run(self) -> TrackRun:
         waiting = [export for export in self.ledger.by_status(Status.ACCEPTED) if export.message_id]
@@ -123,9 +130,10 @@ class Track:
                 with self.mesh.download(message_id) as message:
                     if not message.is_report:
                         continue
-                    self._apply(message)
-                self.mesh.acknowledge(message_id)
-                read += 1
+                    done = self._apply(message)
+                if done:
+                    self.mesh.acknowledge(message_id)
+                    read += 1
             except Unauthorised:
                 raise
             except (NotFound, Expired):
@@ -136,8 +144,12 @@ class Track:
                 count("TrackErrors")
         return read, unread
 
-    def _apply(self, report: Message) -> None:
-        """Mark the export that a report is about."""
+    def _apply(self, report: Message) -> bool:
+        """Mark the export that a report is about; tell whether that is done.
+
+        It is not where a run is still sending the export, or does not know yet that MESH has it: the report stays in
+        the inbox until that is known.
+        """
         about = report.linked_message_id
         extra = {
             "message_id": report.message_id,
@@ -145,12 +157,18 @@ class Track:
             "code": report.status_code,
             "description": report.status_description,
         }
+        # In this order, so that an export which is accepted in between is found.
+        pending = [*self.ledger.by_status(Status.PENDING)]
         export = _by_message_id(self.ledger.by_status(Status.ACCEPTED), about)
-        if export is None:
+        if export:
+            self._undeliver(export, Failure(report.status_code or "", report.status_description or ""))
+        elif any(_may_be_about(each, report) for each in pending):
+            logger.info("report about an export that is still being sent; it is left for later", extra=extra)
+            return False
+        else:
             logger.warning("report about a message that no accepted export waits for", extra=extra)
             count("ReportsUnmatched")
-            return
-        self._undeliver(export, Failure(report.status_code or "", report.status_description or ""))
+        return True
 
     def _acknowledge(self, export: DPSExport) -> None:
         now = self.clock()
@@ -173,6 +191,21 @@ class Track:
             logger.info("another run has heard this before", extra={"export_id": export.export_id})
             return False
         return True
+
+    def _requeue(self) -> None:
+        """Ask for each undelivered export to be requeued, once. What is lost on the way Reconcile finds."""
+        for export in self.ledger.by_status(Status.UNDELIVERED):
+            name = requeue_name(export.export_id)
+            if not self.bucket.has(f"{REQUESTS}{name}", ""):
+                self.bucket.put_request(name)
+                logger.info("undelivered export to be requeued", extra={"export_id": export.export_id})
+
+
+def _may_be_about(export: DPSExport, report: Message) -> bool:
+    """Tell whether a report is about a pending export: by the message's id, or its local id while that is unknown."""
+    if export.message_id:
+        return export.message_id == report.linked_message_id
+    return report.local_id in {None, "", export.local_id} and lifecycle.may_be_sent(export)
 
 
 def _named(export: DPSExport) -> dict[str, str]:

@@ -20,6 +20,9 @@ any other      another organisation's                           reject, whatever
                withdrawn                                        unchanged
                its last statement is no longer kept             reject: state it once more first
                anything else                                    queue its last statement as ``delete``
+`Vaccinated`   already sent by another system, and known here   unchanged, or reject: upload it as any other
+               already sent, and not known here                 register it, with its list; nothing is sent
+`Withdrawn`    in a list of what was already sent               reject
 `SendAgain`    nothing                                          reject
                stated or named by this upload already           unchanged
                not refused by DPS                               reject
@@ -28,13 +31,21 @@ any other      another organisation's                           reject, whatever
                refused, withdrawn, on file at DPS               queue its last statement as ``delete``
                refused, on file at DPS                          queue its last statement as ``update``
                refused, not on file at DPS                      queue its last statement as ``new``
+`Lost`         nothing                                          reject
+               a newer statement; it was not the last ``new``   unchanged: DPS is told the newer one
+               withdrawn, and the last ``new`` is lost          absent: it is not on file at DPS, nothing is sent
+               its last statement is no longer kept             reject: state it once more
+               withdrawn                                        queue its last statement as ``delete``
+               the last ``new`` is lost, or it is not on file   queue its last statement as ``new``
+               anything else                                    queue its last statement as ``update``
 =============  ===============================================  =======================================================
 
 DPS is told of a withdrawal even where the record is not known to be on file there: that does no harm. Where several
 rows of the table fit, the first counts.
 
 A statement is as old as its upload (`vaccinations.model.entry.age_of`); within one upload the later row counts. What is
-unchanged or skipped is a statement, too: no older upload changes it. To send a record again states nothing new.
+unchanged or skipped is a statement, too: no older upload changes it. To send a record again states nothing new, whoever
+owns it. What may be on file at DPS or not, since DPS said so, goes out as ``new``.
 """
 
 from __future__ import annotations
@@ -42,11 +53,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from vaccinations.model.entry import WITHDRAWN, Action, Entry, Person
+from vaccinations.model.entry import WITHDRAWN, Entry, Person
 from vaccinations.model.london import in_london
+from vaccinations.model.outcome import Action, OnFile
 from vaccinations.model.problems import Problem
 from vaccinations.model.programmes import PROGRAMMES
-from vaccinations.model.row import Faulty, SendAgain, Vaccinated, Withdrawn
+from vaccinations.model.row import Faulty, Lost, SendAgain, Vaccinated, Withdrawn
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -54,7 +66,19 @@ if TYPE_CHECKING:
     from vaccinations.model.row import Row
     from vaccinations.model.uploaders import Uploaders
 
-__all__ = ["Columns", "Decision", "Known", "Overtaken", "Queue", "Reject", "Skip", "Unchanged", "UploadFacts", "decide"]
+__all__ = [
+    "Absent",
+    "Columns",
+    "Decision",
+    "Known",
+    "Overtaken",
+    "Queue",
+    "Reject",
+    "Skip",
+    "Unchanged",
+    "UploadFacts",
+    "decide",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +109,8 @@ class UploadFacts:
         ODS code of the folder that it is in.
     uploaders
         What this folder may do beyond its own organisation's records.
+    already_sent
+        Whether it lists what another system has sent to DPS already.
     """
 
     batch_id: str
@@ -93,6 +119,7 @@ class UploadFacts:
     folder: str
     uploaders: Uploaders
     columns: Columns
+    already_sent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +182,19 @@ class Skip:
 
 
 @dataclass(frozen=True, slots=True)
+class Absent:
+    """DPS does not have the record, nor need it.
+
+    Attributes
+    ----------
+    entry
+        What is known of the record from now on: the same, not on file.
+    """
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
 class Overtaken:
     """The row is older than what is known of its record."""
 
@@ -172,7 +212,7 @@ class Reject:
     problems: tuple[Problem, ...]
 
 
-type Decision = Queue | Unchanged | Skip | Overtaken | Reject
+type Decision = Queue | Unchanged | Skip | Absent | Overtaken | Reject
 
 _OVERTAKEN = Overtaken()
 
@@ -187,6 +227,11 @@ def decide(row: Row, known: Known | None, upload: UploadFacts) -> Decision:
     """
     if isinstance(row, Faulty):
         return Reject(row.problems)
+    match row:
+        case SendAgain():
+            return _send_again(row, known, upload)
+        case Lost():
+            return _requeue(row, known, upload)
     if known and not upload.uploaders.may_change(upload.folder, known.entry.owner):
         return _reject(
             upload.columns.record,
@@ -194,20 +239,18 @@ def decide(row: Row, known: Known | None, upload: UploadFacts) -> Decision:
             "an identifier of your own; an organisation that took over from another asks whoever runs this service",
         )
     match row:
+        case Vaccinated() if upload.already_sent:
+            return _register(row, known, upload)
         case Vaccinated():
             return _state(row, known, upload)
         case Withdrawn():
             return _withdraw(row, known, upload)
-        case SendAgain():
-            return _send_again(row, known, upload)
 
 
 def _state(row: Vaccinated, known: Known | None, upload: UploadFacts) -> Decision:
     entry = known.entry if known else None
     overtaken = entry is not None and upload.stated_at < entry.stated_at
-    problems = _not_to_be_stated_for(row.record.organisation_code, upload)
-    if in_london(row.record.vaccinated_at) > upload.uploaded_at:
-        problems.append(Problem(upload.columns.time, "is later than the upload", "the time the vaccine was given"))
+    problems = _not_to_be_stated(row, upload)
     if entry and not overtaken and entry.programme not in {row.record.programme, ""}:
         problems.append(_known_elsewhere(entry, upload.columns))
     if problems:
@@ -225,27 +268,49 @@ def _state(row: Vaccinated, known: Known | None, upload: UploadFacts) -> Decisio
     return Queue(_stated(row, entry, upload).following(entry), repeats=False)
 
 
+def _register(row: Vaccinated, known: Known | None, upload: UploadFacts) -> Decision:
+    if problems := _not_to_be_stated(row, upload):
+        return Reject(tuple(problems))
+    if known is None:
+        return Queue(_stated(row, None, upload), repeats=False)
+    if known.entry.digest == row.digest:
+        return Unchanged(known.entry)
+    return _reject(upload.columns.record, "this record was ingested before", "upload it as any other record")
+
+
+def _not_to_be_stated(row: Vaccinated, upload: UploadFacts) -> list[Problem]:
+    problems = _not_to_be_stated_for(row.record.organisation_code, upload)
+    if in_london(row.record.vaccinated_at) > upload.uploaded_at:
+        problems.append(Problem(upload.columns.time, "is later than the upload", "the time the vaccine was given"))
+    return problems
+
+
 def _person(row: Vaccinated) -> Person:
     record = row.record
     return Person(record.nhs_number, record.surname, record.date_of_birth.isoformat())
 
 
 def _stated(row: Vaccinated, entry: Entry | None, upload: UploadFacts) -> Entry:
+    updates = entry is not None and entry.on_file is OnFile.YES
     return Entry(
         row.record_id,
         row.record.programme,
         row.digest,
-        Action.UPDATE if entry and entry.on_file else Action.NEW,
+        Action.UPDATE if updates else Action.NEW,
         upload.batch_id,
         row.line,
         owner=entry.owner if entry else upload.folder,
         stated_at=upload.stated_at,
+        new_in=entry.last_new if entry and updates else None,
     )
 
 
 def _withdraw(row: Withdrawn, known: Known | None, upload: UploadFacts) -> Decision:
     if problems := _not_to_be_stated_for(row.organisation_code or upload.folder, upload):
         return Reject(tuple(problems))
+    if upload.already_sent:
+        what = "withdraws a record, but a list of what was already sent holds vaccinations only"
+        return _reject(upload.columns.withdrawn, what, "leave it out, and upload it as any other row")
     if known is None:
         return Skip(_never_stated(row, upload))
     if upload.stated_at < known.entry.stated_at:
@@ -257,8 +322,8 @@ def _withdraw(row: Withdrawn, known: Known | None, upload: UploadFacts) -> Decis
     if not known.kept:
         what = "this record was ingested so long ago that it is no longer kept, so it cannot be withdrawn"
         return _reject(upload.columns.withdrawn, what, "upload the vaccination once more, then withdraw it")
-    entry = replace(known.entry, digest=WITHDRAWN, action=Action.DELETE, stated_at=upload.stated_at)
-    return _repeat(known.entry, entry, row, upload)
+    entry = replace(known.entry, digest=WITHDRAWN, stated_at=upload.stated_at, origin=None)
+    return _repeat(entry, Action.DELETE, known.entry, row, upload)
 
 
 def _never_stated(row: Withdrawn, upload: UploadFacts) -> Entry:
@@ -271,7 +336,7 @@ def _never_stated(row: Withdrawn, upload: UploadFacts) -> Entry:
         row.line,
         owner=upload.folder,
         stated_at=upload.stated_at,
-        on_file=False,
+        on_file=OnFile.NO,
     )
 
 
@@ -287,16 +352,45 @@ def _send_again(row: SendAgain, known: Known | None, upload: UploadFacts) -> Dec
         return Unchanged(entry)
     if entry.refusal is None:
         return _reject("", "DPS has not refused this record as it was sent last", "leave it out")
-    if entry.withdrawn and not entry.on_file:
+    if entry.withdrawn and entry.on_file is OnFile.NO:
         return _reject("", "this record was withdrawn, and it is not on file at DPS", "leave it out")
     if not known.kept:
         return _reject("", "what was sent is no longer kept", "upload the vaccination once more")
-    action = Action.DELETE if entry.withdrawn else Action.UPDATE if entry.on_file else Action.NEW
-    return _repeat(entry, replace(entry, action=action, on_file=True), row, upload)
+    return _again(entry, row, upload)
 
 
-def _repeat(known: Entry, entry: Entry, row: Withdrawn | SendAgain, upload: UploadFacts) -> Queue:
-    queued = replace(entry, batch_id=upload.batch_id, line=row.line, refusal=None)
+def _requeue(row: Lost, known: Known | None, upload: UploadFacts) -> Decision:
+    if known is None:
+        return _reject("", "is of no record that was ingested", "upload the vaccination once more")
+    entry = known.entry
+    was_new = row.action is Action.NEW
+    if entry.statement != row.statement and not (was_new and entry.last_new == row.statement):
+        return Unchanged(entry)
+    if entry.withdrawn and (was_new or entry.on_file is OnFile.NO):
+        return Absent(replace(entry, on_file=OnFile.NO))
+    if not known.kept:
+        return _reject("", "what was sent is no longer kept", "upload the vaccination once more")
+    return _again(replace(entry, on_file=OnFile.NO) if was_new else entry, row, upload)
+
+
+def _again(entry: Entry, row: SendAgain | Lost, upload: UploadFacts) -> Queue:
+    """Queue a record's last statement once more, as what DPS has to be told now."""
+    action = Action.UPDATE if entry.on_file is OnFile.YES else Action.NEW
+    repeated = replace(entry, on_file=OnFile.YES, origin=entry.stated_in)
+    return _repeat(repeated, Action.DELETE if entry.withdrawn else action, entry, row, upload)
+
+
+def _repeat(
+    entry: Entry, action: Action, known: Entry, row: Withdrawn | SendAgain | Lost, upload: UploadFacts
+) -> Queue:
+    queued = replace(
+        entry,
+        action=action,
+        batch_id=upload.batch_id,
+        line=row.line,
+        refusal=None,
+        new_in=None if action is Action.NEW else known.last_new,
+    )
     return Queue(queued.following(known), repeats=True)
 
 

@@ -5,27 +5,27 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import UTC
-from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from vaccinations.model.outcome import Action, OnFile, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from vaccinations.model.outcome import Outcome
-
-__all__ = ["WITHDRAWN", "Action", "Entry", "Intake", "Person", "Refusal", "age_of"]
+__all__ = ["ALREADY_SENT", "WITHDRAWN", "Entry", "Intake", "Person", "Place", "Refusal", "age_of"]
 
 #: Stands for the digest of a record that was withdrawn.
 WITHDRAWN = "withdrawn"
+#: How old a statement is that another system sent before: older than whatever is uploaded here.
+ALREADY_SENT = "0"
 
 
-class Action(StrEnum):
-    """What DPS is told to do with a record: the DPS file's ACTION_FLAG."""
+class Place(NamedTuple):
+    """Where a statement is: the batch that holds it, and the upload's line that it came from."""
 
-    NEW = "new"
-    UPDATE = "update"
-    DELETE = "delete"
+    batch_id: str
+    line: int
 
 
 def age_of(uploaded_at: datetime, key: str, place: int) -> str:
@@ -92,13 +92,16 @@ class Entry:
     stated_at
         How old the last statement about it is (`age_of`). A row that says the same once more makes it newer.
     on_file
-        Whether the record is on file at DPS, in whichever version, as far as is known. What was sent counts as on
-        file until DPS says otherwise.
+        Whether the record is on file at DPS. What was sent counts as on file until DPS says otherwise.
     refusal
         DPS's refusal of this statement, where it refused it.
     before
         What was known of the record before the upload of this statement; None where that was nothing. It counts again
         where the upload is parked, and this statement is never sent.
+    new_in
+        The last statement that went out as `new`, where that is an earlier one.
+    origin
+        Where a request repeats a statement: the statement of the upload that it came in.
     """
 
     record_id: str
@@ -109,9 +112,11 @@ class Entry:
     line: int
     owner: str
     stated_at: str
-    on_file: bool = True
+    on_file: OnFile = OnFile.YES
     refusal: Refusal | None = None
     before: Entry | None = None
+    new_in: Place | None = None
+    origin: Place | None = None
 
     def following(self, known: Entry | None) -> Entry:
         """Return this entry with what was known before its upload, given what was known before its row."""
@@ -121,9 +126,19 @@ class Entry:
         return replace(self, before=before)
 
     @property
-    def statement(self) -> tuple[str, int]:
+    def statement(self) -> Place:
         """What tells this statement from others about the record."""
-        return self.batch_id, self.line
+        return Place(self.batch_id, self.line)
+
+    @property
+    def last_new(self) -> Place | None:
+        """The last statement that went out as `new`; None where none did."""
+        return self.statement if self.action is Action.NEW else self.new_in
+
+    @property
+    def stated_in(self) -> Place:
+        """The statement of the upload that it came in, whichever request has repeated it since."""
+        return self.origin or self.statement
 
     @property
     def unstated(self) -> bool:
@@ -184,6 +199,8 @@ class Intake:
         How often it was tried to complete it.
     parked
         Whether it was given up: what is not attached is never sent.
+    sends
+        Whether its batches go into exports. What another system has sent already is only registered.
     """
 
     batch_id: str
@@ -192,6 +209,7 @@ class Intake:
     finished: bool
     tries: int = 0
     parked: bool = False
+    sends: bool = True
 
     @property
     def unattached(self) -> list[str]:

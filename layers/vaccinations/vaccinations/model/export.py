@@ -37,7 +37,9 @@ class Status(StrEnum):
     FAILED = "failed"
     """MESH refused it."""
     UNDELIVERED = "undelivered"
-    """MESH had it, but DPS did not pick it up, or MESH reported an error later."""
+    """MESH had it, but DPS did not pick it up, or MESH reported an error later: it is being requeued."""
+    REQUEUED = "requeued"
+    """What DPS must be told of its records goes out in another export."""
     UNCLEAR = "unclear"
     """MESH knows several messages by this attempt's local id: a person has to look."""
 
@@ -170,7 +172,9 @@ class DPSExport:
     sealed_at
         When it was sealed.
     accepted_at
-        When MESH had it whole for the first time, at whichever attempt. Later exports of the programme wait for this.
+        When MESH had it whole. Later exports of the programme wait for this.
+    request
+        Key of the request that requeued it; empty where none did.
     lease
         Who may send it now.
     revision
@@ -188,6 +192,7 @@ class DPSExport:
     parts: int = 0
     sealed_at: datetime | None = None
     accepted_at: datetime | None = None
+    request: str = ""
     lease: Lease | None = field(default=None, repr=False)
     revision: int = 1
 

@@ -53,6 +53,7 @@ __all__ = [
     "refuse",
     "release",
     "render",
+    "requeue",
     "resend",
     "retry",
     "seal",
@@ -108,6 +109,7 @@ class Event(StrEnum):
     RETRY = "retry"
     ACKNOWLEDGE = "acknowledge"
     UNDELIVER = "undeliver"
+    REQUEUE = "requeue"
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,14 +157,13 @@ MOVES: tuple[Move, ...] = (
     Move(Event.ACCEPT, Phase.UPLOADING, Status.ACCEPTED, Who.MESH),
     Move(Event.REFUSE, Phase.SENDING, Status.FAILED, Who.MESH),
     Move(Event.REFUSE, Phase.UPLOADING, Status.FAILED, Who.MESH),
-    Move(Event.RESEND, Status.ACCEPTED, Phase.RENDERED, Who.PERSON, _REFUSED_WHOLE),
-    Move(Event.RESEND, Status.ACKNOWLEDGED, Phase.RENDERED, Who.PERSON, _REFUSED_WHOLE),
+    Move(Event.REQUEUE, Status.ACCEPTED, Status.REQUEUED, Who.PERSON, _REFUSED_WHOLE),
+    Move(Event.REQUEUE, Status.ACKNOWLEDGED, Status.REQUEUED, Who.PERSON, _REFUSED_WHOLE),
+    Move(Event.REQUEUE, Status.UNDELIVERED, Status.REQUEUED, Who.RUN),
     Move(Event.ACKNOWLEDGE, Status.ACCEPTED, Status.ACKNOWLEDGED, Who.DPS),
     Move(Event.UNDELIVER, Status.ACCEPTED, Status.UNDELIVERED, Who.MESH),
     Move(Event.RETRY, Status.FAILED, Phase.RENDERED, Who.NIGHTLY, _TRIES_LEFT),
-    Move(Event.RETRY, Status.UNDELIVERED, Phase.RENDERED, Who.NIGHTLY, _TRIES_LEFT),
     Move(Event.RESEND, Status.FAILED, Phase.RENDERED, Who.PERSON),
-    Move(Event.RESEND, Status.UNDELIVERED, Phase.RENDERED, Who.PERSON),
     Move(Event.RESEND, Status.UNCLEAR, Phase.RENDERED, Who.PERSON),
 )
 
@@ -266,7 +267,7 @@ def attention(export: DPSExport, now: datetime) -> Attention:
     """Tell what an export asks of people."""
     if todo(export, now):
         return Attention.PERSON
-    return Attention.DONE if export.status is Status.ACKNOWLEDGED else Attention.WAITING
+    return Attention.DONE if export.status in {Status.ACKNOWLEDGED, Status.REQUEUED} else Attention.WAITING
 
 
 # -- attempts
@@ -278,7 +279,7 @@ def seal(export: DPSExport, names: FileNames, now: datetime) -> DPSExport:
 
 
 def retry(export: DPSExport, names: FileNames, now: datetime) -> DPSExport:
-    """Begin the next attempt at an export that did not come to DPS: the nightly run's part."""
+    """Begin the next attempt at an export that MESH refused: the nightly run's part."""
     return _begin(export, Event.RETRY, names, now)
 
 
@@ -370,7 +371,7 @@ def accept(export: DPSExport, holder: str, message_id: str, now: datetime) -> DP
     """Note that MESH has every part."""
     facts: dict[str, Any] = {"message_id": message_id, "parts_sent": export.parts, "sent_at": now, "error": None}
     moved = _move(_leased(export, holder), Event.ACCEPT, now, **facts)
-    return replace(moved, accepted_at=export.accepted_at or now, lease=None)
+    return replace(moved, accepted_at=now, lease=None)
 
 
 def refuse(export: DPSExport, holder: str, error: Failure, now: datetime) -> DPSExport:
@@ -394,6 +395,17 @@ def acknowledge(export: DPSExport, message_id: str, now: datetime) -> DPSExport:
 def undeliver(export: DPSExport, message_id: str, error: Failure, now: datetime) -> DPSExport:
     """Note that the attempt's message did not reach DPS."""
     return _move(_about(export, message_id), Event.UNDELIVER, now, error=error)
+
+
+def requeue(export: DPSExport, request: str, now: datetime) -> DPSExport:
+    """Note that what DPS must be told of the export's records now is queued in another.
+
+    Parameters
+    ----------
+    request
+        Key of the request that asked for it.
+    """
+    return replace(_move(export, Event.REQUEUE, now), request=request)
 
 
 def _about(export: DPSExport, message_id: str) -> DPSExport:

@@ -1,9 +1,10 @@
-"""The rows of an upload, as its reader leaves them: each is one of four things.
+"""The rows of an upload or a request, as its reader leaves them: each is one of five things.
 
 ======================  ==================================================================
 `Vaccinated`            somebody was vaccinated: the record, checked
 `Withdrawn`             nobody was vaccinated, or the record is to be deleted
-`SendAgain`             a record that is on file here is to be sent again as it is
+`SendAgain`             a record that DPS refused is to be sent again as it is
+`Lost`                  a row of an export that DPS never got, or refused as a whole
 `Faulty`                the row cannot be used: everything that is wrong with it
 ======================  ==================================================================
 """
@@ -14,10 +15,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vaccinations.model.entry import Place
+    from vaccinations.model.outcome import Action
     from vaccinations.model.problems import Problem
     from vaccinations.model.record import VaccinationRecord
 
-__all__ = ["Faulty", "Row", "SendAgain", "Vaccinated", "Withdrawn"]
+__all__ = ["Faulty", "Lost", "Row", "SendAgain", "Vaccinated", "Withdrawn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,26 @@ class SendAgain:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """A row of an export that DPS never got, or refused as a whole.
+
+    Attributes
+    ----------
+    line
+        Its place in the export's file, from 1.
+    statement
+        What the row states of the record.
+    action
+        How it was to go to DPS.
+    """
+
+    line: int
+    record_id: str
+    statement: Place
+    action: Action
+
+
+@dataclass(frozen=True, slots=True)
 class Faulty:
     """A row that cannot be used."""
 
@@ -75,4 +98,4 @@ class Faulty:
     problems: tuple[Problem, ...]
 
 
-type Row = Vaccinated | Withdrawn | SendAgain | Faulty
+type Row = Vaccinated | Withdrawn | SendAgain | Lost | Faulty

@@ -1,0 +1,385 @@
+"""What DPS has in the end is what a record's owner uploaded last: stories that once ended otherwise, judged by DPS."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from local.dps import Dps, VaccinationFile
+from tests.usecases.memory import MemoryQueue
+from tests.usecases.rows import row, upload_of, uuid_of
+from vaccinations.jobs.ingest import MOST_TRIES
+from vaccinations.jobs.reconcile import Reconcile, ReconcileRequest
+from vaccinations.model.export import Phase, Status
+from vaccinations.model.outcome import OnFile, Outcome
+from vaccinations.model.programmes import URIS
+from vaccinations.ports import UploadGone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tests.usecases.world import World
+    from vaccinations.results import Receipt
+
+#: Batches of the vaccine: what is said first, then, and last.
+A, B, C = "AA0001", "BB0002", "CC0003"
+
+
+@pytest.fixture
+def dps(world: World) -> Dps:
+    return Dps(world.receiver, clock=world.clock)
+
+
+def say(world: World, batch: str, n: int = 1) -> Receipt:
+    """Have the owner upload what counts from now on; nothing as a batch withdraws the record."""
+    stated = row(n, batch=batch or A, vaccinated="Y" if batch else "N")
+    return world.upload(upload_of(stated), f"{len(world.uploads)}.csv")
+
+
+def has(dps: Dps, n: int = 1) -> str:
+    """Tell which batch of the vaccine DPS has on file of a record; none where it was deleted or never came."""
+    found = dps.on_file.get(f"{URIS['vaccination_record']}#{uuid_of(n)}")
+    return "" if found is None or found.deleted else found.row["BATCH_NUMBER"]
+
+
+def answered(world: World, dps: Dps, files: Iterable[VaccinationFile]) -> None:
+    """Have DPS answer files, and hear it."""
+    for file in files:
+        dps.answer(file, ("csv",))
+    assert world.collect().status == "ok"
+
+
+def a_day(world: World, dps: Dps, leave: Iterable[str] = (), *, answers: bool = True) -> list[VaccinationFile]:
+    """Let a night and an hour pass: everything is sent, read but for some messages, and answered."""
+    world.next_night()
+    files = dps.pick_up({*leave})
+    world.track()
+    if answers:
+        answered(world, dps, files)
+    world.track()
+    world.do_requests()
+    return files
+
+
+def message_of(world: World, number: int, programme: str = "hpv") -> str:
+    return world.ledger.get(programme, number).message_id
+
+
+def expired(world: World, number: int) -> None:
+    """Let MESH give a file up."""
+    world.report(message_of(world, number))
+    world.track()
+    world.do_requests()
+
+
+# -- 1: sent again after newer ones
+
+
+@pytest.mark.parametrize("answers", [True, False])
+@pytest.mark.parametrize("last", [C, ""], ids=["corrected", "withdrawn"])
+def test_a_file_that_expires_after_newer_ones_were_processed_overwrites_nothing(
+    world: World, dps: Dps, answers: bool, last: str
+) -> None:
+    say(world, A)
+    world.next_night()
+    lost = {message_of(world, 1)}
+    for batch in (B, last):
+        say(world, batch)
+        a_day(world, dps, lost, answers=answers)
+    expired(world, 1)
+    for _ in range(2):
+        a_day(world, dps, lost)
+    assert has(dps) == last
+    if last:
+        say(world, B)
+        a_day(world, dps, lost)
+        assert has(dps) == B, "what comes after it is taken, too"
+
+
+@pytest.mark.parametrize("lost", [2, 3])
+def test_an_update_that_expires_is_said_again_only_where_nothing_newer_was(world: World, dps: Dps, lost: int) -> None:
+    messages: set[str] = set()
+    for number, batch in enumerate((A, B, C), start=1):
+        say(world, batch)
+        world.next_night()
+        if number == lost:
+            messages.add(message_of(world, number))
+        dps.pick_up(messages)
+        world.track()
+    expired(world, lost)
+    a_day(world, dps, messages)
+    assert has(dps) == C
+    assert sum(len(file.rows) for file in dps.files) == (2 if lost == 2 else 3)
+
+
+def test_a_record_stated_anew_after_its_lost_new_was_withdrawn_arrives(world: World, dps: Dps) -> None:
+    say(world, A)
+    world.next_night()
+    lost = {message_of(world, 1)}
+    say(world, "")
+    a_day(world, dps, lost, answers=False)
+    expired(world, 1)
+    assert world.register.get([uuid_of(1)])[uuid_of(1)].on_file is OnFile.NO
+    say(world, B)
+    [file] = a_day(world, dps, lost)
+    assert [judged.row["ACTION_FLAG"] for judged in file.rows] == ["new"]
+    assert has(dps) == B
+
+
+@pytest.mark.parametrize("refused", [1, 2])
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_file_that_dps_refused_whole_overwrites_nothing_when_a_person_has_it_sent_again(
+    world: World, refused: int, answers: bool
+) -> None:
+    dps = Dps(world.receiver, clock=world.clock, refuse_file=lambda _: "its headers are wrong" if bad else None)
+    bad = False
+    for number, batch in enumerate((A, B, C), start=1):
+        say(world, batch)
+        bad = number == refused
+        a_day(world, dps, answers=answers or bad)
+    bad = False
+    export = world.ledger.get("hpv", refused)
+    assert (export.processing, export.status) == ("refused", Status.ACKNOWLEDGED)
+    receipt = world.request(f"hpv-{refused}.requeue")
+    assert receipt.rows == 1
+    assert world.ledger.get("hpv", refused).status is Status.REQUEUED
+    assert world.request(f"hpv-{refused}.requeue").rows == 0, "nothing is left to do"
+    for _ in range(2):
+        a_day(world, dps)
+    assert has(dps) == C
+
+
+def test_a_record_whose_new_expired_heals_whether_or_not_a_person_sends_it_again(world: World, dps: Dps) -> None:
+    """`refused resend --class unknown` sends it as new before the file expires, and then it is requeued."""
+    say(world, A)
+    world.next_night()
+    lost = {message_of(world, 1)}
+    say(world, B)
+    a_day(world, dps, lost)
+    entry = world.register.get([uuid_of(1)])[uuid_of(1)]
+    assert entry.refusal
+    assert entry.refusal.outcome is Outcome.UNKNOWN
+    world.request("unknown.resend", f"{uuid_of(1)}\n")
+    a_day(world, dps, lost)
+    assert has(dps) == B
+    expired(world, 1)
+    a_day(world, dps, lost)
+    assert has(dps) == B
+    assert not [judged for file in dps.files[1:] for judged in file.refused]
+
+
+def test_a_duplicate_with_older_content_heals_by_itself(world: World, dps: Dps) -> None:
+    """The lost file was not lost: DPS reads it after all, before the newer statement that then goes out as new."""
+    say(world, A)
+    world.next_night()
+    lost = message_of(world, 1)
+    say(world, B)
+    a_day(world, dps, {lost})
+    expired(world, 1)
+    # DPS has it from elsewhere, say.
+    dps.take({**dps.files[0].rows[0].row, "BATCH_NUMBER": A})
+    a_day(world, dps, {lost})
+    assert has(dps) == A
+    a_day(world, dps, {lost})
+    assert has(dps) == B
+
+
+def test_a_row_at_which_dps_failed_arrives_once_it_is_sent_again(world: World) -> None:
+    """Whether DPS has the record is unknown: here it has it, and there it has not."""
+    failing = {uuid_of(1): False, uuid_of(2): True}
+    dps = Dps(world.receiver, clock=world.clock, unhandled=lambda judged: failing.get(judged["UNIQUE_ID"]))
+    say(world, A, 1)
+    say(world, A, 2)
+    a_day(world, dps)
+    assert {world.register.get([uuid_of(n)])[uuid_of(n)].on_file for n in (1, 2)} == {OnFile.UNKNOWN}
+    failing.clear()
+    world.request("unhandled.resend", f"{uuid_of(1)}\n{uuid_of(2)}\n")
+    a_day(world, dps)
+    say(world, B, 1)
+    say(world, B, 2)
+    for _ in range(2):
+        a_day(world, dps)
+    assert (has(dps, 1), has(dps, 2)) == (B, B)
+
+
+# -- 2: the order of uploads counts, not that of their events
+
+
+def test_events_in_any_order_and_a_redriven_dead_letter_leave_the_last_upload(world: World, dps: Dps) -> None:
+    uploads = [world.stores.uploaded(upload_of(row(1, batch=batch)), f"{batch}.csv") for batch in (A, B)]
+    versions = [world.stores.uploaded(upload_of(row(2, batch=batch)), "same.csv") for batch in (A, B, C)]
+    uploads.append(world.stores.uploaded(upload_of(row(1, batch=C)), f"{C}.csv"))
+    for event in [*reversed(uploads), *reversed(versions), uploads[0], versions[1]]:
+        world.stores.handle(event)
+        a_day(world, dps)
+    assert (has(dps, 1), has(dps, 2)) == (C, C)
+
+
+# -- 3: the owner's word counts, and nobody else's
+
+
+def test_a_stranger_changes_nothing_and_no_other_child_takes_a_records_place(world: World, dps: Dps) -> None:
+    say(world, A)
+    stranger = [row(1, batch=B), row(1, vaccinated="N"), row(1)]
+    for n, stated in enumerate(stranger):
+        assert world.upload(upload_of(stated), f"stranger-{n}.csv", "RX1").rejected == 1
+    other = row(1, batch=C).replace("Zephyrson,2012-08-18", "Hollow,2013-01-02").replace(",,Quint", ",9990000018,Quint")
+    assert say(world, A).unchanged == 1
+    assert world.upload(upload_of(other), "other-child.csv").rejected == 1
+    a_day(world, dps)
+    assert has(dps) == A
+    [file] = dps.files
+    assert file.rows[0].row["PERSON_SURNAME"] == "Zephyrson"
+
+
+# -- 4: names
+
+
+@pytest.mark.parametrize("name", ["mon+tue.csv", "a%20b.csv", "a b.csv"])
+def test_an_upload_whose_name_has_signs_arrives_and_one_that_is_not_there_sounds_an_alarm(
+    world: World, dps: Dps, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.upload(upload_of(row(1, batch=A)), name)
+    a_day(world, dps)
+    assert has(dps) == A
+    capsys.readouterr()
+    with pytest.raises(UploadGone):
+        world.stores.handle((f"incoming/R1L/not+{name}", world.uploads[0][1]))
+    assert '"UploadsMissing"' in capsys.readouterr().out
+
+
+# -- 5: one upload that cannot be completed
+
+
+def test_an_upload_that_cannot_be_completed_stops_nobody_and_is_taken_for_unsent(
+    world: World, dps: Dps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(world, A)
+    stuck = world.stores.uploaded(upload_of(row(1, batch=B), row(2, batch=B)), "stuck.csv")
+    attach = type(world.ledger).attach
+
+    def failing(ledger: Any, programme: str, batch_id: str, records: int) -> int | None:
+        if batch_id == world.bucket.batch_id(*stuck):
+            raise TimeoutError
+        number: int | None = attach(ledger, programme, batch_id, records)
+        return number
+
+    monkeypatch.setattr(type(world.ledger), "attach", failing)
+    for _ in range(MOST_TRIES - 1):
+        with pytest.raises(TimeoutError):
+            world.stores.handle(stuck)
+    assert world.stores.handle(stuck).status == "parked"
+    say(world, C)
+    a_day(world, dps)
+    assert (has(dps, 1), has(dps, 2)) == (C, "")
+    monkeypatch.undo()
+    assert world.stores.ingesting.retry(world.bucket.batch_id(*stuck), "it is well again").status == "ingested"
+    a_day(world, dps)
+    assert (has(dps, 1), has(dps, 2)) == (C, B)
+
+
+# -- 6: a frozen run
+
+
+def test_a_frozen_ingest_that_wakes_up_does_not_lose_the_next_true_statement(
+    world: World, dps: Dps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = world.stores.uploaded(upload_of(row(1, batch=A)), "older.csv")
+    newer = world.stores.uploaded(upload_of(row(1, batch=B)), "newer.csv")
+    put = type(world.register).put
+
+    def frozen(register: Any, entries: Any) -> None:
+        entries = list(entries)
+        monkeypatch.undo()
+        world.stores.handle(older)
+        world.stores.handle(newer)
+        put(register, entries)
+
+    monkeypatch.setattr(type(world.register), "put", frozen)
+    with suppress(RuntimeError):
+        world.stores.handle(older)
+    a_day(world, dps)
+    assert has(dps) == B
+
+
+# -- 9: an event that never arrives
+
+
+def test_an_upload_whose_event_never_arrives_is_found_and_arrives(world: World, dps: Dps) -> None:
+    world.stores.uploaded(upload_of(row(1, batch=A)), "forgotten.csv")
+    world.clock.forward(hours=2)
+    queue = MemoryQueue()
+    reconcile = Reconcile(world.bucket, world.register, queue, lambda: 900.0, clock=world.clock)
+    assert reconcile.run(ReconcileRequest()).queued == 1
+    for event in queue.announced:
+        world.stores.handle(event)
+    a_day(world, dps)
+    assert has(dps) == A
+
+
+def test_a_request_whose_event_never_arrives_is_found_and_done(world: World, dps: Dps) -> None:
+    say(world, A)
+    world.next_night()
+    lost = message_of(world, 1)
+    world.report(lost)
+    world.track()
+    world.clock.forward(hours=2)
+    queue = MemoryQueue()
+    Reconcile(world.bucket, world.register, queue, lambda: 900.0, clock=world.clock).run(ReconcileRequest())
+    assert [key for key, _ in queue.announced] == ["requests/hpv-1.requeue"]
+    for event in queue.announced:
+        world.stores.handle(event)
+    a_day(world, dps, {lost})
+    assert has(dps) == A
+
+
+# -- 10: a report that comes early
+
+
+def test_a_report_that_comes_while_the_export_is_still_pending_is_not_dropped(
+    world: World, dps: Dps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has died between MESH's answer and the ledger."""
+    say(world, A)
+    change = type(world.ledger).change
+
+    def dies(ledger: Any, export: Any, how: Any) -> Any:
+        if how(export).status is Status.ACCEPTED:
+            raise KeyboardInterrupt
+        return change(ledger, export, how)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(type(world.ledger), "change", dies)
+        with suppress(KeyboardInterrupt):
+            world.next_night()
+    assert world.ledger.get("hpv", 1).state is Phase.SENDING
+    [lost] = world.receiver.inbox()
+    world.report(lost)
+    world.track()
+    world.clock.forward(hours=1)
+    world.export(resume_only=True)
+    world.track()
+    world.do_requests()
+    assert world.ledger.get("hpv", 1).status is Status.REQUEUED
+    a_day(world, dps, {lost})
+    assert has(dps) == A
+
+
+# -- the cut-over
+
+
+def test_what_another_system_has_sent_is_not_sent_again_and_is_corrected_as_an_update(world: World, dps: Dps) -> None:
+    [file] = (say(world, A, 9), a_day(world, dps))[1]
+    for n in (1, 2, 3):
+        dps.take({**file.rows[0].row, "UNIQUE_ID": uuid_of(n)})
+    listed = upload_of(row(1, batch=A), row(2, batch=A), row(3, batch=A))
+    receipt = world.request("already-sent/R1L/old.csv", listed)
+    assert (receipt.accepted, receipt.exports) == ({"hpv": {"new": 3}}, {})
+    assert world.next_night().exports == ()
+    assert world.request("already-sent/R1L/again.csv", listed).unchanged == 3
+    assert world.upload(upload_of(row(1, batch=A), row(2, batch=B), row(3, vaccinated="N"))).unchanged == 1
+    [file] = a_day(world, dps)
+    assert [(judged.row["ACTION_FLAG"], judged.refused) for judged in file.rows] == [("update", ""), ("delete", "")]
+    assert [has(dps, n) for n in (1, 2, 3)] == [A, B, ""]
