@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from local.dps import Dps, VaccinationFile, identifier
+from local.dps import Dps, JudgedRow, identifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from local.dps import Row
+    from local.dps import Row, VaccinationFile
 
 __all__ = ["UNHANDLED", "Heard", "Mood", "MoodyDps", "is_disliked"]
 
@@ -26,7 +26,7 @@ class Mood:
     refuses_file
         Says of a file whether it refuses it as a whole.
     fails_at
-        Says of a row whether its processing fails: before it was stored, or (``True``) after.
+        Says of a row whether DPS fails at it: before it was processed, or (``True``) after; None where it does not.
     twice
         Says of a file whether it processes its rows once more, and answers what comes of that.
     """
@@ -86,35 +86,32 @@ class MoodyDps(Dps):
     """
 
     def __init__(self, client: Any, clock: Callable[[], Any]) -> None:
-        super().__init__(client, refuse=_dislike, clock=clock)
+        super().__init__(
+            client, refuse=_dislike, refuse_file=self._refuse_as_a_whole, unhandled=self._fail, clock=clock
+        )
         self.mood = Mood()
         self.heard: list[Heard] = []
         self._now = _Now()
 
     def _process(self, message_id: str) -> VaccinationFile:
-        if self.mood.refuses_file():
-            with self._client.download(message_id) as message:
-                problem = "it is refused as a whole"
-                name = message.filename or ""
-                return VaccinationFile(message_id, message_id, message.sender or "", name, self._clock(), problem)
         self._now = _Now(message_id)
         file = super()._process(message_id)
         if self.mood.twice():
             self._now.again = True
-            rows = [type(row)(row.number, row.row, self._judge(row.row)) for row in file.rows]
-            file.rows[:] = rows
+            file.rows[:] = [JudgedRow(row.number, row.row, self._judge(row.row)) for row in file.rows]
         return file
 
     def _judge(self, row: Row) -> str:
-        fails = None if self._now.again else self.mood.fails_at()
         before = self.on_file.get(identifier(row))
-        refused = UNHANDLED if fails is False else super()._judge(row)
-        stored = self.on_file.get(identifier(row)) is not before
-        if fails and not refused:
-            refused = UNHANDLED
+        refused = super()._judge(row)
         if not self._now.again:
             said = "" if row["ACTION_FLAG"] == "delete" else row["BATCH_NUMBER"]
-            self.heard.append(
-                Heard(self._now.file, row["UNIQUE_ID"], row["ACTION_FLAG"], said, refused, stored)
-            )
+            stored = self.on_file.get(identifier(row)) is not before
+            self.heard.append(Heard(self._now.file, row["UNIQUE_ID"], row["ACTION_FLAG"], said, refused, stored))
         return refused
+
+    def _refuse_as_a_whole(self, _: str) -> str | None:
+        return "it is refused as a whole" if self.mood.refuses_file() else None
+
+    def _fail(self, _: Row) -> bool | None:
+        return None if self._now.again else self.mood.fails_at()

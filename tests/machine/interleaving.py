@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from local.dps import identifier
-from nhs_mesh import MeshError
 from tests.machine.dps import UNHANDLED, Mood, is_disliked
-from tests.machine.interruptions import AnswerLost, Interruption
+from tests.machine.interruptions import Interruption
 from tests.machine.truth import RECORDS, STRANGER, SUCCESSOR, SUPPLIER, TEAM, Truth, Upload, body_of
+from vaccinations.formats.requests import REQUESTS, requeue_name
 from vaccinations.model import lifecycle
 from vaccinations.model.export import Phase, Processing, Status
 from vaccinations.model.lifecycle import MOVES
-from vaccinations.model.outcome import Outcome
+from vaccinations.model.outcome import OnFile, Outcome
 from vaccinations.model.programmes import PROGRAMMES, URIS
 from vaccinations.results import ParkedUpload, Receipt
 
@@ -301,15 +301,15 @@ class Interleaving:
         self._run("export", Interruption(how, random.randint(1, 3), among=random.choice(["mesh", "mesh.send"])))
 
     def dps_picks_up(self, random: Random) -> None:
-        bad = random.random() < 0.5
+        bad = random.random() < 0.7
 
         def fails_at() -> bool | None:
-            return random.random() < 0.5 if random.random() < 0.15 else None
+            return random.random() < 0.5 if random.random() < 0.3 else None
 
         self.stage.dps.mood = Mood(
-            refuses_file=(lambda: random.random() < 0.15) if bad and WHOLE_REFUSALS else (lambda: False),
-            fails_at=fails_at if bad and UNHANDLED_ERRORS else (lambda: None),
-            twice=(lambda: random.random() < 0.2) if bad and UNHANDLED_ERRORS else (lambda: False),
+            refuses_file=lambda: bad and random.random() < 0.2,
+            fails_at=fails_at if bad else (lambda: None),
+            twice=lambda: bad and random.random() < 0.2,
         )
         self._pick_up()
         self.stage.dps.mood = Mood()
@@ -343,6 +343,7 @@ class Interleaving:
             lost = waiting[0] if random.random() < 0.7 else random.choice(waiting)
             self.tally["files expired"] += 1
             self.stage.lose(lost)
+            self._dps_may_lack_anything()
 
     def _waiting(self) -> list[str]:
         """Return the messages that wait for DPS."""
@@ -355,6 +356,16 @@ class Interleaving:
     def _thaw(self, invocation: Invocation) -> None:
         invocation.thaw()
         self.told.append(f"  it goes on, and {invocation.how} {invocation.error or ''}")
+
+    def _dps_may_lack_anything(self) -> None:
+        self.doubtful |= {record.record_id for record in RECORDS}
+
+    def person_sends_again(self, random: Random) -> None:
+        self._person_sends_exports_again()
+        if random.random() < 0.5:
+            self._person_sends_records_again()
+        if random.random() < 0.5:
+            self.ingest(random)
 
     # -- invocations
 
@@ -385,7 +396,9 @@ class Interleaving:
         picked_up = self.stage.dps.pick_up(leave=self.stage.lost)
         self.unanswered += picked_up
         for file in picked_up:
-            self.tally["files refused as a whole"] += bool(file.problem)
+            if file.problem:
+                self.tally["files refused as a whole"] += 1
+                self._dps_may_lack_anything()
             self.told.append(f"  DPS: {file.name} {file.problem} {[self._row(j.row, j.refused) for j in file.rows]}")
         self._dps_hears_nothing_it_may_not()
 
@@ -454,14 +467,14 @@ class Interleaving:
         self._drain()
         stage.clock.forward(hours=22)
         self._run("export")
-        self._person_resends_exports()
+        self._person_sends_exports_again()
         self._pick_up()
         self._run("track")
         self._drain()
         while self.unanswered:
             self.answers += len(stage.dps.answer(self.unanswered.pop()))
         self._run("collect")
-        self._person_resends_records()
+        self._person_sends_records_again()
         self._drain()
 
     def _drain(self) -> None:
@@ -480,31 +493,44 @@ class Interleaving:
         while self.queue:
             assert self._ingest(), "an ingest does not end, though nothing is wrong"
 
-    def _person_resends_exports(self) -> None:
+    def _person_sends_exports_again(self) -> None:
+        """Do what `mesh export resend` does, for each that waits for it."""
         for programme in _KEYS:
             for export in list(self.stage.ledger.exports(programme)):
                 assert export.status is not Status.UNCLEAR
-                if lifecycle.waits_for(export) is lifecycle.Who.PERSON:
+                events = [move.event for move in lifecycle.possible(export) if move.who is lifecycle.Who.PERSON]
+                if lifecycle.Event.REQUEUE in events:
+                    self._request(requeue_name(export.export_id), b"")
+                elif lifecycle.waits_for(export) is lifecycle.Who.PERSON:
                     self.stage.retry_export(export, lifecycle.resend)
 
-    def _person_resends_records(self) -> None:
+    def _person_sends_records_again(self) -> None:
         """Do what `mesh refused resend` does, for what DPS calls unknown and what it failed at."""
-        again = defaultdict(list)
-        for programme in _KEYS:
-            for entry in self.stage.register.refused(programme):
-                outcome = entry.refusal.outcome if entry.refusal else None
-                if outcome in {Outcome.UNKNOWN, Outcome.OTHER} and not (entry.withdrawn and not entry.on_file):
-                    again[entry.owner].append(entry.record_id)
-        for owner, records in again.items():
-            self.tally["records sent again"] += len(records)
-            self.stage.clock.forward(seconds=1)
-            self.stage.store(f"incoming/{owner}/{self.stage.clock():%d%H%M%S}.resend", "\n".join(records).encode())
+        again = [
+            entry.record_id
+            for programme in _KEYS
+            for entry in self.stage.register.refused(programme)
+            if entry.refusal and entry.refusal.outcome in {Outcome.UNKNOWN, Outcome.UNHANDLED, Outcome.OTHER}
+            and not (entry.withdrawn and entry.on_file is OnFile.NO)
+        ]
+        if again:
+            self.tally["records sent again"] += len(again)
+            self._request(f"{len(self.told)}.resend", "\n".join(again).encode())
+
+    def _request(self, name: str, body: bytes) -> None:
+        self.tally["requests of a person"] += 1
+        self.stage.clock.forward(seconds=1)
+        self.stage.store(f"{REQUESTS}{name}", body)
+        self.told.append(f"  a person requests {name}")
         self._take_announced()
 
     def _is_quiet(self) -> bool:
-        ended = all(export.status is Status.ACKNOWLEDGED for export in self.exports.values())
-        processed = all(export.processing is Processing.PROCESSED for export in self.exports.values())
-        return ended and processed and not self.queue and not self.unanswered and not self._waiting()
+        ended = all(
+            (export.status, export.processing) == (Status.ACKNOWLEDGED, Processing.PROCESSED)
+            or export.status is Status.REQUEUED
+            for export in self.exports.values()
+        )
+        return ended and not self.queue and not self.unanswered and not self._waiting()
 
     def _everything_is_finished(self) -> None:
         register = self.stage.register
@@ -513,6 +539,9 @@ class Interleaving:
         assert self.stage.left_in_inbox() == 0
         files = {file.message_id: file for file in self.stage.dps.files}
         for export in self.exports.values():
+            if export.status is Status.REQUEUED:
+                self.tally["exports requeued"] += 1
+                continue
             assert export.status is Status.ACKNOWLEDGED, export
             assert export.processing is Processing.PROCESSED, export
             file = files[export.message_id]
@@ -566,10 +595,6 @@ class Interleaving:
             self.frozen.pop().kill()
 
 
-WHOLE_REFUSALS = False
-UNHANDLED_ERRORS = False
-EXPIRIES = False
-
 #: What may happen, each with how often it does.
 HAPPENINGS = {
     "upload": 9,
@@ -582,11 +607,13 @@ HAPPENINGS = {
     "stuck intake": 2,
     "person looks at parked": 2,
     "reconcile": 1,
-    "night": 4,
+    "night": 5,
     "export resumes": 2,
     "export out of time": 1,
     "MESH refuses": 1,
     "MESH answers in vain": 1,
+    "file expires": 3,
+    "person sends again": 2,
     "DPS picks up": 4,
     "DPS answers": 2,
     "DPS answers again": 1,

@@ -176,7 +176,7 @@ class MemoryStage:
                     clock=self.clock,
                 ).run(ExportRequest(resume_only=options.get("resume_only", False)))
             case "track":
-                return Track(ledger, mesh, clock=self.clock).run()
+                return Track(ledger, bucket, mesh, clock=self.clock).run()
             case "collect":
                 return Collect(bucket, ledger, register, mesh, seconds_left=lambda: 900.0, clock=self.clock).run()
             case "reconcile":
