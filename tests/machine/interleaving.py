@@ -16,11 +16,11 @@ from vaccinations.model import lifecycle
 from vaccinations.model.export import Phase, Processing, Status
 from vaccinations.model.lifecycle import MOVES
 from vaccinations.model.outcome import OnFile, Outcome
-from vaccinations.model.programmes import PROGRAMMES, URIS
+from vaccinations.model.programmes import URIS
 from vaccinations.results import ParkedUpload, Receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from local.dps import VaccinationFile
     from tests.machine.interruptions import Invocation
@@ -83,8 +83,6 @@ class Interleaving:
     frozen: list[Invocation] = field(default_factory=list)
     unanswered: list[VaccinationFile] = field(default_factory=list)
     exports: dict[str, DPSExport] = field(default_factory=dict)
-    answers: int = 0
-    """How many messages DPS sent us."""
     excused: set[str] = field(default_factory=set)
     """The records of which DPS may hear a `new` though it has them, by id."""
     doubtful: set[str] = field(default_factory=set)
@@ -163,7 +161,9 @@ class Interleaving:
 
     def _is_settled(self, entry: Entry) -> bool:
         intake = self.stage.register.intake(entry.batch_id)
-        return bool(intake and intake.finished) and (entry.programme, entry.batch_id) not in self.stage.register.unsent()
+        return (
+            bool(intake and intake.finished) and (entry.programme, entry.batch_id) not in self.stage.register.unsent()
+        )
 
     def _events(self, random: Random) -> None:
         """Let the events of uploads come: in any order, twice, or never."""
@@ -224,7 +224,9 @@ class Interleaving:
     def ingest_freezes(self, random: Random) -> None:
         """Let one freeze where it registers records, and others go on."""
         self._upload(random)
-        after = Interruption("freezes", random.randint(1, 3), after=True, among=random.choice(["register.put", "bucket.put"]))
+        after = Interruption(
+            "freezes", random.randint(1, 3), after=True, among=random.choice(["register.put", "bucket.put"])
+        )
         if self._ingest(after) or not self.frozen:
             return
         for _ in range(random.randint(0, 3)):
@@ -320,14 +322,16 @@ class Interleaving:
         random.shuffle(self.unanswered)
         for _ in range(random.randint(1, 3)):
             if self.unanswered:
-                self.answers += len(self.stage.dps.answer(self.unanswered.pop(), random.choice([("csv",), ("csv", "json")])))
+                self.answers += len(
+                    self.stage.dps.answer(self.unanswered.pop(), random.choice([("csv",), ("csv", "json")]))
+                )
         if random.random() < 0.6:
             self.collect(random)
 
-    def dps_answers_again(self, random: Random) -> None:
+    def dps_answers_again(self, _: Random) -> None:
         answered = [file for file in self.stage.dps.files if file not in self.unanswered]
         for file in answered[-2:]:
-            self.answers += len(self.stage.dps.answer(file))
+            self.stage.dps.answer(file)
 
     def track(self, random: Random) -> None:
         self._run("track", self._interruption(random, "track"))
@@ -472,7 +476,7 @@ class Interleaving:
         self._run("track")
         self._drain()
         while self.unanswered:
-            self.answers += len(stage.dps.answer(self.unanswered.pop()))
+            stage.dps.answer(self.unanswered.pop())
         self._run("collect")
         self._person_sends_records_again()
         self._drain()
@@ -510,7 +514,8 @@ class Interleaving:
             entry.record_id
             for programme in _KEYS
             for entry in self.stage.register.refused(programme)
-            if entry.refusal and entry.refusal.outcome in {Outcome.UNKNOWN, Outcome.UNHANDLED, Outcome.OTHER}
+            if entry.refusal
+            and entry.refusal.outcome in {Outcome.UNKNOWN, Outcome.UNHANDLED, Outcome.OTHER}
             and not (entry.withdrawn and entry.on_file is OnFile.NO)
         ]
         if again:
@@ -549,7 +554,9 @@ class Interleaving:
             attempt = export.attempts[-1]
             assert (attempt.rows_processed or 0) + (attempt.rows_refused or 0) == export.records
         sent = [attempt.message_id for e in self.exports.values() for attempt in e.attempts]
-        assert {file.message_id for file in self.stage.dps.files} <= {*sent}, "DPS has a file that the ledger does not know"
+        assert {file.message_id for file in self.stage.dps.files} <= {*sent}, (
+            "DPS has a file that the ledger does not know"
+        )
 
     def _every_upload_has_its_receipt(self) -> None:
         bucket = self.stage.bucket
@@ -637,7 +644,7 @@ def play(stage: Stage, seed: int, *, left_out: Iterable[int] = (), steps: int = 
         for step in range(steps):
             if step not in left_out:
                 playing.told.append(f"{step}:")
-                playing.happen(Random(f"{seed} {step}"))  # noqa: S311 - nothing is secret here
+                playing.happen(Random(f"{seed} {step}"))
         playing.end()
     except Exception as error:
         error.add_note("\n".join([f"seed {seed}, left out: {sorted(left_out)}", *playing.told]))

@@ -12,6 +12,7 @@ from unittest.mock import patch
 import vaccinations.formats.dps_parts
 import vaccinations.jobs.ingest
 import vaccinations.jobs.render
+from nhs_mesh import TrackingStatus
 from tests.clocks import Clock
 from tests.machine.dps import MoodyDps
 from tests.machine.interruptions import Invocation
@@ -24,7 +25,7 @@ from vaccinations.jobs.export import Export, ExportRequest
 from vaccinations.jobs.ingest import Ingest
 from vaccinations.jobs.reconcile import Reconcile, ReconcileRequest
 from vaccinations.jobs.track import Track
-from nhs_mesh import TrackingStatus
+from vaccinations.model.programmes import PROGRAMMES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -79,6 +80,9 @@ class Stage(Protocol):
 
     def left_in_inbox(self) -> int:
         """Count the messages that wait in our own mailbox."""
+
+    def retry_export(self, export: DPSExport, begin: Callable[..., DPSExport]) -> None:
+        """Begin another attempt at an export, as a person asks for it."""
 
 
 class _WatchedBucket(MemoryBucket):
@@ -138,13 +142,6 @@ class MemoryStage:
         self.mesh.messages[message_id].status = TrackingStatus.UNDELIVERABLE
         self.mesh.report(message_id)
 
-    def drop_unfinished(self) -> bool:
-        """Let MESH drop a message that is not complete; tell whether there was one."""
-        found = [m.message_id for m in self.mesh.messages.values() if m.status is TrackingStatus.UPLOADING]
-        if found:
-            del self.mesh.messages[found[0]]
-        return bool(found)
-
     def left_in_inbox(self) -> int:
         return len(list(self.mesh.mailbox(OURS).inbox()))
 
@@ -185,9 +182,6 @@ class MemoryStage:
         raise ValueError(use_case)
 
     def retry_export(self, export: DPSExport, begin: Callable[..., DPSExport]) -> None:
-        """Begin another attempt at an export, as a person asks for it."""
-        from vaccinations.model.programmes import PROGRAMMES
-
         self.ledger.begin_attempt(export, partial(begin, now=self.clock()), names(PROGRAMMES[export.programme]))
 
 
@@ -206,5 +200,5 @@ def in_small_pieces() -> Iterator[None]:
         yield
 
 
-def _in_turn(work: Callable[[Any], Any], items: Iterable[Any], *, depth: int) -> Iterator[Any]:  # noqa: ARG001
+def _in_turn(work: Callable[[Any], Any], items: Iterable[Any], *, depth: int) -> Iterator[Any]:
     yield from map(work, items)
