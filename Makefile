@@ -26,6 +26,10 @@ MOMENTS ?= 2028-02-29T12:00 2027-06-30T23:30 2027-10-31T00:59:50 1year
 ZONE ?= Pacific/Auckland
 TESTS ?= tests
 
+# On two cores; tests/conftest.py says which tests stay together, and in what order they come.
+ALL = $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+SERVERLESS = $(BIN)/pytest -n 2 -m "not server" tests/unit tests/usecases
+
 # The layers' requirements are the lock's, with hashes. botocore comes with the Lambda runtime; nhs-mesh has its own layer.
 EXPORT = $(UV) export --quiet --frozen --no-dev --no-emit-workspace --no-header --no-annotate
 EXPORT_MESH = $(EXPORT) --package nhs-mesh
@@ -50,12 +54,18 @@ test: $(INSTALLED) $(BUILT) ## Run the tests, on two cores
 	@if command -v node npm > /dev/null; then \
 	    $(MAKE) --no-print-directory chromium || echo "Chromium could not be fetched; the tests in it are skipped." >&2; \
 	fi
-	@echo "Running the tests ..."
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@echo "Running the tests that need no server ..."
+	@$(SERVERLESS) --cov
+	@echo "Running the others ..."
+	@$(ALL) -m server
 
 .PHONY: test-fast
-test-fast: $(INSTALLED) ## Run the tests that need no server, and report how much of the rules they cover
-	@$(BIN)/pytest -n 2 -m "not server" --hypothesis-profile fast tests/unit tests/usecases --cov
+test-fast: $(INSTALLED) ## Run the tests that need no server
+	@$(SERVERLESS) --hypothesis-profile fast
+
+.PHONY: coverage
+coverage: $(INSTALLED) ## Run the same, and report how much of the rules they cover; that is to be 95 %
+	@$(SERVERLESS) --hypothesis-profile fast --cov
 
 # The temporary folder is one of its own: pytest removes those in the common one that look old.
 .PHONY: test-clocks
@@ -63,7 +73,7 @@ test-clocks: $(INSTALLED) $(BUILT) $(CLOCK) ## Run the tests, or TESTS, as if it
 	@for moment in $(MOMENTS); do \
 	    echo "Running $(TESTS) as if it were $$moment UTC, on a machine in $(ZONE) ..."; \
 	    LD_PRELOAD="$(CURDIR)/$(CLOCK)" CLOCK_AHEAD=$$(($$(date -ud "$$moment" +%s) - $$(date +%s))) TZ="$(ZONE)" \
-	        $(BIN)/pytest -n 2 --dist loadfile --basetemp "$$(mktemp -d)/tests" $(TESTS) || exit; \
+	        $(ALL) --basetemp "$$(mktemp -d)/tests" $(TESTS) || exit; \
 	done
 
 .PHONY: dynamodb-local

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,8 +23,11 @@ if TYPE_CHECKING:
 
 #: What tests count, each with ``record_property``, and the end of the report adds up.
 TOTALS = ("crash points tried", "interleavings run", "bad inputs tried")
+TESTS = Path(__file__).parent
+#: Its folders, those with the longest tests first.
+FOLDERS = ("faults", "e2e", "sandbox", "usecases", "unit")
 #: The folders with tests that need no server, but for those that ask for one of the servers below.
-SERVERLESS = tuple(Path(__file__).parent / name for name in ("unit", "usecases"))
+SERVERLESS = tuple(TESTS / name for name in ("unit", "usecases"))
 #: Fixtures that start a server, and what the parameters of fixtures that choose one are called.
 SERVERS = {"sandbox", "endpoint", "dynamodb_local", "chromium", "moto", "DynamoDB Local"}
 
@@ -72,18 +76,35 @@ def clock(request: pytest.FixtureRequest) -> Clock:
     return Clock(MOMENTS[request.param])
 
 
+@pytest.fixture
+def far_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the machine's local time be New Zealand's."""
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a server, and keep one of the clocks for each of these."""
+    """Mark the tests that need a server, and keep one of the clocks for each of these.
+
+    What takes long comes first, so that the workers end together. The tests of a file share what it sets up, so they
+    stay on one worker, unless they say that they may be spread.
+    """
     same: defaultdict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if not item.get_closest_marker("spread"):
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(TESTS))))
         if needs_server(item, params):
             item.add_marker("server")
             if params.get("clock") in MOMENTS:
                 same[item.nodeid.replace(params["clock"], "")].append(item)
     kept = {name: found[crc32(name.encode()) % len(found)] for name, found in same.items()}
     dropped = {item for name, found in same.items() for item in found if item is not kept[name]}
-    items[:] = [item for item in items if item not in dropped]
+    kept_items = [item for item in items if item not in dropped]
+    items[:] = sorted(kept_items, key=lambda item: FOLDERS.index(item.path.relative_to(TESTS).parts[0]))
 
 
 def needs_server(item: pytest.Item, params: Mapping[str, object]) -> bool:

@@ -30,28 +30,31 @@ GROUPS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "decide": (
         ["model/decide.py", "model/entry.py", "model/row.py", "model/uploaders.py"],
-        [UNIT.format("decide"), UNIT.format("uploaders"), *map(USECASES.format, ("statements", "ingest", "parked"))],
+        [
+            *map(UNIT.format, ("decide", "entry", "uploaders")),
+            *map(USECASES.format, ("statements", "ingest", "parked")),
+        ],
     ),
     "export": (
         ["jobs/export.py", "jobs/transfer.py", "jobs/render.py"],
-        [USECASES.format("transfer"), USECASES.format("export"), USECASES.format("midnight")],
+        [USECASES.format("transfer"), USECASES.format("export")],
     ),
     "ledger": (["aws/ledger.py"], [USECASES.format("ledger")]),
     "ingest": (
         ["jobs/ingest.py", "jobs/spool.py", "jobs/statements.py"],
-        [*map(USECASES.format, ("ingest", "statements", "parked", "kept_statements", "hearing_back", "midnight"))],
+        [*map(USECASES.format, ("ingest", "statements", "parked", "frozen_ingest", "kept_statements", "hearing_back"))],
     ),
     "record": (["model/record.py"], [UNIT.format("record"), UNIT.format("londons_day")]),
     "data": (
         ["model/programmes.py", "model/london.py", "model/outcome.py", "model/problems.py"],
-        [*map(UNIT.format, ("programmes", "london", "outcome", "problems", "dps_columns", "upload_csv"))],
+        [*map(UNIT.format, ("programmes", "london", "outcome", "dps_columns", "dps_names", "upload_csv"))],
     ),
 }
 #: Tests that need no server, at one clock.
 SELECTED = "not (moto or Local or sandbox or 00:30 or 23:30 or February)"
 OPTIONS = ["-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-profile=fast", "--timeout=15"]
 #: What is said in the log is no promise, but for the sentences of the guide, which tests look for.
-LOG = [r"^\s*logger\.(info|warning|exception|append_keys)\(", r"^\s*extra(: .*)? = ", r"^\s*extra="]
+LOG = [r"^\s*logger\.(info|warning|error|exception|append_keys)\(", r"^\s*extra(: .*)? = ", r"^\s*extra="]
 #: Groups with functions that run while a module is loaded. mutmut's processes have it loaded already.
 LOADED = {"record", "data"}
 #: mutmut's exit codes where a test failed, and where none came to an end: a mutant that hangs is noticed.

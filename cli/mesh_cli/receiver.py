@@ -23,6 +23,9 @@ def play_dps(
         list[str] | None,
         typer.Option("--refuse", help="Refuse this record, for that reason; may be repeated.", metavar="UUID=TEXT"),
     ] = None,
+    refuse_files: Annotated[
+        str | None, typer.Option("--refuse-files", help="Refuse each file as a whole, for that reason.", metavar="TEXT")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Play DPS on the stack of this machine: pick up the files that have arrived, process them, and answer each.
@@ -38,7 +41,12 @@ def play_dps(
     variables = {name: value for of in local_environments("DPS plays").values() for name, value in of.items()}
     receiver = {"MESH_MAILBOX": RECEIVER, "MESH_PASSWORD": Sandbox.password}
     works_on = local_deployment({**variables, **receiver})
-    dps = Dps(works_on.wiring.mesh(), refuse=because(reasons), workflow_id=works_on.settings.workflow_id)
+    dps = Dps(
+        works_on.wiring.mesh(),
+        refuse=because(reasons),
+        refuse_file=lambda _: refuse_files,
+        workflow_id=works_on.settings.workflow_id,
+    )
     on_file = PROJECT / ".local" / "dps.json"
     dps.load(on_file)
     files = dps.work()

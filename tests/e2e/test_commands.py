@@ -185,9 +185,34 @@ def test_dps_is_played_and_answers_over_mesh(mesh: Callable[..., Done], tmp_path
     assert receipt["accepted"] == {"mmr": {"new": 1}}
     assert mesh("record", "resend", uuid_of(91)).returncode == 1  # it is on its way
     assert mesh("dps-export", "-p", "mmr").returncode == 0
-    assert [file["processed"] for file in json_of(mesh("local", "dps", "--json"))] == [1]
+    assert [one["processed"] for one in json_of(mesh("local", "dps", "--json"))] == [1]
     assert "BusAck about mmr-3: processed: 1 processed, 0 refused" in mesh("collect").stderr
     assert mesh("refused", "-p", "mmr").stderr == "DPS has refused no record as it was sent last.\n"
+
+    # A file that it refuses as a whole is requeued by a person.
+    file = tmp_path / "mmr.csv"
+    file.write_text(upload_of(row(92, "MMR")))
+    assert mesh("upload", str(file), "--organisation", "R1L").returncode == 0
+    assert mesh("dps-export", "-p", "mmr").returncode == 0
+    assert json_of(mesh("local", "dps", "--refuse-files", "wrong headers", "--json"))[0]["problem"] == "wrong headers"
+    assert mesh("collect").returncode == 0
+    assert "then mesh export resend mmr-4" in mesh("export", "show", "mmr-4", COLUMNS="200").stdout
+    receipt = json_of(mesh("export", "resend", "mmr-4", "--json"))
+    assert (receipt["upload"], receipt["accepted"]) == ("requests/mmr-4.requeue", {"mmr": {"new": 1}})
+    assert json_of(mesh("receipt", "requests/mmr-4.requeue", "--json"))["batch_id"] == receipt["batch_id"]
+    shown = json_of(mesh("export", "show", "mmr-4", "--json"))
+    assert (shown["status"], shown["request"]) == ("requeued", "requests/mmr-4.requeue")
+    assert mesh("export", "resend", "mmr-4").returncode == 1
+    story = json_of(mesh("record", "find", uuid_of(92), "--json"))
+    assert (story["upload"], story["sent again by"]) == ("incoming/R1L/mmr.csv", "requests/mmr-4.requeue")
+    assert mesh("dps-export", "-p", "mmr").returncode == 0
+    assert [one["processed"] for one in json_of(mesh("local", "dps", "--json"))] == [1]
+
+    # What another system has sent before is not sent again.
+    file.write_text(upload_of(row(93, "MMR")))
+    receipt = json_of(mesh("already-sent", str(file), "--organisation", "R1L", "--json"))
+    assert (receipt["accepted"], receipt["exports"]) == ({"mmr": {"new": 1}}, {})
+    assert json_of(mesh("dps-export", "-p", "mmr", "--json"))["exports"] == []
 
 
 def test_tables_go_to_stdout_and_talk_to_stderr(mesh: Callable[..., Done]) -> None:
@@ -308,6 +333,7 @@ def an_intake_that_cannot_be_completed(receipt: dict[str, Any], batch_id: str) -
         Bucket=variables["BUCKET"], Key=f"batches/{batch_id}.json", Body=json.dumps(stored).encode()
     )
     batches = {"batches": {"M": {"td_ipv": {"N": "1"}}}, "attached": {"M": {}}, "finished": {"BOOL": False}}
+    batches["sends"] = {"BOOL": True}
     for item in (
         {"record_id": {"S": f"batch#{batch_id}"}, "tries": {"N": "3"}, **batches},
         {"record_id": {"S": "unfinished"}, "batch_ids": {"SS": [batch_id]}},

@@ -330,12 +330,16 @@ def _serve() -> None:
 
     import boto3
 
+    # What the forks need is loaded once, here.
+    import vaccinations.aws.bucket
+    import vaccinations.aws.ledger
+    import vaccinations.aws.register
     import vaccinations.jobs.collect
     import vaccinations.jobs.export
     import vaccinations.jobs.ingest
     import vaccinations.jobs.reconcile
     import vaccinations.jobs.track
-    import vaccinations.wiring  # noqa: F401 - for the forks
+    import vaccinations.wiring  # noqa: F401
     from nhs_mesh import Credentials, MeshClient
 
     logging.disable(logging.CRITICAL)
@@ -346,11 +350,13 @@ def _serve() -> None:
     _watch_mesh(points)
     clients = {name: session.client(name, endpoint_url=setup["endpoint"]) for name in ("s3", "sqs", "events")}
     mesh = MeshClient(setup["mesh"].pop("base_url"), Credentials(*setup["credentials"]), **setup["mesh"])
+    clients["s3"].can_paginate("list_objects_v2")  # reads that up
     tables: dict[str, Any] = {}
     for line in sys.stdin:
         job = json.loads(line)
         if job["dynamodb"] not in tables:
             tables[job["dynamodb"]] = session.client("dynamodb", endpoint_url=job["dynamodb"])
+            tables[job["dynamodb"]].can_paginate("query")
         clients["dynamodb"] = tables[job["dynamodb"]]
         receiving, telling = os.pipe()
         if not (child := os.fork()):

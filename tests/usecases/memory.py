@@ -496,8 +496,10 @@ class MemoryMailbox:
 
 
 def _read(part: Part) -> bytes:
-    with part.open() as body:
-        return body.read()
+    with part.open() as opened:
+        body = opened.read()
+    assert len(body) == part.size, "MESH is told another length than a part has"
+    return body
 
 
 def _add(posted: Posted, number: int, part: Part, body: bytes) -> None:

@@ -321,9 +321,16 @@ def test_a_batch_whose_rows_were_not_stored_is_rendered_when_it_is_needed(world:
 
 def test_a_night_that_is_out_of_time_seals_what_it_leaves_and_the_hourly_run_sends_it(world: World) -> None:
     world.upload(upload_of(row(1, "HPV"), row(2, "MenACWY")))
-    answer = world.export_use_case(seconds_left=lambda: 1.0).run(ExportRequest())
+    connected: list[MeshClient] = []
+
+    def connect() -> MeshClient:
+        connected.append(world.client)
+        return connected[-1]
+
+    answer = world.export_use_case(seconds_left=lambda: 1.0, connect=connect).run(ExportRequest())
     assert answer.status == "incomplete"
     assert [(e.export_id, e.status) for e in answer.exports] == [("hpv-1", "pending"), ("menacwy-1", "pending")]
+    assert len(connected) == 1
     assert answer.left == ("menacwy", "mmr", "mmrv", "td_ipv")
     assert answer.nothing_to_send == ("flu",)
     assert world.inbox() == []

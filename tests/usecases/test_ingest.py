@@ -90,6 +90,12 @@ def test_an_uploader_finds_the_receipt_as_a_file(stores: Stores) -> None:
     }
 
 
+@pytest.mark.usefixtures("far_away")
+def test_a_receipt_tells_its_times_in_utc_wherever_the_machine_is(stores: Stores) -> None:
+    receipt = stores.accept(row(1))
+    assert receipt.uploaded_at == receipt.completed_at == f"{stores.clock():%Y-%m-%dT%H:%M:%S}+00:00"
+
+
 def test_an_upload_without_accepted_rows_gets_a_receipt_and_is_in_no_export(stores: Stores) -> None:
     receipt = stores.accept(row(1, vaccinated="N"))
     assert (receipt.accepted, receipt.exports, receipt.skipped, receipt.rejects) == ({}, {}, 1, None)
@@ -117,10 +123,11 @@ def test_an_upload_that_is_bad_throughout_gets_a_rejects_file_of_bounded_size(
     assert receipt.rejected == bad
     assert {int(r["line"]) for r in rejects} == lines
     more = (
+        "",
         "only the first 3 rejected rows are listed; the receipt counts them all",
         "put these right and upload the file again",
     )
-    told = [(r["what is wrong"], r["what would be right"]) for r in rejects]
+    told = [(r["column"], r["what is wrong"], r["what would be right"]) for r in rejects]
     assert told.count(more) == (bad > 3)
 
 
@@ -231,6 +238,14 @@ def test_where_both_readings_of_a_name_are_uploads_the_one_that_is_named_is_inge
     assert [queued["UNIQUE_ID"] for queued in stores.queued()] == [uuid_of(2)]
 
 
+def test_where_both_readings_of_a_name_are_uploads_the_version_tells_which_is_meant(stores: Stores) -> None:
+    stores.uploaded(upload_of(row(1)), "a+b.csv")
+    stores.uploaded(upload_of(row(2)), "a b.csv")
+    _, version = stores.uploaded(upload_of(row(3)), "a b.csv")
+    assert stores.handle(("incoming/R1L/a+b.csv", version)).upload == "incoming/R1L/a b.csv"
+    assert [queued["UNIQUE_ID"] for queued in stores.queued()] == [uuid_of(3)]
+
+
 def test_a_repeated_event_of_an_upload_that_was_cleared_away_gives_the_same_receipt(stores: Stores) -> None:
     uploaded = stores.uploaded(upload_of(row(1)), "mon+tue.csv")
     receipt = stores.handle(uploaded)
@@ -316,9 +331,10 @@ def counted(written: str) -> dict[str, int]:
 
 
 def test_every_upload_is_counted_once_with_its_rows(stores: Stores, logged: Callable[[], str]) -> None:
-    uploaded = stores.uploaded(upload_of(row(1), row(2, "MenACWY"), row(1), row(3).replace("SW1A", "?")), "monday.csv")
+    bad = [row(n).replace("SW1A", "?") for n in (3, 4)]
+    uploaded = stores.uploaded(upload_of(row(1), row(2, "MenACWY"), row(1), row(1), *bad), "monday.csv")
     stores.handle(uploaded)
-    counts = {"RowsAccepted": 2, "RowsUnchanged": 1, "RowsOvertaken": 0, "RowsRejected": 1}
+    counts = {"RowsAccepted": 2, "RowsUnchanged": 2, "RowsOvertaken": 0, "RowsRejected": 2}
     assert counted(logged()) == {"Uploads": 1} | counts
     stores.handle(uploaded)
     assert counted(logged()) == {}
@@ -371,6 +387,19 @@ def test_an_upload_that_was_left_unfinished_is_named_in_the_log_of_the_one_that_
     stores.accept(row(2), name="tuesday.csv")
     first, *_ = entries(logged())
     assert (first["message"], first["unfinished"]) == ("completing an earlier upload first", unfinished)
+
+
+def test_an_upload_that_is_gone_on_with_is_no_earlier_one(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], str]
+) -> None:
+    uploaded = stores.uploaded(upload_of(row(1)), "monday.csv")
+    with monkeypatch.context() as dies:
+        dying(stores.register, dies, "finish")
+        with pytest.raises(Died):
+            stores.handle(uploaded)
+    logged()
+    stores.handle(uploaded)
+    assert [line["message"] for line in entries(logged())] == ["upload ingested"]
 
 
 @pytest.mark.parametrize("stores", ["memory"], indirect=True)
@@ -454,6 +483,13 @@ def batches_read(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(stores.bucket, "batch_lines", noting)
     return read
+
+
+def test_an_upload_that_changes_nothing_reads_no_batch(stores: Stores, batches_read: list[str]) -> None:
+    stores.accept(row(1), row(2), row(2, vaccinated="N"))
+    batches_read.clear()
+    assert stores.accept(row(1), row(2, vaccinated="N"), name="again.csv").unchanged == 2
+    assert batches_read == []
 
 
 @pytest.mark.parametrize("at_once", [1000, 20, 1])
@@ -581,7 +617,9 @@ def test_a_refused_record_is_sent_again_as_it_was_stated_as_what_dps_would_proce
     assert stores.accept(row(1, batch="XY9999"), name="same.csv").unchanged == 1
 
 
-def test_a_record_named_twice_is_sent_again_once(stores: Stores) -> None:
+@pytest.mark.parametrize("at_once", [1000, 1])
+def test_a_record_named_twice_is_sent_again_once(stores: Stores, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    monkeypatch.setattr("vaccinations.jobs.ingest._ROWS_AT_ONCE", at_once)
     stores.accept(row(1))
     refuse(stores, 1, on_file=OnFile.YES)
     receipt = ask_for(stores, 1, 1)

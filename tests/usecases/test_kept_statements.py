@@ -21,7 +21,8 @@ HPV, FLU = ("hpv", "b1"), ("flu", "b1")
 
 def batch_line(n: int, line: int, surname: str = "Zephyrson") -> bytes:
     fields: dict[str, Any] = {"surname": surname, "uuid": record_id(n), "line": line, "digest": "d1"}
-    fields["before"] = {"batch_id": "b0", "line": line + 1, "digest": "d0"}
+    # Statements of before may have stood in any line, that of an earlier or a later record, too.
+    fields["before"] = {"batch_id": "b0", "line": line + (1 if n % 2 else -1), "digest": "d0"}
     return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -286,6 +285,7 @@ def test_two_attempts_that_are_named_at_the_same_time_bear_two_names(stores: Sto
     attach(stores, "b")
     if first:
         lose_cursor(stores)
+        stores.clock.forward(minutes=1)  # past the names that the cursor has forgotten
     others: list[DPSExport] = []
 
     def meanwhile(export: DPSExport, names: FileNames) -> DPSExport:
@@ -408,14 +408,9 @@ def test_each_write_is_counted_once(stores: Stores) -> None:
 
 
 @pytest.mark.parametrize("stores", ["tables"], indirect=True)
-def test_times_are_written_in_utc_wherever_the_machine_is(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "Pacific/Auckland")
-    time.tzset()
-    try:
-        attach(stores, "a")
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+@pytest.mark.usefixtures("far_away")
+def test_times_are_written_in_utc_wherever_the_machine_is(stores: Stores) -> None:
+    attach(stores, "a")
     item = stores.dynamodb.get_item(
         TableName="exports", Key={"programme": {"S": "hpv"}, "number": {"N": "1"}}, ConsistentRead=True
     )["Item"]

@@ -56,7 +56,9 @@ def park(stores: Stores, breaks: set[str], *rows: str, name: str = "monday.csv",
     for _ in range(MOST_TRIES - 1):
         with pytest.raises(Broken):
             stores.handle(uploaded)
-    assert stores.handle(uploaded).status == "parked"
+    receipt = stores.handle(uploaded)
+    assert receipt.status == "parked"
+    assert receipt == stores.bucket.intake(batch_id).parked
     breaks.clear()
     return batch_id
 
@@ -133,6 +135,21 @@ def test_an_intake_that_is_unfinished_but_not_there_is_parked_too(
     assert stores.register.parked() == ["lost"]
     with pytest.raises(IntakeGone):
         stores.ingesting.retry("lost", "why not")
+
+
+def test_an_upload_of_which_nothing_is_stored_any_more_is_parked_under_its_own_name(
+    stores: Stores, breaks: set[str]
+) -> None:
+    uploaded = stores.uploaded(upload_of(row(1)), "monday.csv")
+    batch_id = stores.bucket.batch_id(*uploaded)
+    breaks.add(batch_id)
+    for _ in range(MOST_TRIES - 1):
+        with pytest.raises(Broken):
+            stores.handle(uploaded)
+    stores.delete(f"batches/{batch_id}.json")
+    assert stores.handle(uploaded) == ParkedUpload(
+        batch_id=batch_id, upload=MONDAY, version=uploaded[1], parked_at="", exports={}
+    )
 
 
 # -- nothing of it is taken for sent
@@ -275,11 +292,30 @@ def test_a_run_that_wakes_up_once_its_upload_is_parked_changes_nothing(
         return lines(*args)
 
     monkeypatch.setattr(stores.bucket, "batch_lines", freeze)
-    with pytest.raises(RuntimeError, match="parked"):
+    with pytest.raises(RuntimeError, match=f"^another run has parked {batch_id} meanwhile$"):
         stores.handle(uploaded)
     assert stores.handle(uploaded).status == ("abandoned" if settled else "ingested")
     assert told(stores) == [(uuid_of(1), "new", "AB1234")]
     assert stores.accept(row(1), name="wednesday.csv").unchanged == 1
+
+
+def test_a_run_whose_upload_is_parked_once_its_last_batch_is_queued_leaves_it_parked(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploaded = stores.uploaded(upload_of(row(1)), "monday.csv")
+    batch_id = stores.bucket.batch_id(*uploaded)
+    attach = stores.ledger.attach
+
+    def attach_and_be_parked(*facts: Any) -> int | None:
+        number = attach(*facts)
+        stores.register.park(batch_id)
+        return number
+
+    monkeypatch.setattr(stores.ledger, "attach", attach_and_be_parked)
+    with pytest.raises(RuntimeError, match=f"^another run has parked {batch_id} meanwhile$"):
+        stores.handle(uploaded)
+    assert stores.register.parked() == [batch_id]
+    assert len(told(stores)) == 1
 
 
 # -- what a person does about it

@@ -12,9 +12,11 @@ import pytest
 
 from nhs_mesh import NotFound, Refused, SendOutcomeUnknown, TrackingStatus, Unauthorised, Unavailable
 from tests.usecases.rows import row, upload_of, uuid_of
+from vaccinations.formats.dps_columns import ROWS_VERSION
 from vaccinations.formats.dps_parts import write_part
 from vaccinations.jobs.export import ExportRequest
 from vaccinations.model.export import Attempt, Failure, Lease, Phase, Status
+from vaccinations.ports import LedgerConflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,10 +40,15 @@ def mesh(world: World) -> MemoryMesh:
 
 
 @pytest.fixture
-def in_parts(world: World, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Upload what makes a file of many parts; return how many rows it has."""
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a part have two rows."""
     monkeypatch.setattr("vaccinations.jobs.render.write_part", partial(write_part, part_bytes=1_000))
     monkeypatch.setattr("vaccinations.formats.dps_parts.MEMBER_CHARACTERS", 1_000)
+
+
+@pytest.fixture
+def in_parts(world: World, small_parts: None) -> int:
+    """Upload what makes a file of many parts; return how many rows it has."""
     world.upload(upload_of(*map(row, range(ROWS))))
     return ROWS
 
@@ -67,6 +74,20 @@ def every_row(rows: int = ROWS) -> list[list[str]]:
 
 def now(world: World) -> DPSExport:
     return world.ledger.get("hpv", 1)
+
+
+def watch(world: World, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return how many parts MESH has, as each change of an export from now on notes it."""
+    noted: list[int] = []
+    change = world.ledger.change
+
+    def watched(export: DPSExport, how: Callable[[DPSExport], DPSExport]) -> DPSExport:
+        changed = change(export, how)
+        noted.append(changed.attempts[-1].parts_sent)
+        return changed
+
+    monkeypatch.setattr(world.ledger, "change", watched)
+    return noted
 
 
 def counted(written: str) -> dict[str, float]:
@@ -143,6 +164,7 @@ def test_a_run_that_died_while_it_was_sending_leaves_mesh_its_time_and_the_next_
         with pytest.raises(KeyboardInterrupt):
             world.export()
     assert now(world).state is Phase.SENDING
+    assert now(world).attempts[-1].sending_at == now(world).updated_at == world.clock()
     # The message may still be on its way: nobody asks before the lease has ended.
     assert export(world, resume_only=True).status == "pending"
     assert mesh.calls == ["send"]
@@ -171,8 +193,12 @@ def test_a_question_that_mesh_refuses_says_nothing_of_a_message_that_is_complete
     world: World, mesh: MemoryMesh, in_parts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     die_after_the_last_part(world, monkeypatch)
-    mesh.fail("track", Refused(400))
-    assert export(world, resume_only=True).status == "pending"
+    refused = Refused(400)
+    mesh.fail("track", refused)
+    outcome = export(world, resume_only=True)
+    assert outcome.status == "pending"
+    [message_id] = mesh.messages
+    assert outcome.error_description == f"MESH would not say whether it has {message_id}: {refused}"
     assert export(world, resume_only=True).status == "accepted"
     assert delivered(world) == every_row(in_parts)
 
@@ -207,10 +233,11 @@ def test_a_question_that_mesh_refuses_says_nothing_about_the_export(world: World
     world.upload(upload_of(row(0)))
     mesh.lose_answer("send")
     export(world)
-    mesh.fail("track_by_local_id", Refused(400, code="20", description="Invalid recipient"))
+    refused = Refused(400, code="20", description="Invalid recipient")
+    mesh.fail("track_by_local_id", refused)
     outcome = next_hour(world)
     assert (outcome.status, outcome.error_code) == ("pending", "unavailable")
-    assert outcome.error_description.startswith("MESH would not say whether it has hpv-1-1: ")
+    assert outcome.error_description == f"MESH would not say whether it has hpv-1-1: {refused}"
     assert now(world).lease is None
     assert export(world, resume_only=True).status == "accepted"
     assert delivered(world) == every_row(1)
@@ -262,6 +289,7 @@ def test_a_message_goes_on_at_the_part_where_mesh_stopped_answering(
     assert counted(logged()) == {"ExportsDelayed": 1}
     outcome = export(world, resume_only=True)
     assert (outcome.status, outcome.error_code, outcome.error_description) == ("accepted", "", "")
+    assert [outcome.message_id] == list(mesh.messages)
     parts = now(world).parts
     assert numbers == [2, 3, 4, *range(4, parts + 1)]
     assert now(world).attempts[-1].error is None
@@ -283,15 +311,7 @@ def test_an_export_that_stops_says_since_when_it_waits(world: World, mesh: Memor
 def test_how_far_a_message_got_is_noted_after_the_first_part_and_at_each_quarter(
     world: World, in_parts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    noted: list[int] = []
-    change = world.ledger.change
-
-    def watched(export: DPSExport, how: Callable[[DPSExport], DPSExport]) -> DPSExport:
-        changed = change(export, how)
-        noted.append(changed.attempts[-1].parts_sent)
-        return changed
-
-    monkeypatch.setattr(world.ledger, "change", watched)
+    noted = watch(world, monkeypatch)
     assert export(world).status == "accepted"
     parts = now(world).parts
     assert parts > 8
@@ -299,6 +319,41 @@ def test_how_far_a_message_got_is_noted_after_the_first_part_and_at_each_quarter
     assert list(dict.fromkeys(noted)) == [0, 1, *quarters, parts]
     # It takes the lease, is about to send, notes the first part, three quarters, and the end.
     assert len(noted) == 2 + 1 + 3 + 1
+
+
+def test_a_message_of_one_part_is_noted_once_it_is_accepted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.upload(upload_of(row(0)))
+    noted = watch(world, monkeypatch)
+    assert export(world).status == "accepted"
+    assert noted == [0, 0, 1]
+
+
+@pytest.mark.usefixtures("in_parts")
+@pytest.mark.parametrize(("failing", "further"), [(2, 0), (3, 1), (4, 1)])
+def test_where_mesh_stops_answering_is_noted_unless_it_is_known(
+    world: World, monkeypatch: pytest.MonkeyPatch, failing: int, further: int
+) -> None:
+    chunk = world.client.send_chunk
+
+    def watched(message_id: str, number: int, parts: int, part: Any) -> None:
+        if number == failing:
+            raise Unavailable("no answer")
+        chunk(message_id, number, parts, part)
+
+    monkeypatch.setattr(world.client, "send_chunk", watched)
+    noted = watch(world, monkeypatch)
+    assert export(world).status == "pending"
+    # It takes the lease, is about to send, notes the first part, perhaps where it stopped, and gives the lease back.
+    assert noted == [0, 0, 1, *[failing - 1] * further, failing - 1]
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_message_of_two_parts_arrives(world: World, mesh: MemoryMesh) -> None:
+    world.upload(upload_of(*map(row, range(4))))
+    assert export(world).status == "accepted"
+    assert now(world).parts == 2
+    assert now(world).message_id in mesh.messages
+    assert delivered(world) == every_row(4)
 
 
 def test_a_last_part_whose_answer_is_lost_is_not_delivered_twice(
@@ -365,7 +420,10 @@ def test_a_further_part_that_mesh_refuses_fails_the_export_with_the_reason(
     mesh.fail("send_chunk", error)
     outcome = export(world)
     assert (outcome.status, outcome.error_code, outcome.error_description) == ("failed", code, description)
-    assert counted(logged()) == {"ExportsFailed": 1}
+    written = logged()
+    assert counted(written) == {"ExportsFailed": 1}
+    [said] = [line for line in map(json.loads, written.splitlines()) if "MESH refused" in line.get("message", "")]
+    assert (said["code"], said["description"]) == (code, description)
     assert "track" not in mesh.calls
     assert world.next_night().exports[0].status == "accepted"
     assert delivered(world) == every_row(in_parts)
@@ -454,6 +512,36 @@ def test_an_error_of_our_own_is_told_even_where_the_lease_was_lost_meanwhile(
     assert delivered(world) == every_row(1)
 
 
+def test_an_error_of_our_own_is_told_even_where_the_lease_cannot_be_given_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.upload(upload_of(row(0)))
+
+    def outrun(*_: Any) -> None:
+        raise LedgerConflict("hpv-1")
+
+    def broken(*_: Any) -> None:
+        patch.setattr(world.ledger, "change", outrun)
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.bucket, "put_part", broken)
+        assert export(world).error_code == "OSError"
+    # Once the lease has run out, another run goes on.
+    assert next_hour(world).status == "accepted"
+
+
+def test_an_export_says_when_it_was_sealed_and_when_each_attempt_began(world: World, mesh: MemoryMesh) -> None:
+    world.upload(upload_of(row(0)))
+    world.clock.forward(hours=1)
+    sealed_at = world.clock()
+    mesh.fail("send", Refused(417, code="12", description="Unregistered to address"))
+    export(world)
+    world.next_night()
+    assert now(world).sealed_at == sealed_at
+    assert [attempt.begun_at for attempt in now(world).attempts] == [sealed_at, world.clock()]
+
+
 def test_a_lease_ends_at_its_last_moment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.upload(upload_of(row(0)))
     put_manifest = world.bucket.put_manifest
@@ -487,6 +575,12 @@ def test_a_run_out_of_time_says_how_many_parts_mesh_has(world: World, in_parts: 
     assert delivered(world) == every_row(in_parts)
 
 
+def test_a_run_that_has_a_minute_left_goes_on(world: World, in_parts: int) -> None:
+    world.seconds_left = 60.0
+    assert export(world).status == "accepted"
+    assert delivered(world) == every_row(in_parts)
+
+
 def test_a_run_out_of_time_leaves_the_export_waiting_since_it_stopped(world: World, in_parts: int) -> None:
     def ticking() -> float:
         world.clock.forward(seconds=1)
@@ -501,6 +595,23 @@ def test_a_run_out_of_time_leaves_the_export_waiting_since_it_stopped(world: Wor
     assert now(world).attempts[-1].parts_sent == 1
 
 
+def test_a_run_that_has_made_the_parts_sends_the_first_ten_from_its_own_disk(
+    world: World, in_parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fetched: list[int] = []
+    open_part = world.bucket.open_part
+
+    def watched(programme: str, number: int, part: int) -> Any:
+        fetched.append(part)
+        return open_part(programme, number, part)
+
+    monkeypatch.setattr(world.bucket, "open_part", watched)
+    export(world)
+    assert now(world).parts > 11
+    assert fetched == list(range(11, now(world).parts + 1))
+    assert delivered(world) == every_row(in_parts)
+
+
 def test_a_file_is_sent_to_dps_as_csv_under_our_workflow_and_its_own_name(world: World, mesh: MemoryMesh) -> None:
     world.upload(upload_of(row(0)))
     export(world)
@@ -512,10 +623,43 @@ def test_a_file_is_sent_to_dps_as_csv_under_our_workflow_and_its_own_name(world:
     assert encoding == "gzip"
 
 
-def test_parts_that_do_not_hold_the_exports_records_are_not_sent(world: World, mesh: MemoryMesh) -> None:
+def told(written: str) -> str:
+    """Return what the log says of the exception that ended an export."""
+    [told] = [line["exception"] for line in map(json.loads, written.splitlines()) if "exception" in line]
+    return str(told)
+
+
+def test_parts_that_do_not_hold_the_exports_records_are_not_sent(
+    world: World, mesh: MemoryMesh, logged: Callable[[], str]
+) -> None:
     world.upload(upload_of(row(0), row(1)))
     ledger: Any = world.ledger
     ledger._store(replace(now(world), records=3))
     outcome = export(world)
     assert (outcome.status, outcome.error_code) == ("error", "RenderMismatch")
+    assert told(logged()).endswith("RenderMismatch: hpv-1: 3 records in the ledger, 2 in its parts")
     assert mesh.messages == {}
+
+
+def test_parts_that_are_not_those_that_mesh_was_told_of_are_not_sent(
+    world: World, mesh: MemoryMesh, in_parts: int, logged: Callable[[], str]
+) -> None:
+    mesh.fail("send_chunk", Unavailable("no answer"))
+    assert export(world).status == "pending"
+    assert in_parts
+    parts = now(world).parts
+    ledger: Any = world.ledger
+    ledger._store(replace(now(world), parts=parts + 1))
+    logged()
+    outcome = export(world, resume_only=True)
+    assert (outcome.status, outcome.error_code) == ("error", "RenderMismatch")
+    assert told(logged()).endswith(f"RenderMismatch: hpv-1: begun in {parts + 1} parts, now {parts}")
+    assert delivered(world) == []
+
+
+def test_what_was_sent_stays_on_file_with_its_export_and_the_version_of_its_rows(world: World) -> None:
+    world.upload(upload_of(row(0)))
+    export(world)
+    manifest = world.bucket.manifest("hpv", 1)
+    assert manifest
+    assert (manifest.export_id, manifest.rows_version, manifest.records) == ("hpv-1", ROWS_VERSION, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta, timezone
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,3 +33,12 @@ def test_the_age_is_the_same_however_the_time_is_written_and_holds_no_name() -> 
     assert age_of(elsewhere, "Quintessa.csv", 0) == age_of(NOON, "Quintessa.csv", 0)
     assert age_of(NOON.replace(microsecond=9), "Quintessa.csv", 0) == age_of(NOON, "Quintessa.csv", 0)
     assert "Quintessa" not in age_of(NOON, "Quintessa.csv", 0)
+
+
+@pytest.mark.usefixtures("far_away")
+def test_the_age_is_the_same_wherever_the_machine_is() -> None:
+    assert age_of(NOON, "a.csv", 0).startswith("2027-01-13T12:00:00+00:00 ")
+
+
+def test_the_age_keeps_its_form_so_that_a_later_release_can_compare_it_with_what_is_stored() -> None:
+    assert age_of(NOON, "a.csv", 3) == "2027-01-13T12:00:00+00:00 32f29f33 0003"

@@ -43,3 +43,8 @@ def test_a_moment_without_an_offset_is_on_londons_clock() -> None:
 )
 def test_dps_gets_moments_at_gmt_or_bst_only(moment: str, told: str) -> None:
     assert uk_time(datetime.fromisoformat(moment)).isoformat() == told
+
+
+@pytest.mark.usefixtures("far_away")
+def test_what_dps_is_told_is_the_same_wherever_the_machine_is() -> None:
+    assert uk_time(datetime(1943, 7, 1, 12)).isoformat() == "1943-07-01T10:00:00+00:00"  # noqa: DTZ001

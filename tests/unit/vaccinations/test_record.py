@@ -328,6 +328,20 @@ def test_an_expiry_date_is_within_fifteen_years_either_way(expiry: str, *, right
         assert list(faults(expiry=expiry)) == ["expiry"]
 
 
+def test_somebody_born_in_1900_may_be_vaccinated() -> None:
+    assert record(date_of_birth="1900-01-01")
+
+
+@pytest.mark.parametrize("letter", ["N", "Ñ"])
+def test_a_text_of_three_hundred_characters_is_kept(letter: str) -> None:
+    assert record(professional_surname=letter * 300).professional_surname == letter * 300
+
+
+def test_what_was_given_on_new_years_eve_in_london_may_bear_the_next_year_elsewhere() -> None:
+    stated = STATED | {"vaccinated_at": "2027-01-01T08:00:00+09:00"}
+    assert VaccinationRecord.model_validate(stated, context={"today": date(2026, 12, 31)})
+
+
 def test_a_record_is_not_recorded_in_the_future() -> None:
     assert record(recorded_on="2026-03-10")
     assert list(faults(recorded_on="2026-03-11")) == ["recorded_on"]
@@ -487,6 +501,7 @@ WORDS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "no date": ({"expiry": "30/09/2026"}, {"expiry": DATE}),
     "no date of the calendar": ({"date_of_birth": "2012-02-30"}, {"date_of_birth": DATE}),
     "no moment": ({"vaccinated_at": "yesterday"}, {"vaccinated_at": MOMENT}),
+    "no moment at all": ({"vaccinated_at": ""}, {"vaccinated_at": "is missing: when the vaccine was given"}),
     "an offset of seconds": ({"vaccinated_at": "2025-06-09T10:00:00+00:00:30"}, {"vaccinated_at": OFFSET}),
     "no NHS number": ({"nhs_number": "123"}, {"nhs_number": DIGITS}),
     "a mistyped NHS number": ({"nhs_number": "9992686767"}, {"nhs_number": CHECK}),
