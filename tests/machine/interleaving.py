@@ -322,9 +322,7 @@ class Interleaving:
         random.shuffle(self.unanswered)
         for _ in range(random.randint(1, 3)):
             if self.unanswered:
-                self.answers += len(
-                    self.stage.dps.answer(self.unanswered.pop(), random.choice([("csv",), ("csv", "json")]))
-                )
+                self.stage.dps.answer(self.unanswered.pop(), random.choice([("csv",), ("csv", "json")]))
         if random.random() < 0.6:
             self.collect(random)
 
