@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 import uuid
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from unittest.mock import patch
 
@@ -19,6 +21,7 @@ from tests.machine.interruptions import Invocation
 from tests.machine.truth import UPLOADERS
 from tests.usecases.memory import MemoryBucket, MemoryLedger, MemoryMesh, MemoryQueue, MemoryRegister
 from tests.usecases.world import DPS, OURS, WORKFLOW
+from vaccinations import telemetry
 from vaccinations.formats.dps_names import FilenameStyle, file_names
 from vaccinations.jobs.collect import Collect
 from vaccinations.jobs.export import Export, ExportRequest
@@ -187,8 +190,15 @@ class MemoryStage:
 
 @contextmanager
 def in_small_pieces() -> Iterator[None]:
-    """Let files consist of many parts, and batches of many chunks, though they have few rows; without other threads."""
+    """Let files consist of many parts, and batches of many chunks, though they have few rows.
+
+    There are no other threads, nothing is logged or counted, and files are in memory where that can be had.
+    """
+    memory = Path("/dev/shm")
     with (
+        patch.object(tempfile, "tempdir", str(memory) if memory.is_dir() else None),
+        patch.object(telemetry, "gauge", lambda *_, **__: None),
+        patch.object(telemetry.logger, "disabled", True),
         patch.object(vaccinations.formats.dps_parts, "MEMBER_CHARACTERS", 100),
         patch.object(
             vaccinations.jobs.render, "write_part", partial(vaccinations.formats.dps_parts.write_part, part_bytes=200)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conftest import OF_INTERLEAVINGS, TOTALS
 from tests.machine.interleaving import play
 from tests.machine.stage import MemoryStage, in_small_pieces
 
@@ -36,4 +37,4 @@ def test_whatever_happens_in_whatever_order_dps_has_what_the_owner_uploaded_last
         tally += play(MemoryStage(), seed).tally
         tally["interleavings run"] += 1
     for name, times in tally.items():
-        record_property(name, times)
+        record_property(name if name in TOTALS else f"{OF_INTERLEAVINGS}{name}", times)
