@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["HAPPENINGS", "STEPS", "Interleaving", "play"]
 
 #: How many things happen in an interleaving, before its end.
-STEPS = 32
+STEPS = 28
 #: So often a message is handed over before it is a dead letter (template.yaml).
 _MOST_RECEIVES = 3
 #: About how many calls an invocation makes.

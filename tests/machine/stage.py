@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import uuid
 from contextlib import contextmanager
@@ -197,8 +198,7 @@ def in_small_pieces() -> Iterator[None]:
     memory = Path("/dev/shm")
     with (
         patch.object(tempfile, "tempdir", str(memory) if memory.is_dir() else None),
-        patch.object(telemetry, "gauge", lambda *_, **__: None),
-        patch.object(telemetry.logger, "disabled", True),
+        patch.object(telemetry._metrics, "on", False),
         patch.object(vaccinations.formats.dps_parts, "MEMBER_CHARACTERS", 100),
         patch.object(
             vaccinations.jobs.render, "write_part", partial(vaccinations.formats.dps_parts.write_part, part_bytes=200)
@@ -207,7 +207,11 @@ def in_small_pieces() -> Iterator[None]:
         patch.object(vaccinations.jobs.ingest, "prefetch", _in_turn),
         patch.object(vaccinations.jobs.render, "prefetch", _in_turn),
     ):
-        yield
+        logging.disable(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def _in_turn(work: Callable[[Any], Any], items: Iterable[Any], *, depth: int) -> Iterator[Any]:
