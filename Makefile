@@ -67,6 +67,10 @@ test-fast: $(INSTALLED) ## Run the tests that need no server
 coverage: $(INSTALLED) ## Run the same, and report how much of the rules they cover; that is to be 95 %
 	@$(SERVERLESS) --hypothesis-profile fast --cov
 
+.PHONY: interleavings
+interleavings: $(INSTALLED) ## Play 5000 interleavings, or INTERLEAVINGS, in memory, and say what happened in them
+	@INTERLEAVINGS=$(or $(INTERLEAVINGS),5000) $(BIN)/pytest -n 2 --timeout 3000 tests/usecases/test_interleavings.py
+
 # The temporary folder is one of its own: pytest removes those in the common one that look old.
 .PHONY: test-clocks
 test-clocks: $(INSTALLED) $(BUILT) $(CLOCK) ## Run the tests, or TESTS, as if it were awkward moments, elsewhere (Linux, with a C compiler)

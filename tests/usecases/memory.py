@@ -162,15 +162,20 @@ class MemoryRegister:
 
     def refuse(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
-            known = self.entries.get(entry.record_id)
-            if entry.refusal and known and known.statement == entry.statement and not known.refusal:
-                self.entries[entry.record_id] = replace(known, on_file=entry.on_file, refusal=entry.refusal)
+            if entry.refusal:
+                self._note(entry, on_file=entry.on_file, refusal=entry.refusal)
 
     def lose(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
-            known = self.entries.get(entry.record_id)
-            if known and known.statement == entry.statement:
-                self.entries[entry.record_id] = replace(known, on_file=OnFile.NO)
+            self._note(entry, on_file=OnFile.NO)
+
+    def _note(self, entry: Entry, **facts: Any) -> None:
+        """Note something of a statement, where a record is at it, or was before the upload of the one that it is at."""
+        known = self.entries.get(entry.record_id)
+        if known and known.statement == entry.statement:
+            self.entries[entry.record_id] = known if "refusal" in facts and known.refusal else replace(known, **facts)
+        elif known and known.before and known.before.statement == entry.statement:
+            self.entries[entry.record_id] = replace(known, before=replace(known.before, **facts))
 
     def refused(self, programme: str, since: str = "") -> Iterator[Entry]:
         found = [(e.refusal.at, e) for e in self.entries.values() if e.programme == programme and e.refusal]
@@ -227,10 +232,11 @@ class MemoryRegister:
         intake = self.intakes[batch_id]
         self.intakes[batch_id] = replace(intake, attached={**intake.attached, programme: number})
 
-    def finish(self, batch_id: str) -> None:
-        if batch_id not in self.intakes:
+    def finish(self, batch_id: str, *, parked: bool = False) -> None:
+        intake = self.intakes.get(batch_id)
+        if intake is None or (intake.parked and not parked):
             raise RuntimeError(f"there is no intake of {batch_id} to finish")
-        self.intakes[batch_id] = replace(self.intakes[batch_id], finished=True)
+        self.intakes[batch_id] = replace(intake, finished=True)
         self.given_up.discard(batch_id)
 
 
@@ -482,8 +488,9 @@ class MemoryMailbox:
             "Mex-Content-Checksum": checksum,
             "Content-Type": content_type,
         }
+        body = _read(part)  # a body that is cut off makes no message
         posted = self._mesh.post(self.mailbox, to, local_id or "", parts, headers)
-        _add(posted, 1, part)
+        _add(posted, 1, part, body)
         if answer_lost:
             raise SendOutcomeUnknown("the answer was lost", local_id=local_id or "")
         return posted.message_id
@@ -493,7 +500,7 @@ class MemoryMailbox:
         posted = self._own(message_id)
         if posted.status is not TrackingStatus.UPLOADING:
             raise Refused(423, message_id=message_id)
-        _add(posted, number, part)
+        _add(posted, number, part, _read(part))
         if answer_lost:
             raise Unavailable("the answer was lost")
 
@@ -557,10 +564,14 @@ class MemoryMailbox:
         return posted
 
 
-def _add(posted: Posted, number: int, part: Part) -> None:
+def _read(part: Part) -> bytes:
     with part.open() as opened:
         body = opened.read()
     assert len(body) == part.size, "MESH is told another length than a part has"
+    return body
+
+
+def _add(posted: Posted, number: int, part: Part, body: bytes) -> None:
     posted.chunks[number] = (body, part.content_encoding)
     if number == posted.parts:
         posted.status = TrackingStatus.ACCEPTED

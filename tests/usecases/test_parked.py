@@ -438,3 +438,15 @@ def test_an_upload_that_another_run_has_ended_meanwhile_is_not_parked_once_more(
     assert "UploadsParked" not in logged()
     assert stores.register.parked() == ([batch_id] if how == "park" else [])
     assert stores.bucket.intake(batch_id).parked is None
+
+
+def test_what_dps_refuses_while_its_correction_is_parked_goes_out_as_new_when_that_is_retried(
+    stores: Stores, breaks: set[str]
+) -> None:
+    stores.accept(row(1))
+    refused = stores.register.get([uuid_of(1)])[uuid_of(1)]
+    corrected = park(stores, breaks, row(1, batch="XY9999"), name="corrected.csv")
+    refusal = Refusal(Outcome.INVALID, "2026-11-24T12:00:00+00:00", "hpv-1", 1, "inbox/answer")
+    stores.register.refuse([replace(refused, on_file=OnFile.NO, refusal=refusal)])
+    stores.ingesting.retry(corrected, "its cause is put right")
+    assert told(stores)[-1] == (uuid_of(1), "new", "XY9999")

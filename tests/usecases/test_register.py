@@ -11,7 +11,7 @@ from tests.entries import STATED_AT
 from tests.usecases.rows import uuid_of
 from tests.usecases.stores import on_every_database, on_moto
 from vaccinations.aws import backoff
-from vaccinations.model.entry import Entry, Intake, Refusal
+from vaccinations.model.entry import Entry, Intake, Place, Refusal
 from vaccinations.model.outcome import Action, OnFile, Outcome
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def test_a_parked_intake_waits_for_a_person_and_what_it_has_not_attached_is_neve
     assert (register.unfinished(), register.parked()) == ([], ["b"])
     assert register.unsent() == {("hpv", "b")}
     assert stores.ledger.attach("hpv", "b", 3) is None
-    register.finish("b")
+    register.finish("b", parked=True)
     assert (register.unfinished(), register.parked()) == ([], [])
     assert register.unsent() == {("hpv", "b")}
 
@@ -310,7 +310,7 @@ def test_an_intake_that_is_put_back_is_parked_and_what_is_in_no_export_is_never_
         stores.register.put_back("b", {}, {})
     stores.register.put_back("c", {"hpv": 1}, {"hpv": 4})
     assert stores.register.unsent() == {("flu", "b")}
-    stores.register.finish("b")
+    stores.register.finish("b", parked=True)
     assert stores.register.parked() == ["c"]
 
 
@@ -322,3 +322,37 @@ def test_a_batch_is_marked_as_being_in_an_export_in_its_intake(stores: Stores) -
         intake = stores.register.intake("b")
         assert intake
         assert intake.attached == {"hpv": number}
+
+
+@on_every_database
+def test_what_is_known_of_the_statement_before_is_noted_with_that(stores: Stores) -> None:
+    """It counts where the one that came after it is never sent."""
+    stores.register.put([entry(n, digest="d2", batch_id="newer", before=entry(n)) for n in (1, 2, 3)])
+    stores.register.refuse([refused(1, on_file=OnFile.NO)])
+    stores.register.lose([entry(2, on_file=OnFile.NO), entry(3, on_file=OnFile.NO, batch_id="another")])
+    found = stores.register.get(map(uuid_of, (1, 2, 3)))
+    assert [found[uuid_of(n)].before for n in (1, 2, 3)] == [
+        refused(1, on_file=OnFile.NO),
+        entry(2, on_file=OnFile.NO),
+        entry(3),
+    ]
+    assert [found[uuid_of(n)].refusal for n in (1, 2, 3)] == [None] * 3
+
+
+@on_every_database
+def test_a_record_that_never_came_to_dps_is_noted_as_not_on_file_at_that_statement_only(stores: Stores) -> None:
+    stores.register.put([entry(1), entry(2, batch_id="newer")])
+    stores.register.lose([entry(1, on_file=OnFile.NO), entry(2, on_file=OnFile.NO)])
+    found = stores.register.get(map(uuid_of, (1, 2)))
+    assert (found[uuid_of(1)].on_file, found[uuid_of(2)].on_file) == (OnFile.NO, OnFile.YES)
+
+
+@on_every_database
+def test_what_is_only_registered_says_so_and_a_statement_keeps_where_it_came_from(stores: Stores) -> None:
+    assert not stores.register.begin("b", {"hpv": 1}, sends=False).sends
+    intake = stores.register.intake("b")
+    assert intake
+    assert not intake.sends
+    stated = entry(1, new_in=Place("first", 7), origin=Place("upload", 8), on_file=OnFile.UNKNOWN)
+    stores.register.put([stated])
+    assert stores.register.get([uuid_of(1)]) == {uuid_of(1): stated}

@@ -111,6 +111,8 @@ class Register:
     def refuse(self, entries: Iterable[Entry]) -> None:
         """Note DPS's refusals: ``on_file`` and ``refusal`` of each entry, where the record still is at that statement.
 
+        Where another has come since it is noted of what was known before that, which counts where that is never sent.
+
         What is noted already costs no write, so that a run which is begun again soon is where the last one stopped.
         """
         _each(self._refuse, batched(entries, _TRANSACTED))
@@ -167,6 +169,16 @@ class Register:
             if entry.refusal and _awaits_refusal(known.get(entry.record_id), entry)
         ]
         self._transact_each(updates)
+        before = [entry for entry in entries if _was_at(known.get(entry.record_id), entry)]
+        self._transact_each([*map(self._noting_before, before)])
+
+    def _noting_before(self, entry: Entry) -> Item:
+        """Note what is on file of the statement that counts where the one that a record is at is never sent."""
+        sets: dict[Attribute, Any] = {("before", "on_file"): entry.on_file}
+        if entry.refusal:
+            sets["before", "refusal"] = _refusal_document(entry.refusal)
+        conditions = (equals(("before", "batch_id"), entry.batch_id), equals(("before", "line"), entry.line))
+        return {"Update": update(self._table, {"record_id": entry.record_id}, sets=sets, conditions=conditions)}
 
     def _restate(self, entries: Sequence[Entry]) -> None:
         self._transact_each([{"Put": self._restating(entry)} for entry in entries])
@@ -225,11 +237,12 @@ class Register:
         return request
 
     def lose(self, entries: Iterable[Entry]) -> None:
-        """Note that records are not on file at DPS, where the record still is at that statement."""
+        """Note that records are not on file at DPS, as the entries say; of which statements as in `refuse`."""
         _each(self._lose, batched(entries, _TRANSACTED))
 
     def _lose(self, entries: Sequence[Entry]) -> None:
-        self._transact_each([*map(self._losing, entries)])
+        others = self._transact_each([*map(self._losing, entries)])
+        self._transact_each([self._noting_before(entries[n]) for n in others])
 
     def _losing(self, entry: Entry) -> Item:
         key = {"record_id": entry.record_id}
@@ -359,17 +372,16 @@ class Register:
             failed=f"the intake of {batch_id} is being completed by another run",
         )
 
-    def finish(self, batch_id: str) -> None:
+    def finish(self, batch_id: str, *, parked: bool = False) -> None:
         """Note that everything about an upload is done, its receipt included; or about a parked one, by a person.
 
         Raises
         ------
         RuntimeError
-            There is no such intake.
+            There is no such intake, or it is parked by now.
         """
-        finishing = update(
-            self._table, _intake_key(batch_id), sets={"finished": True}, conditions=(exists("record_id"),)
-        )
+        conditions = (exists("record_id"), *(() if parked else (not_exists("parked"),)))
+        finishing = update(self._table, _intake_key(batch_id), sets={"finished": True}, conditions=conditions)
         self._transact(
             {"Update": finishing},
             {"Update": update(self._table, _UNFINISHED, deletes={"batch_ids": {batch_id}})},
@@ -425,6 +437,11 @@ def _throttled() -> TimeoutError:
 def _awaits_refusal(known: Entry | None, entry: Entry) -> bool:
     """Whether a record is at the statement that DPS refused, and that is not noted yet."""
     return known is not None and known.statement == entry.statement and known.refusal is None
+
+
+def _was_at(known: Entry | None, entry: Entry) -> bool:
+    """Whether a record was at a statement before the upload of the one that it is at."""
+    return known is not None and known.before is not None and known.before.statement == entry.statement
 
 
 def _is_at(entry: Entry) -> tuple[Condition, ...]:

@@ -176,7 +176,7 @@ class Ingest:
         try:
             return self._settle(self.bucket.intake(batch_id), status="abandoned", reason=reason)
         except IntakeGone:
-            self.register.finish(batch_id)
+            self.register.finish(batch_id, parked=True)
             return replace(self._nameless(batch_id), status="abandoned", reason=reason, decided_at=self._now())
 
     def _waits(self, batch_id: str) -> bool:
@@ -191,7 +191,7 @@ class Ingest:
         settled = replace(stored.parked or self._parked_upload(stored), decided_at=self._now(), **how)
         self.bucket.put_intake(settled.batch_id, replace(stored, parked=settled))
         self.bucket.put_receipt(settled.upload, settled.batch_id, settled)
-        self.register.finish(settled.batch_id)
+        self.register.finish(settled.batch_id, parked=True)
         logger.info("parked upload settled", extra={"status": settled.status, "retried_as": settled.retried_as})
         return settled
 
