@@ -87,6 +87,7 @@ class Interleaving:
     """The records of which DPS may hear a `new` though it has them, by id."""
     doubtful: set[str] = field(default_factory=set)
     """The records which DPS may lack though it was sent them, by id: it refused a row of theirs, or lost a file."""
+    snapshot: object = None
     contents: int = 0
     heard: int = 0
     """How much of what DPS heard was looked at."""
@@ -369,6 +370,39 @@ class Interleaving:
         if random.random() < 0.5:
             self.ingest(random)
 
+    def backup(self, _: Random) -> None:
+        self.snapshot = self.stage.snapshot()
+
+    def restore(self, random: Random) -> None:
+        """Put the tables back to an earlier moment, and do what is written down for that."""
+        if self.snapshot is None:
+            self.backup(random)
+            return
+        # Nothing runs while the tables are put back, and nobody who was frozen then goes on.
+        for invocation in self.frozen:
+            invocation.kill()
+        self.frozen.clear()
+        self.queue.extend(_Queued(message) for message in (*self.late, *self.dead))
+        self.late.clear()
+        self.dead.clear()
+        self.stage.restore(self.snapshot)
+        self.exports.clear()
+        self.excused |= {record.record_id for record in RECORDS}
+        self._dps_may_lack_anything()
+        self.tally["tables restored"] += 1
+        while True:
+            interruption = self._interruption(random, "reconcile")
+            if interruption and interruption.how == "freezes":
+                interruption = None
+            if self._run("reconcile", interruption, restored=True).how == "ended":
+                break
+        self._take_announced()
+        # Whose a record is follows from who is ingested first: the oldest upload has to be.
+        places = {(upload.key, upload.version): place for place, upload in enumerate(self.truth.uploads)}
+        self.queue = deque(sorted(self.queue, key=lambda queued: places.get(queued.message[1:], len(places))))
+        self._run("collect", None, again=True)
+        self._take_announced()
+
     # -- invocations
 
     def _interruption(self, random: Random, use_case: str) -> Interruption | None:
@@ -625,6 +659,8 @@ HAPPENINGS = {
     "track": 2,
     "collect": 1,
     "time passes": 1,
+    "backup": 1,
+    "restore": 1,
     "thaw": 2,
 }
 

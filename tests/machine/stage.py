@@ -130,6 +130,8 @@ class MemoryStage:
 
     def announced(self) -> list[Message]:
         told = [*self.bucket.told, *(("ingest", key, version) for key, version in self.queue.announced)]
+        told += [(what, batch_id) for what, batch_id, _ in self.queue.asked]
+        self.queue.asked.clear()
         self.bucket.told.clear()
         self.queue.announced.clear()
         return told
@@ -148,6 +150,13 @@ class MemoryStage:
 
     def left_in_inbox(self) -> int:
         return len(list(self.mesh.mailbox(OURS).inbox()))
+
+    def snapshot(self) -> object:
+        return self.register.snapshot(), self.ledger.snapshot()
+
+    def restore(self, snapshot: Any) -> None:
+        self.register.restore(snapshot[0])
+        self.ledger.restore(snapshot[1])
 
     # -- invocations
 
@@ -179,10 +188,13 @@ class MemoryStage:
             case "track":
                 return Track(ledger, bucket, mesh, clock=self.clock).run()
             case "collect":
-                return Collect(bucket, ledger, register, mesh, seconds_left=lambda: 900.0, clock=self.clock).run()
+                collect = Collect(bucket, ledger, register, mesh, seconds_left=lambda: 900.0, clock=self.clock)
+                return collect.again() if options.get("again") else collect.run()
             case "reconcile":
                 queue = calls.port("queue", self.queue)
-                return Reconcile(bucket, register, queue, lambda: 900.0, self.clock).run(ReconcileRequest())
+                return Reconcile(bucket, register, ledger, queue, lambda: 900.0, self.clock).run(
+                    ReconcileRequest(restored=options.get("restored", False))
+                )
         raise ValueError(use_case)
 
     def retry_export(self, export: DPSExport, begin: Callable[..., DPSExport]) -> None:
