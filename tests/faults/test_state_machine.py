@@ -391,7 +391,6 @@ def dynamodb(request: pytest.FixtureRequest, aws: Callable[[str], Any]) -> Any:
     return aws("dynamodb") if request.param == "moto" else request.getfixturevalue("dynamodb_local")
 
 
-@pytest.mark.spread
 def test_whatever_happens_in_whatever_order_each_record_arrives_once(
     begin: Callable[..., AbstractContextManager[Stage]], record_property: Callable[[str, object], None]
 ) -> None:
