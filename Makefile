@@ -26,8 +26,8 @@ MOMENTS ?= 2028-02-29T12:00 2027-06-30T23:30 2027-10-31T00:59:50 1year
 ZONE ?= Pacific/Auckland
 TESTS ?= tests
 
-# On two cores; tests/conftest.py says which tests stay together, and in what order they come.
-ALL = $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+# On two cores. The tests of a file share what it sets up; tests/conftest.py says in what order they come.
+ALL = $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 SERVERLESS = $(BIN)/pytest -n 2 -m "not server" tests/unit tests/usecases
 
 # The layers' requirements are the lock's, with hashes. botocore comes with the Lambda runtime; nhs-mesh has its own layer.

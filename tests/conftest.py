@@ -91,14 +91,11 @@ def far_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that need a server, and keep one of the clocks for each of these.
 
-    What takes long comes first, so that the workers end together. The tests of a file share what it sets up, so they
-    stay on one worker, unless they say that they may be spread.
+    What takes long comes first, so that the workers end together, though the tests of a file stay on one.
     """
     same: defaultdict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        if not item.get_closest_marker("spread"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(TESTS))))
         if needs_server(item, params):
             item.add_marker("server")
             if params.get("clock") in MOMENTS:

@@ -33,7 +33,6 @@ def dynamodb(request: pytest.FixtureRequest, aws: Callable[[str], Any]) -> Any:
     return aws("dynamodb") if request.param == "moto" else request.getfixturevalue("dynamodb_local")
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_whatever_happens_in_whatever_order_dps_has_what_the_owner_uploaded_last(
     begin: Callable[..., AbstractContextManager[Stage]],

@@ -27,7 +27,6 @@ def _in_small_pieces() -> Iterator[None]:
         yield
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_whatever_happens_in_whatever_order_dps_has_what_the_owner_uploaded_last(
     shard: int, record_property: Callable[[str, object], None]
