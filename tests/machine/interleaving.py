@@ -212,10 +212,6 @@ class Interleaving:
         self.tally["dead letters"] += 1
         self.told.append("  its message is a dead letter")
         self.dead.append(queued.message)
-        # A run of it that is frozen never goes on: newer uploads come now, which it knows nothing of.
-        for invocation in [each for each in self.frozen if each.about == queued.message]:
-            self.frozen.remove(invocation)
-            invocation.kill()
 
     def late_event(self, random: Random) -> None:
         if self.late:
@@ -382,7 +378,7 @@ class Interleaving:
         for invocation in self.frozen:
             invocation.kill()
         self.frozen.clear()
-        self.queue.extend(_Queued(message) for message in (*self.late, *self.dead))
+        self.queue.clear()
         self.late.clear()
         self.dead.clear()
         self.stage.restore(self.snapshot)
@@ -397,9 +393,6 @@ class Interleaving:
             if self._run("reconcile", interruption, restored=True).how == "ended":
                 break
         self._take_announced()
-        # Whose a record is follows from who is ingested first: the oldest upload has to be.
-        places = {(upload.key, upload.version): place for place, upload in enumerate(self.truth.uploads)}
-        self.queue = deque(sorted(self.queue, key=lambda queued: places.get(queued.message[1:], len(places))))
         self._run("collect", None, again=True)
         self._take_announced()
 

@@ -129,11 +129,9 @@ class MemoryStage:
         return self.bucket.store(key, body)
 
     def announced(self) -> list[Message]:
-        told = [*self.bucket.told, *(("ingest", key, version) for key, version in self.queue.announced)]
-        told += [(what, batch_id) for what, batch_id, _ in self.queue.asked]
-        self.queue.asked.clear()
+        told = [*self.bucket.told, *self.queue.messages]
         self.bucket.told.clear()
-        self.queue.announced.clear()
+        self.queue.messages.clear()
         return told
 
     def under_way(self) -> list[str]:

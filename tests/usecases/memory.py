@@ -101,17 +101,20 @@ class MemoryBucket(Bucket):
 
 
 class MemoryQueue:
-    """The queue over lists: what was announced, and what was asked for, in order."""
+    """The queue over lists: what was announced, what was asked for, and both, in order."""
 
     def __init__(self) -> None:
         self.announced: list[tuple[str, str]] = []
         self.asked: list[tuple[str, str, str]] = []
+        self.messages: list[tuple[str, ...]] = []
 
     def announce(self, key: str, version: str, batch_id: str) -> None:  # noqa: ARG002 - nobody looks at the clock here
         self.announced.append((key, version))
+        self.messages.append(("ingest", key, version))
 
     def ask(self, what: str, batch_id: str, reason: str) -> None:
         self.asked.append((what, batch_id, reason))
+        self.messages.append((what, batch_id))
 
 
 class MemoryRegister:
@@ -123,10 +126,13 @@ class MemoryRegister:
         self.tries: Counter[str] = Counter()
         self.given_up: set[str] = set()
         self.never: set[tuple[str, str]] = set()
+        self.ever_begun = 0
 
     def snapshot(self) -> object:
         """Return what `restore` puts back: a backup of the table."""
-        return copy.deepcopy({name: vars(self)[name] for name in ("entries", "intakes", "tries", "given_up", "never")})
+        return copy.deepcopy(
+            {name: vars(self)[name] for name in ("entries", "intakes", "tries", "given_up", "never", "ever_begun")}
+        )
 
     def restore(self, snapshot: object) -> None:
         """Put the register back to what it was when the snapshot was taken."""
@@ -208,9 +214,13 @@ class MemoryRegister:
             self.never |= {(programme, batch_id) for programme in intake.unattached}
             self.intakes[batch_id] = replace(intake, parked=True)
 
-    def begin(self, batch_id: str, batches: Mapping[str, int], *, sends: bool = True) -> Intake:
-        if batch_id in self.intakes:
-            raise RuntimeError(f"the intake of {batch_id} was begun before")
+    def begun(self) -> int:
+        return self.ever_begun
+
+    def begin(self, batch_id: str, batches: Mapping[str, int], begun: int, *, sends: bool = True) -> Intake:
+        if batch_id in self.intakes or begun != self.ever_begun:
+            raise RuntimeError(f"another intake was begun while {batch_id} was read; it has to be read anew")
+        self.ever_begun += 1
         self.intakes[batch_id] = Intake(batch_id, dict(batches), {}, finished=False, sends=sends)
         return self.intakes[batch_id]
 

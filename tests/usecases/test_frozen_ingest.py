@@ -119,3 +119,21 @@ def test_a_run_that_wakes_up_when_its_upload_was_parked_leaves_that_to_a_person(
     stores.ingesting.retry(batch_id, "its cause is put right")
     assert stores.receipt_file(uploaded)["status"] == "retried"
     assert stores.register.parked() == []
+
+
+@on_every_database
+@pytest.mark.parametrize("point", [("bucket", "put_batch", 0), ("register", "renew", 0), ("bucket", "put_intake", 0)])
+def test_a_run_that_looked_at_the_register_before_a_newer_upload_was_ingested_begins_nothing(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, point: tuple[str, str, int]
+) -> None:
+    """Its message is a dead letter by then, and nobody else has ingested it."""
+    older = stores.uploaded(upload_of(row(1), row(2)), "monday.csv")
+    newer = stores.uploaded(upload_of(row(1, batch="XY9999")), "tuesday.csv")
+    store, method, number = point
+    after(getattr(stores, store), monkeypatch, method, number, lambda: run(stores, newer))
+    with pytest.raises(RuntimeError, match="read anew"):
+        run(stores, older)
+    run(stores, older)
+    sent = [(queued["UNIQUE_ID"], queued["ACTION_FLAG"], queued["BATCH_NUMBER"]) for queued in stores.queued()]
+    assert sent == [(uuid_of(1), "new", "XY9999"), (uuid_of(2), "new", "AB1234")]
+    assert stores.register.unfinished() == []

@@ -112,8 +112,8 @@ def test_an_intake_is_unfinished_until_it_is_finished(stores: Stores) -> None:
     register = stores.register
     assert register.intake("b") is None
     assert register.unfinished() == []
-    begun = register.begin("b", {"hpv": 3, "td_ipv": 1})
-    register.begin("a", {})
+    begun = register.begin("b", {"hpv": 3, "td_ipv": 1}, register.begun())
+    register.begin("a", {}, register.begun())
     assert register.intake("b") == begun
     assert (begun.batches, begun.attached, begun.finished) == ({"hpv": 3, "td_ipv": 1}, {}, False)
     assert register.unfinished() == ["a", "b"]
@@ -127,9 +127,9 @@ def test_an_intake_is_unfinished_until_it_is_finished(stores: Stores) -> None:
 
 @on_every_database
 def test_an_intake_is_begun_once_and_only_what_was_begun_is_finished(stores: Stores) -> None:
-    stores.register.begin("b", {"hpv": 3})
-    with pytest.raises(RuntimeError, match="begun before"):
-        stores.register.begin("b", {"hpv": 4})
+    stores.register.begin("b", {"hpv": 3}, stores.register.begun())
+    with pytest.raises(RuntimeError, match="read anew"):
+        stores.register.begin("b", {"hpv": 4}, stores.register.begun())
     with pytest.raises(RuntimeError, match="no intake"):
         stores.register.finish("c")
     intake = stores.register.intake("b")
@@ -149,7 +149,7 @@ def test_what_was_known_before_an_upload_is_kept_with_an_entry(stores: Stores) -
 @on_every_database
 def test_a_parked_intake_waits_for_a_person_and_what_it_has_not_attached_is_never_sent(stores: Stores) -> None:
     register = stores.register
-    register.begin("b", {"hpv": 3, "td_ipv": 1})
+    register.begin("b", {"hpv": 3, "td_ipv": 1}, register.begun())
     stores.ledger.attach("td_ipv", "b", 1)
     assert [register.count_try("b"), register.count_try("b")] == [1, 2]
     register.park("b")
@@ -167,14 +167,14 @@ def test_a_parked_intake_waits_for_a_person_and_what_it_has_not_attached_is_neve
 @on_every_database
 def test_uploads_with_an_intake_are_told_from_others(stores: Stores) -> None:
     for n in range(120):
-        stores.register.begin(f"b{n}", {})
+        stores.register.begin(f"b{n}", {}, stores.register.begun())
     asked = [*(f"b{n}" for n in range(120)), "unknown"]
     assert stores.register.with_intake(asked) == {f"b{n}" for n in range(120)}
 
 
 @on_every_database
 def test_a_batch_is_marked_as_attached_with_the_ledgers_write_and_once(stores: Stores) -> None:
-    stores.register.begin("b", {"hpv": 3, "td_ipv": 1})
+    stores.register.begin("b", {"hpv": 3, "td_ipv": 1}, stores.register.begun())
     assert stores.ledger.attach("td_ipv", "b", 1) == 1
     assert stores.ledger.attach("td_ipv", "b", 1) is None
     intake = stores.register.intake("b")
@@ -203,7 +203,7 @@ def cancelling(stores: Stores, monkeypatch: pytest.MonkeyPatch, times: int) -> l
 def test_a_transaction_that_is_in_anothers_way_is_tried_again(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     stores.register.put([entry(1)])
     cancelled = cancelling(stores, monkeypatch, times=1)
-    stores.register.begin("b", {})
+    stores.register.begin("b", {}, stores.register.begun())
     cancelled.clear()
     stores.register.refuse([refused(1)])
     cancelled.clear()
@@ -217,7 +217,7 @@ def test_a_register_that_stays_busy_is_given_up_and_says_so(stores: Stores, monk
     stores.register.put([entry(1)])
     cancelling(stores, monkeypatch, times=1000)
     with pytest.raises(TimeoutError, match="DynamoDB"):
-        stores.register.begin("b", {})
+        stores.register.begin("b", {}, stores.register.begun())
     with pytest.raises(TimeoutError, match="DynamoDB"):
         stores.register.refuse([refused(1)])
 
@@ -316,7 +316,7 @@ def test_an_intake_that_is_put_back_is_parked_and_what_is_in_no_export_is_never_
 
 @on_every_database
 def test_a_batch_is_marked_as_being_in_an_export_in_its_intake(stores: Stores) -> None:
-    stores.register.begin("b", {"hpv": 3})
+    stores.register.begin("b", {"hpv": 3}, stores.register.begun())
     for number in (4, 5):
         stores.register.mark_attached("b", "hpv", number)
         intake = stores.register.intake("b")
@@ -349,7 +349,7 @@ def test_a_record_that_never_came_to_dps_is_noted_as_not_on_file_at_that_stateme
 
 @on_every_database
 def test_what_is_only_registered_says_so_and_a_statement_keeps_where_it_came_from(stores: Stores) -> None:
-    assert not stores.register.begin("b", {"hpv": 1}, sends=False).sends
+    assert not stores.register.begin("b", {"hpv": 1}, stores.register.begun(), sends=False).sends
     intake = stores.register.intake("b")
     assert intake
     assert not intake.sends

@@ -229,11 +229,17 @@ class Register(Protocol):
     def with_intake(self, batch_ids: Iterable[str]) -> set[str]:
         """Return those of the batch ids whose uploads have an intake."""
 
-    def begin(self, batch_id: str, batches: Mapping[str, int], *, sends: bool = True) -> Intake:
+    def begun(self) -> int:
+        """Tell how many intakes were ever begun."""
+
+    def begin(self, batch_id: str, batches: Mapping[str, int], begun: int, *, sends: bool = True) -> Intake:
         """Note that an upload's batch objects are complete; they will now be registered and attached.
 
         Parameters
         ----------
+        begun
+            How many intakes had been begun before the register was asked about the upload's records. Where another was
+            begun since, nothing is noted, and `RuntimeError` is raised.
         sends
             Whether they are to be attached.
         """

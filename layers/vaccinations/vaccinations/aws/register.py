@@ -10,8 +10,9 @@ Nothing personal is in it: identifiers, digests and counts only. Four kinds of i
 - an **intake**, ``batch#{batch id}``: written once every batch object of an upload is in S3, and before the first
   record is registered. From then on the upload's batch objects are a write-ahead log: whoever finds an intake that
   is not finished finishes it (`Intake`);
-- ``unfinished``: the ids of such intakes. ``parked``: the ids of those that were given up and wait for a person, and
-  for good the batches of theirs (``{programme}/{batch id}``) that were not attached and are never sent.
+- ``unfinished``: the ids of such intakes, and how many were ever begun. ``parked``: the ids of those that were given up
+  and wait for a person, and for good the batches of theirs (``{programme}/{batch id}``) that were not attached and are
+  never sent.
 """
 
 from __future__ import annotations
@@ -284,25 +285,35 @@ class Register:
         reads = prefetch(self._items, batched(keys, _READ), depth=_AT_ONCE)
         return {item["record_id"]["S"].removeprefix("batch#") for items in reads for item in items}
 
-    def begin(self, batch_id: str, batches: Mapping[str, int], *, sends: bool = True) -> Intake:
+    def begun(self) -> int:
+        """Tell how many intakes were ever begun."""
+        return int(self._get(_UNFINISHED).get("begun", 0))
+
+    def begin(self, batch_id: str, batches: Mapping[str, int], begun: int, *, sends: bool = True) -> Intake:
         """Note that an upload's batch objects are complete; they will now be registered and attached.
 
         Parameters
         ----------
+        begun
+            How many intakes had been begun before the register was asked about the upload's records.
         sends
             Whether they are to be attached.
 
         Raises
         ------
         RuntimeError
-            That was noted before: another run is ingesting the same upload.
+            Another was begun since, this upload's own perhaps: what is known of the records may have changed.
         """
         intake = Intake(batch_id, dict(batches), {}, finished=False, sends=sends)
+        before = equals("begun", begun) if begun else not_exists("begun")
+        counting = update(
+            self._table, _UNFINISHED, sets={"begun": begun + 1}, adds={"batch_ids": {batch_id}}, conditions=(before,)
+        )
         item = {"batches": intake.batches, "attached": intake.attached, "finished": False, "sends": sends}
         self._transact(
             {"Put": put(self._table, _intake_key(batch_id) | item, conditions=(not_exists("batches"),))},
-            {"Update": update(self._table, _UNFINISHED, adds={"batch_ids": {batch_id}})},
-            failed=f"the intake of {batch_id} was begun before",
+            {"Update": counting},
+            failed=f"another intake was begun while {batch_id} was read; it has to be read anew",
         )
         return intake
 

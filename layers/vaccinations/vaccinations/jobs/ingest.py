@@ -15,7 +15,8 @@ upload at a time.
 
 A run that was frozen may wake up when others have done its work, and newer uploads have changed its records since. So
 it asks before it stores its batches, and before each chunk of records that it registers, how far the intake is by now.
-What another run has done it leaves alone, and what another has parked, too.
+What another run has done it leaves alone, and what another has parked, too. Where any other upload was begun since it
+looked at the register, it begins nothing: the upload is read anew.
 
 An intake that cannot be completed, at three tries, is *parked*, and everybody else goes on. Its batches that are in no
 export are never sent: of their records, what was known before the upload counts, and how old that is. What the upload
@@ -223,6 +224,7 @@ class Ingest:
             It is not there.
         """
         source = self._source(key)
+        begun = self.register.begun()
         with ExitStack() as stack:
             upload = self._open(key, version)
             stack.enter_context(closing(upload.body))
@@ -240,7 +242,7 @@ class Ingest:
         receipt = pass_.receipt(upload, rejects)
         self.bucket.put_intake(batch_id, StoredIntake(upload=key, version=version, receipt=receipt))
         batches = {programme: batch.actions.total() for programme, batch in spool.batches.items()}
-        self.register.begin(batch_id, batches, sends=not source.already_sent)
+        self.register.begin(batch_id, batches, begun, sends=not source.already_sent)
 
     def _facts(self, upload: Upload, batch_id: str, source: _Source) -> UploadFacts:
         return UploadFacts(
@@ -378,11 +380,11 @@ class Ingest:
             if intake.sends:
                 self._attach(programme, batch_id, intake.batches[programme])
         stored = self.bucket.intake(batch_id)
-        if export := requeued(stored.upload):
-            self._end(*export, request=stored.upload)
         intake = self._intake(batch_id)
         if intake.parked:
             raise _parked_meanwhile(batch_id)
+        if export := requeued(stored.upload):
+            self._end(*export, request=stored.upload)
         if intake.finished:
             return
         receipt = replace(stored.receipt, exports=_exports(intake.attached), completed_at=self._now())
