@@ -395,6 +395,8 @@ class Interleaving:
         self._take_announced()
         self._run("collect", None, again=True)
         self._take_announced()
+        # Whose a record is follows from who is ingested first, so nothing else happens before the queue is empty.
+        self._drain_queue()
 
     # -- invocations
 
@@ -527,10 +529,11 @@ class Interleaving:
         for programme in _KEYS:
             for export in list(self.stage.ledger.exports(programme)):
                 assert export.status is not Status.UNCLEAR
-                events = [move.event for move in lifecycle.possible(export) if move.who is lifecycle.Who.PERSON]
-                if lifecycle.Event.REQUEUE in events:
+                if lifecycle.waits_for(export) is not lifecycle.Who.PERSON:
+                    continue
+                if lifecycle.Event.REQUEUE in [move.event for move in lifecycle.possible(export)]:
                     self._request(requeue_name(export.export_id), b"")
-                elif lifecycle.waits_for(export) is lifecycle.Who.PERSON:
+                else:
                     self.stage.retry_export(export, lifecycle.resend)
 
     def _person_sends_records_again(self) -> None:

@@ -184,7 +184,8 @@ class MemoryRegister:
             self.entries[entry.record_id] = replace(known, before=replace(known.before, **facts))
 
     def refused(self, programme: str, since: str = "") -> Iterator[Entry]:
-        found = [(e.refusal.at, e) for e in self.entries.values() if e.programme == programme and e.refusal]
+        counts = [entry.counting(self.never) for entry in self.entries.values()]
+        found = [(e.refusal.at, e) for e in counts if e and e.programme == programme and e.refusal]
         yield from (entry for at, entry in sorted(found, key=lambda each: each[0]) if at >= since)
 
     def intake(self, batch_id: str) -> Intake | None:

@@ -180,7 +180,13 @@ def make_scene(stores: Stores) -> Scene:
     world = World(stores, mesh.mailbox(OURS), mesh.mailbox(DPS), mesh.report)
     refuse: dict[str, str] = {}
     receiver: Any = world.receiver
-    dps = Dps(receiver, refuse=lambda row: refuse.get(row["BATCH_NUMBER"]), clock=stores.clock)
+
+    def refused(row: dict[str, str]) -> str | None:
+        return (
+            refuse.get(row["BATCH_NUMBER"]) if row["ACTION_FLAG"] != "delete" else None
+        )  # which DPS does not validate
+
+    dps = Dps(receiver, refuse=refused, clock=stores.clock)
     return Scene(world, mesh, dps, refuse)
 
 

@@ -337,6 +337,10 @@ def test_what_is_known_of_the_statement_before_is_noted_with_that(stores: Stores
         entry(3),
     ]
     assert [found[uuid_of(n)].refusal for n in (1, 2, 3)] == [None] * 3
+    assert list(stores.register.refused("hpv")) == []
+    stores.register.begin("newer", {"hpv": 3}, stores.register.begun())
+    stores.register.park("newer")
+    assert list(stores.register.refused("hpv")) == [refused(1, on_file=OnFile.NO)]
 
 
 @on_every_database

@@ -391,6 +391,9 @@ class Bucket:
         if not receipts:
             return None
         latest = max(receipts, key=lambda key: stored[key])
+        retried_as = self._json(latest).get("retried_as")
+        if retried_as and (again := receipt_key(upload_key, retried_as)) in stored:
+            latest = again
         refusals = sorted(key for key in stored if key.startswith(f"{latest.removesuffix('.json')}-refused-"))
         return _receipt(self._json(latest)), refusals
 

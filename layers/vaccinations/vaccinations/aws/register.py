@@ -121,7 +121,7 @@ class Register:
     def refused(self, programme: str, since: str = "") -> Iterator[Entry]:
         """Iterate over a programme's records whose last statement DPS refused, longest ago first.
 
-        They are found in an index, which may be a moment behind.
+        They are found in an index, which may be a moment behind. A statement that is never sent does not count.
 
         Parameters
         ----------
@@ -134,10 +134,12 @@ class Register:
             KeyConditionExpression="programme = :programme AND refused_at >= :since",
             ExpressionAttributeValues=serialise({":programme": programme, ":since": since or "0"}),
         )
+        unsent = self.unsent()
         for page in pages:
             ids = [item["record_id"]["S"] for item in page["Items"]]
             known = self.get(ids)
-            yield from (known[i] for i in ids if i in known and known[i].refusal)
+            counts = (known[i].counting(unsent) for i in ids if i in known)
+            yield from (entry for entry in counts if entry and entry.refusal)
 
     def _read(self, record_ids: Sequence[str]) -> list[Entry]:
         return [*map(_entry, self._items(record_ids))]
@@ -177,7 +179,7 @@ class Register:
         """Note what is on file of the statement that counts where the one that a record is at is never sent."""
         sets: dict[Attribute, Any] = {("before", "on_file"): entry.on_file}
         if entry.refusal:
-            sets["before", "refusal"] = _refusal_document(entry.refusal)
+            sets |= {("before", "refusal"): _refusal_document(entry.refusal), "refused_at": entry.refusal.at}
         conditions = (equals(("before", "batch_id"), entry.batch_id), equals(("before", "line"), entry.line))
         return {"Update": update(self._table, {"record_id": entry.record_id}, sets=sets, conditions=conditions)}
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -229,7 +229,8 @@ class Ingest:
             upload = self._open(key, version)
             stack.enter_context(closing(upload.body))
             spool = stack.enter_context(Spool(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
-            pass_ = _Pass(self.bucket, spool, self._facts(upload, batch_id, source), self.register.unsent())
+            facts = self._facts(upload, batch_id, source)
+            pass_ = _Pass(self.bucket, spool, facts, self.register.unsent(), frozenset(self.register.parked()))
             self._decide(source.rows(upload), pass_)
             spool.close()
             if self.register.intake(batch_id):
@@ -353,11 +354,13 @@ class Ingest:
         intake = self.register.intake(batch_id)
         if intake and (intake.parked or intake.finished):
             return
-        with suppress(IntakeGone):
+        try:
             stored = self.bucket.intake(batch_id)
             parked = self._parked_upload(stored)
             self.bucket.put_intake(batch_id, replace(stored, parked=parked))
             self.bucket.put_receipt(stored.upload, batch_id, parked)
+        except Exception:  # noqa: BLE001 - what keeps it from being completed may be just this
+            logger.exception("the uploader cannot be told that the upload is parked", extra={"parked": batch_id})
         self.register.park(batch_id)
         count("UploadsParked")
         logger.error("upload parked", extra={"parked": batch_id})
@@ -564,7 +567,9 @@ class _Pass:
     Attributes
     ----------
     unsent
-        The batches, by programme and id, that are never sent, since their intakes are parked.
+        The batches, by programme and id, that are never sent, since their intakes were parked.
+    parked
+        The ids of the batches of which a person has not decided yet.
     known
         What is known of the records of the rows at hand, as the upload changes it.
     last
@@ -579,6 +584,7 @@ class _Pass:
     spool: Spool
     upload: UploadFacts
     unsent: frozenset[tuple[str, str]]
+    parked: frozenset[str]
     rows: int = 0
     unchanged: int = 0
     overtaken: int = 0
@@ -606,9 +612,14 @@ class _Pass:
         self.spool.seen.put(entry for entry in self.known.values() if self._says(entry))
 
     def _sent(self, registered: Iterable[Entry]) -> dict[str, Entry]:
-        """Put in the place of statements that are never sent what was known before them."""
-        counts = (e.before if (e.programme, e.batch_id) in self.unsent else e for e in registered)
-        return {entry.record_id: entry for entry in counts if entry}
+        """Put in the place of statements that are never sent what was known before them.
+
+        Where that was nothing, the record stays its owner's while the upload waits for a person.
+        """
+        return {entry.record_id: entry for entry in map(self._counts, registered) if entry}
+
+    def _counts(self, entry: Entry) -> Entry | None:
+        return entry.counting(self.unsent) or (entry.waiting() if entry.batch_id in self.parked else None)
 
     def _decide(self, row: Row) -> None:
         self.rows += 1

@@ -115,7 +115,7 @@ class Reconcile:
             looked_at += len(uploads)
             found += ((upload, partial(self._queue, upload)) for upload in self._forgotten(uploads, request))
         if complete and request.restored:
-            found += self._begun()
+            found += self._begun(dry_run=request.dry_run)
         # The oldest first: a record is whose it was first.
         found.sort(key=lambda each: each[0].uploaded_at)
         for _, queue in () if request.dry_run else found:
@@ -167,7 +167,7 @@ class Reconcile:
                     batch_id=batch_id, upload=upload.key, version=upload.version, uploaded_at=uploaded_at
                 )
 
-    def _begun(self) -> Iterator[tuple[QueuedUpload, Callable[[], None]]]:
+    def _begun(self, *, dry_run: bool) -> Iterator[tuple[QueuedUpload, Callable[[], None]]]:
         """Return uploads that are under way or parked and that nobody would go on with, and what has Ingest do it.
 
         For a parked one that is what a person has decided since, or to ingest afresh what the run has put back.
@@ -182,6 +182,8 @@ class Reconcile:
                     uploaded_at=stored.receipt.uploaded_at,
                 )
                 if stored.parked is None or stored.parked.status != "parked":
+                    if stored.parked and batch_id not in self.register.parked() and not dry_run:
+                        self.register.park(batch_id)  # before anything is ingested, and this completed
                     yield upload, partial(self._go_on, upload, stored.parked)
 
     def _go_on(self, upload: QueuedUpload, parked: ParkedUpload | None) -> None:
