@@ -26,8 +26,8 @@ MOMENTS ?= 2028-02-29T12:00 2027-06-30T23:30 2027-10-31T00:59:50 1year
 ZONE ?= Pacific/Auckland
 TESTS ?= tests
 
-# On two cores; tests/conftest.py says which tests stay together, and in what order they come.
-ALL = $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+# On two cores. The tests of a file share what it sets up; tests/conftest.py says in what order they come.
+ALL = $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 SERVERLESS = $(BIN)/pytest -n 2 -m "not server" tests/unit tests/usecases
 
 # The layers' requirements are the lock's, with hashes. botocore comes with the Lambda runtime; nhs-mesh has its own layer.
@@ -66,6 +66,10 @@ test-fast: $(INSTALLED) ## Run the tests that need no server
 .PHONY: coverage
 coverage: $(INSTALLED) ## Run the same, and report how much of the rules they cover; that is to be 95 %
 	@$(SERVERLESS) --hypothesis-profile fast --cov
+
+.PHONY: interleavings
+interleavings: $(INSTALLED) ## Play 5000 interleavings, or INTERLEAVINGS, in memory, and say what happened in them
+	@INTERLEAVINGS=$(or $(INTERLEAVINGS),5000) $(BIN)/pytest -n 2 --timeout 3000 tests/usecases/test_interleavings.py
 
 # The temporary folder is one of its own: pytest removes those in the common one that look old.
 .PHONY: test-clocks

@@ -249,7 +249,7 @@ def open_export(stage: Stage, count: int, endings: Sequence[str] = ("jsonl.gz", 
                 Key=f"batches/hpv/{batch}.{ending}",
                 CopySource=f"{stage.settings.bucket}/batches/hpv/{count}-{number}.{ending}",
             )
-        register.begin(batch, {"hpv": records})
+        register.begin(batch, {"hpv": records}, register.begun())
         ledger.attach("hpv", batch, records)
         register.finish(batch)
 

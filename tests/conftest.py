@@ -26,6 +26,8 @@ TOTALS = ("crash points tried", "interleavings run", "bad inputs tried")
 TESTS = Path(__file__).parent
 #: Its folders, those with the longest tests first.
 FOLDERS = ("faults", "e2e", "sandbox", "usecases", "unit")
+#: What begins so says what happened in interleavings in memory; it is added up in one line.
+OF_INTERLEAVINGS = "interleavings: "
 #: The folders with tests that need no server, but for those that ask for one of the servers below.
 SERVERLESS = tuple(TESTS / name for name in ("unit", "usecases"))
 #: Fixtures that start a server, and what the parameters of fixtures that choose one are called.
@@ -89,14 +91,11 @@ def far_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that need a server, and keep one of the clocks for each of these.
 
-    What takes long comes first, so that the workers end together. The tests of a file share what it sets up, so they
-    stay on one worker, unless they say that they may be spread.
+    What takes long comes first, so that the workers end together, though the tests of a file stay on one.
     """
     same: defaultdict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        if not item.get_closest_marker("spread"):
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(TESTS))))
         if needs_server(item, params):
             item.add_marker("server")
             if params.get("clock") in MOMENTS:
@@ -128,6 +127,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     totals: Counter[str] = Counter()
     for report in terminalreporter.getreports(""):
         if report.when == "teardown":
-            totals.update({str(name): int(str(n)) for name, n in report.user_properties if name in TOTALS})
-    for name, total in totals.items():
-        terminalreporter.write_line(f"{name}: {total}")
+            totals.update(
+                {
+                    str(name): int(str(n))
+                    for name, n in report.user_properties
+                    if name in TOTALS or str(name).startswith(OF_INTERLEAVINGS)
+                }
+            )
+    for name in TOTALS:
+        if totals[name]:
+            terminalreporter.write_line(f"{name}: {totals[name]}")
+    happened = {name.removeprefix(OF_INTERLEAVINGS): total for name, total in totals.items() if name not in TOTALS}
+    if happened:
+        terminalreporter.write_line(f"in memory: {', '.join(f'{name} {n}' for name, n in sorted(happened.items()))}")

@@ -266,11 +266,11 @@ def _tracking(wiring: Wiring, found: DPSExport) -> dict[str, str]:
 
 @export.command("resend")
 def resend(context: typer.Context, export_id: ExportId, wait: Wait = 300, as_json: Json = False) -> None:
-    """Send an export again that MESH or DPS refused, once the reason is put right.
+    """Send an export again that MESH or DPS refused, or DPS has dropped, once the reason is put right.
 
-    One that MESH refused goes out as it is, as another attempt and under another name. One that DPS refused as a whole
-    does not, for DPS may have processed later ones: what DPS must be told of its records now goes out with the next
-    export.
+    One that MESH refused goes out as it is, as another attempt and under another name. One that DPS refused as a whole,
+    or picked up and dropped, does not, for DPS may have processed later ones: what DPS must be told of its records now
+    goes out with the next export.
     """
     works_on = deployment(context)
     ledger = works_on.wiring.ledger()

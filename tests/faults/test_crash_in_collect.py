@@ -37,7 +37,6 @@ def heard(stage: Stage) -> None:
     assert (left.record_id, left.on_file) == (uuid_of(3), OnFile.NO)
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_wherever_collect_dies_every_answer_is_applied_once(
     begin: Begin, shard: int, record_property: Callable[[str, object], None]

@@ -29,7 +29,6 @@ SCENARIOS = {
 }
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
 def test_wherever_export_or_track_dies_every_record_arrives_once(

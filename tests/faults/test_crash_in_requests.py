@@ -35,7 +35,6 @@ SCENARIOS = {
 }
 
 
-@pytest.mark.spread
 @pytest.mark.parametrize("shard", range(SHARDS))
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
 def test_wherever_a_run_for_requests_dies_dps_hears_what_was_last_said(

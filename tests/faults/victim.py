@@ -136,7 +136,8 @@ class Victim:
         part_bytes
             The size of an export's parts.
         options
-            ``queue`` for ingest and reconcile, the event for export.
+            ``queue`` for ingest and reconcile, or ``message`` for ingest: what one message asks for; the event for
+            export.
         """
         job = uuid.uuid4().hex
         self._say(
@@ -284,6 +285,9 @@ def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
     for module in (vaccinations.jobs.render, vaccinations.jobs.ingest, vaccinations.aws.register):
         vars(module)["prefetch"] = _in_turn
     match job["use_case"]:
+        case "ingest" if "message" in options:
+            what, *about = options["message"]
+            return document(getattr(wiring.ingest(), what)(*about, *(["as asked"] if what != "ingest" else [])))
         case "ingest":
             return _poll(wiring.ingest(), clients["sqs"], options["queue"])
         case "export":

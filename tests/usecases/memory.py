@@ -101,17 +101,20 @@ class MemoryBucket(Bucket):
 
 
 class MemoryQueue:
-    """The queue over lists: what was announced, and what was asked for, in order."""
+    """The queue over lists: what was announced, what was asked for, and both, in order."""
 
     def __init__(self) -> None:
         self.announced: list[tuple[str, str]] = []
         self.asked: list[tuple[str, str, str]] = []
+        self.messages: list[tuple[str, ...]] = []
 
     def announce(self, key: str, version: str, batch_id: str) -> None:  # noqa: ARG002 - nobody looks at the clock here
         self.announced.append((key, version))
+        self.messages.append(("ingest", key, version))
 
     def ask(self, what: str, batch_id: str, reason: str) -> None:
         self.asked.append((what, batch_id, reason))
+        self.messages.append((what, batch_id))
 
 
 class MemoryRegister:
@@ -123,10 +126,13 @@ class MemoryRegister:
         self.tries: Counter[str] = Counter()
         self.given_up: set[str] = set()
         self.never: set[tuple[str, str]] = set()
+        self.ever_begun = 0
 
     def snapshot(self) -> object:
         """Return what `restore` puts back: a backup of the table."""
-        return copy.deepcopy({name: vars(self)[name] for name in ("entries", "intakes", "tries", "given_up", "never")})
+        return copy.deepcopy(
+            {name: vars(self)[name] for name in ("entries", "intakes", "tries", "given_up", "never", "ever_begun")}
+        )
 
     def restore(self, snapshot: object) -> None:
         """Put the register back to what it was when the snapshot was taken."""
@@ -162,18 +168,24 @@ class MemoryRegister:
 
     def refuse(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
-            known = self.entries.get(entry.record_id)
-            if entry.refusal and known and known.statement == entry.statement and not known.refusal:
-                self.entries[entry.record_id] = replace(known, on_file=entry.on_file, refusal=entry.refusal)
+            if entry.refusal:
+                self._note(entry, on_file=entry.on_file, refusal=entry.refusal)
 
     def lose(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
-            known = self.entries.get(entry.record_id)
-            if known and known.statement == entry.statement:
-                self.entries[entry.record_id] = replace(known, on_file=OnFile.NO)
+            self._note(entry, on_file=OnFile.NO)
+
+    def _note(self, entry: Entry, **facts: Any) -> None:
+        """Note something of a statement, where a record is at it, or was before the upload of the one that it is at."""
+        known = self.entries.get(entry.record_id)
+        if known and known.statement == entry.statement:
+            self.entries[entry.record_id] = known if "refusal" in facts and known.refusal else replace(known, **facts)
+        elif known and known.before and known.before.statement == entry.statement:
+            self.entries[entry.record_id] = replace(known, before=replace(known.before, **facts))
 
     def refused(self, programme: str, since: str = "") -> Iterator[Entry]:
-        found = [(e.refusal.at, e) for e in self.entries.values() if e.programme == programme and e.refusal]
+        counts = [entry.counting(self.never) for entry in self.entries.values()]
+        found = [(e.refusal.at, e) for e in counts if e and e.programme == programme and e.refusal]
         yield from (entry for at, entry in sorted(found, key=lambda each: each[0]) if at >= since)
 
     def intake(self, batch_id: str) -> Intake | None:
@@ -203,9 +215,13 @@ class MemoryRegister:
             self.never |= {(programme, batch_id) for programme in intake.unattached}
             self.intakes[batch_id] = replace(intake, parked=True)
 
-    def begin(self, batch_id: str, batches: Mapping[str, int], *, sends: bool = True) -> Intake:
-        if batch_id in self.intakes:
-            raise RuntimeError(f"the intake of {batch_id} was begun before")
+    def begun(self) -> int:
+        return self.ever_begun
+
+    def begin(self, batch_id: str, batches: Mapping[str, int], begun: int, *, sends: bool = True) -> Intake:
+        if batch_id in self.intakes or begun != self.ever_begun:
+            raise RuntimeError(f"another intake was begun while {batch_id} was read; it has to be read anew")
+        self.ever_begun += 1
         self.intakes[batch_id] = Intake(batch_id, dict(batches), {}, finished=False, sends=sends)
         return self.intakes[batch_id]
 
@@ -227,10 +243,11 @@ class MemoryRegister:
         intake = self.intakes[batch_id]
         self.intakes[batch_id] = replace(intake, attached={**intake.attached, programme: number})
 
-    def finish(self, batch_id: str) -> None:
-        if batch_id not in self.intakes:
+    def finish(self, batch_id: str, *, parked: bool = False) -> None:
+        intake = self.intakes.get(batch_id)
+        if intake is None or (intake.parked and not parked):
             raise RuntimeError(f"there is no intake of {batch_id} to finish")
-        self.intakes[batch_id] = replace(self.intakes[batch_id], finished=True)
+        self.intakes[batch_id] = replace(intake, finished=True)
         self.given_up.discard(batch_id)
 
 
@@ -482,8 +499,9 @@ class MemoryMailbox:
             "Mex-Content-Checksum": checksum,
             "Content-Type": content_type,
         }
+        body = _read(part)  # a body that is cut off makes no message
         posted = self._mesh.post(self.mailbox, to, local_id or "", parts, headers)
-        _add(posted, 1, part)
+        _add(posted, 1, part, body)
         if answer_lost:
             raise SendOutcomeUnknown("the answer was lost", local_id=local_id or "")
         return posted.message_id
@@ -493,7 +511,7 @@ class MemoryMailbox:
         posted = self._own(message_id)
         if posted.status is not TrackingStatus.UPLOADING:
             raise Refused(423, message_id=message_id)
-        _add(posted, number, part)
+        _add(posted, number, part, _read(part))
         if answer_lost:
             raise Unavailable("the answer was lost")
 
@@ -557,10 +575,14 @@ class MemoryMailbox:
         return posted
 
 
-def _add(posted: Posted, number: int, part: Part) -> None:
+def _read(part: Part) -> bytes:
     with part.open() as opened:
         body = opened.read()
     assert len(body) == part.size, "MESH is told another length than a part has"
+    return body
+
+
+def _add(posted: Posted, number: int, part: Part, body: bytes) -> None:
     posted.chunks[number] = (body, part.content_encoding)
     if number == posted.parts:
         posted.status = TrackingStatus.ACCEPTED

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from local.dps import Dps
-from nhs_mesh import Refused
+from nhs_mesh import Refused, TrackingStatus
 from tests.clocks import Clock
 from tests.usecases.conftest import memory_stores
 from tests.usecases.memory import MemoryMesh, MemoryQueue, MemoryRegister
@@ -40,6 +40,8 @@ class Scene:
     ----------
     backup
         What `remember` kept last.
+    lost
+        The messages that DPS never reads.
     """
 
     world: World
@@ -48,6 +50,7 @@ class Scene:
     refuse: dict[str, str] = field(default_factory=dict)
     queue: MemoryQueue = field(default_factory=MemoryQueue)
     backup: Any = None
+    lost: set[str] = field(default_factory=set)
 
     # -- the tables
 
@@ -91,13 +94,31 @@ class Scene:
     def upload(self, *rows: str, name: str = "monday.csv") -> Receipt:
         return self.world.upload(upload_of(*rows), name)
 
-    def night(self) -> list[VaccinationFile]:
-        """A night's export, what DPS makes of it, and its answers; return the files that reached DPS."""
+    def night(self, *, read: bool = True) -> list[VaccinationFile]:
+        """A night's export, what DPS makes of it, and its answers; return the files that reached DPS.
+
+        Parameters
+        ----------
+        read
+            Whether DPS reads them at all, now or ever.
+        """
         self.world.next_night()
-        files = self.dps.work()
+        if not read:
+            self.lost |= {*self.world.receiver.inbox()}
+        files = self.dps.pick_up(self.lost)
+        for file in files:
+            self.dps.answer(file)
         self.world.track()
         self.world.collect()
+        self.world.do_requests()
         return files
+
+    def expire(self) -> None:
+        """Let MESH give up what DPS has not read."""
+        for message_id in self.lost:
+            self.mesh.messages[message_id].status = TrackingStatus.UNDELIVERABLE
+        self.world.track()
+        self.world.do_requests()
 
     def reconcile(self, **asked: Any) -> ReconcileRun:
         stores = self.world.stores
@@ -124,7 +145,9 @@ class Scene:
         run = self.reconcile()
         self.hear_again()
         self.drain()
-        for _ in range(2):
+        self.night()
+        self.expire()
+        for _ in range(2 if self.lost else 1):
             self.night()
         return run
 
@@ -144,7 +167,7 @@ class Scene:
         assert self.on_file() == {uuid_of(int(name[1:])): batch for name, batch in batches.items()}
         assert max(self.new_rows().values()) == 1
         assert not [file for file in self.dps.files if file.problem]
-        assert {export.status for export in self.exports()} == {Status.ACKNOWLEDGED}
+        assert {export.status for export in self.exports()} <= {Status.ACKNOWLEDGED, Status.REQUEUED}
         assert not self.world.register.unfinished()
         assert not self.world.register.parked()
 
@@ -157,7 +180,13 @@ def make_scene(stores: Stores) -> Scene:
     world = World(stores, mesh.mailbox(OURS), mesh.mailbox(DPS), mesh.report)
     refuse: dict[str, str] = {}
     receiver: Any = world.receiver
-    dps = Dps(receiver, refuse=lambda row: refuse.get(row["BATCH_NUMBER"]), clock=stores.clock)
+
+    def refused(row: dict[str, str]) -> str | None:
+        return (
+            refuse.get(row["BATCH_NUMBER"]) if row["ACTION_FLAG"] != "delete" else None
+        )  # which DPS does not validate
+
+    dps = Dps(receiver, refuse=refused, clock=stores.clock)
     return Scene(world, mesh, dps, refuse)
 
 
@@ -205,7 +234,7 @@ def truth(scene: Scene) -> dict[str, str]:
 
 
 def live(scene: Scene) -> None:
-    """Some days of two programmes: a file that MESH refuses, a lost answer, a row that DPS refuses."""
+    """Some days of two programmes: MESH refuses a file and DPS a row, an answer is lost, a file expires."""
     scene.refuse[BAD] = "Validation errors: lotNumber"
     state(scene, "monday.csv")
     scene.mesh.fail("send", Refused(417, code="12", description="Unregistered to address"))
@@ -214,8 +243,10 @@ def live(scene: Scene) -> None:
     scene.mesh.lose_answer("send")
     scene.night()
     state(scene, "wednesday.csv")
-    scene.night()
+    scene.night(read=False)
     state(scene, "thursday.csv", "friday.csv")
+    scene.night()
+    scene.expire()
     scene.night()
     state(scene, "saturday.csv")
 
@@ -271,7 +302,8 @@ def well(scene: Scene, *where: object) -> None:
     assert scene.on_file() == truth(scene), where
     assert {i: n for i, n in scene.new_rows().items() if n > 1 and i != uuid_of(3)} == {}, where
     assert not [file for file in scene.dps.files if file.problem], where
-    assert {e.status for p in ("hpv", "flu") for e in scene.exports(p)} <= {Status.ACKNOWLEDGED}, where
+    ended = {Status.ACKNOWLEDGED, Status.REQUEUED}
+    assert {e.status for p in ("hpv", "flu") for e in scene.exports(p)} <= ended, where
     assert not scene.world.register.unfinished(), where
     assert not scene.world.register.parked(), where
 

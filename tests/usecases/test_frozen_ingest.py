@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
 from tests.usecases.rows import row, upload_of, uuid_of
 from tests.usecases.stores import on_every_database
-from vaccinations.jobs.ingest import Ingest
+from vaccinations.jobs.ingest import MOST_TRIES, Ingest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,3 +95,45 @@ def test_a_run_that_wakes_up_tells_nothing_twice(
     logged()
     run(stores, uploaded)
     assert logged().count("upload ingested") == 1
+
+
+@on_every_database
+def test_a_run_that_wakes_up_when_its_upload_was_parked_leaves_that_to_a_person(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the uploader is told for ever that it is parked, and nobody can end it."""
+    uploaded = stores.uploaded(upload_of(row(1)), "monday.csv")
+    batch_id = stores.bucket.batch_id(*uploaded)
+
+    def others_fail() -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(stores.register, "finish", Mock(side_effect=OSError("it is of no use")))
+            for _ in range(MOST_TRIES - 1):
+                with suppress(OSError):
+                    run(stores, uploaded)
+
+    after(stores.bucket, monkeypatch, "put_receipt", 0, others_fail)
+    with pytest.raises(RuntimeError, match="to finish"):
+        run(stores, uploaded)
+    assert stores.register.parked() == [batch_id]
+    stores.ingesting.retry(batch_id, "its cause is put right")
+    assert stores.receipt_file(uploaded)["status"] == "retried"
+    assert stores.register.parked() == []
+
+
+@on_every_database
+@pytest.mark.parametrize("point", [("bucket", "put_batch", 0), ("register", "renew", 0), ("bucket", "put_intake", 0)])
+def test_a_run_that_looked_at_the_register_before_a_newer_upload_was_ingested_begins_nothing(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, point: tuple[str, str, int]
+) -> None:
+    """Its message is a dead letter by then, and nobody else has ingested it."""
+    older = stores.uploaded(upload_of(row(1), row(2)), "monday.csv")
+    newer = stores.uploaded(upload_of(row(1, batch="XY9999")), "tuesday.csv")
+    store, method, number = point
+    after(getattr(stores, store), monkeypatch, method, number, lambda: run(stores, newer))
+    with pytest.raises(RuntimeError, match="read anew"):
+        run(stores, older)
+    run(stores, older)
+    sent = [(queued["UNIQUE_ID"], queued["ACTION_FLAG"], queued["BATCH_NUMBER"]) for queued in stores.queued()]
+    assert sent == [(uuid_of(1), "new", "XY9999"), (uuid_of(2), "new", "AB1234")]
+    assert stores.register.unfinished() == []

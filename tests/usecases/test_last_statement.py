@@ -385,3 +385,30 @@ def test_what_another_system_has_sent_is_not_sent_again_and_is_corrected_as_an_u
     [file] = a_day(world, dps)
     assert [(judged.row["ACTION_FLAG"], judged.refused) for judged in file.rows] == [("update", ""), ("delete", "")]
     assert [has(dps, n) for n in (1, 2, 3)] == [A, B, ""]
+
+
+def test_a_requeue_that_is_parked_while_a_frozen_run_completes_it_leaves_the_export_undelivered(
+    world: World, dps: Dps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(world, A)
+    world.next_night()
+    lost = message_of(world, 1)
+    world.report(lost)
+    world.track()
+    attach = type(world.ledger).attach
+
+    def parked_meanwhile(ledger: Any, programme: str, batch_id: str, records: int) -> int | None:
+        world.register.park(batch_id)
+        number: int | None = attach(ledger, programme, batch_id, records)
+        return number
+
+    with monkeypatch.context() as frozen:
+        frozen.setattr(type(world.ledger), "attach", parked_meanwhile)
+        with pytest.raises(RuntimeError):
+            world.do_requests()
+    assert world.ledger.get("hpv", 1).status is Status.UNDELIVERED
+    [parked] = world.register.parked()
+    assert world.stores.ingesting.retry(parked, "it is well again").status == "ingested"
+    assert world.ledger.get("hpv", 1).status is Status.REQUEUED
+    a_day(world, dps, {lost})
+    assert has(dps) == A

@@ -34,7 +34,7 @@ def name(moment: datetime, sequence: int) -> FileNames:
 
 def attach(stores: Stores, batch_id: str, programme: str = "hpv", records: int = 3) -> int | None:
     if stores.register.intake(batch_id) is None:
-        stores.register.begin(batch_id, {programme: records})
+        stores.register.begin(batch_id, {programme: records}, stores.register.begun())
     return stores.ledger.attach(programme, batch_id, records)
 
 

@@ -156,7 +156,7 @@ def test_an_answer_about_every_row_of_a_large_file_stays_below_an_eighth_of_the_
             told.write(f"file^{number}|{codes}|{local_id_of(entry.record_id)}||{why}|False\n")
     world.bucket.put_batch("hpv", "large", lines)
     world.bucket.put_intake("large", intake_of("incoming/R1L/large.csv"))
-    world.register.begin("large", {"hpv": ANSWERED})
+    world.register.begin("large", {"hpv": ANSWERED}, world.register.begun())
     world.ledger.attach("hpv", "large", ANSWERED)
     world.register.put(refused)
     sealing = partial(lifecycle.seal, now=world.clock())

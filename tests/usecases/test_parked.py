@@ -263,10 +263,28 @@ def test_what_is_said_after_a_parked_upload_counts_when_that_is_retried(stores: 
 
 
 @on_every_database
-def test_a_record_that_only_a_parked_upload_stated_belongs_to_nobody(stores: Stores, breaks: set[str]) -> None:
-    park(stores, breaks, row(1))
-    assert stores.ingest(upload_of(row(1)), "theirs.csv", "V0V8L").status == "ingested"
+def test_a_record_that_only_a_parked_upload_stated_is_its_owners_until_that_is_abandoned(
+    stores: Stores, breaks: set[str]
+) -> None:
+    batch_id = park(stores, breaks, row(1))
+    theirs = stores.ingest(upload_of(row(1)), "theirs.csv", "V0V8L")
+    assert isinstance(theirs, Receipt)
+    assert theirs.rejected == 1
+    stores.ingesting.abandon(batch_id, "the wrong folder")
+    theirs = stores.ingest(upload_of(row(1)), "theirs-again.csv", "V0V8L")
+    assert isinstance(theirs, Receipt)
+    assert theirs.accepted == {"hpv": {"new": 1}}
     assert stores.accept(row(1, batch="XY9999"), name="ours.csv").rejected == 1
+
+
+@on_every_database
+def test_an_owner_says_more_of_a_record_that_only_a_parked_upload_stated(stores: Stores, breaks: set[str]) -> None:
+    park(stores, breaks, row(1), row(2), row(3))
+    said = stores.accept(row(1, batch="XY9999"), row(2, "MenACWY"), row(3, vaccinated="N"), name="tuesday.csv")
+    assert (said.accepted, said.skipped) == ({"hpv": {"new": 1}, "menacwy": {"new": 1}}, 1)
+    entries = stores.register.get(map(uuid_of, (1, 2, 3)))
+    assert [entries[uuid_of(n)].before for n in (1, 2)] == [None, None]
+    assert {entry.owner for entry in entries.values()} == {"R1L"}
 
 
 @pytest.mark.parametrize("settled", [False, True])
@@ -438,3 +456,15 @@ def test_an_upload_that_another_run_has_ended_meanwhile_is_not_parked_once_more(
     assert "UploadsParked" not in logged()
     assert stores.register.parked() == ([batch_id] if how == "park" else [])
     assert stores.bucket.intake(batch_id).parked is None
+
+
+def test_what_dps_refuses_while_its_correction_is_parked_goes_out_as_new_when_that_is_retried(
+    stores: Stores, breaks: set[str]
+) -> None:
+    stores.accept(row(1))
+    refused = stores.register.get([uuid_of(1)])[uuid_of(1)]
+    corrected = park(stores, breaks, row(1, batch="XY9999"), name="corrected.csv")
+    refusal = Refusal(Outcome.INVALID, "2026-11-24T12:00:00+00:00", "hpv-1", 1, "inbox/answer")
+    stores.register.refuse([replace(refused, on_file=OnFile.NO, refusal=refusal)])
+    stores.ingesting.retry(corrected, "its cause is put right")
+    assert told(stores)[-1] == (uuid_of(1), "new", "XY9999")

@@ -66,7 +66,9 @@ def test_an_upload_that_is_known_in_whichever_way_is_left_alone(stores: Stores, 
     stores.accept(row(1))
     assert stores.ingest("nonsense", "nonsense.csv").status == "rejected"
     for name in ("under way.csv", "parked.csv"):
-        stores.register.begin(stores.bucket.batch_id(*stores.uploaded(upload_of(row(2)), name)), {})
+        stores.register.begin(
+            stores.bucket.batch_id(*stores.uploaded(upload_of(row(2)), name)), {}, stores.register.begun()
+        )
     stores.register.park(stores.register.unfinished()[0])
     stores.clock.forward(days=1)
     assert (run(stores, queue).looked_at, queue.announced) == (4, [])

@@ -11,7 +11,7 @@ from tests.entries import STATED_AT
 from tests.usecases.rows import uuid_of
 from tests.usecases.stores import on_every_database, on_moto
 from vaccinations.aws import backoff
-from vaccinations.model.entry import Entry, Intake, Refusal
+from vaccinations.model.entry import Entry, Intake, Place, Refusal
 from vaccinations.model.outcome import Action, OnFile, Outcome
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def test_an_intake_is_unfinished_until_it_is_finished(stores: Stores) -> None:
     register = stores.register
     assert register.intake("b") is None
     assert register.unfinished() == []
-    begun = register.begin("b", {"hpv": 3, "td_ipv": 1})
-    register.begin("a", {})
+    begun = register.begin("b", {"hpv": 3, "td_ipv": 1}, register.begun())
+    register.begin("a", {}, register.begun())
     assert register.intake("b") == begun
     assert (begun.batches, begun.attached, begun.finished) == ({"hpv": 3, "td_ipv": 1}, {}, False)
     assert register.unfinished() == ["a", "b"]
@@ -127,9 +127,9 @@ def test_an_intake_is_unfinished_until_it_is_finished(stores: Stores) -> None:
 
 @on_every_database
 def test_an_intake_is_begun_once_and_only_what_was_begun_is_finished(stores: Stores) -> None:
-    stores.register.begin("b", {"hpv": 3})
-    with pytest.raises(RuntimeError, match="begun before"):
-        stores.register.begin("b", {"hpv": 4})
+    stores.register.begin("b", {"hpv": 3}, stores.register.begun())
+    with pytest.raises(RuntimeError, match="read anew"):
+        stores.register.begin("b", {"hpv": 4}, stores.register.begun())
     with pytest.raises(RuntimeError, match="no intake"):
         stores.register.finish("c")
     intake = stores.register.intake("b")
@@ -149,7 +149,7 @@ def test_what_was_known_before_an_upload_is_kept_with_an_entry(stores: Stores) -
 @on_every_database
 def test_a_parked_intake_waits_for_a_person_and_what_it_has_not_attached_is_never_sent(stores: Stores) -> None:
     register = stores.register
-    register.begin("b", {"hpv": 3, "td_ipv": 1})
+    register.begin("b", {"hpv": 3, "td_ipv": 1}, register.begun())
     stores.ledger.attach("td_ipv", "b", 1)
     assert [register.count_try("b"), register.count_try("b")] == [1, 2]
     register.park("b")
@@ -159,7 +159,7 @@ def test_a_parked_intake_waits_for_a_person_and_what_it_has_not_attached_is_neve
     assert (register.unfinished(), register.parked()) == ([], ["b"])
     assert register.unsent() == {("hpv", "b")}
     assert stores.ledger.attach("hpv", "b", 3) is None
-    register.finish("b")
+    register.finish("b", parked=True)
     assert (register.unfinished(), register.parked()) == ([], [])
     assert register.unsent() == {("hpv", "b")}
 
@@ -167,14 +167,14 @@ def test_a_parked_intake_waits_for_a_person_and_what_it_has_not_attached_is_neve
 @on_every_database
 def test_uploads_with_an_intake_are_told_from_others(stores: Stores) -> None:
     for n in range(120):
-        stores.register.begin(f"b{n}", {})
+        stores.register.begin(f"b{n}", {}, stores.register.begun())
     asked = [*(f"b{n}" for n in range(120)), "unknown"]
     assert stores.register.with_intake(asked) == {f"b{n}" for n in range(120)}
 
 
 @on_every_database
 def test_a_batch_is_marked_as_attached_with_the_ledgers_write_and_once(stores: Stores) -> None:
-    stores.register.begin("b", {"hpv": 3, "td_ipv": 1})
+    stores.register.begin("b", {"hpv": 3, "td_ipv": 1}, stores.register.begun())
     assert stores.ledger.attach("td_ipv", "b", 1) == 1
     assert stores.ledger.attach("td_ipv", "b", 1) is None
     intake = stores.register.intake("b")
@@ -203,7 +203,7 @@ def cancelling(stores: Stores, monkeypatch: pytest.MonkeyPatch, times: int) -> l
 def test_a_transaction_that_is_in_anothers_way_is_tried_again(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     stores.register.put([entry(1)])
     cancelled = cancelling(stores, monkeypatch, times=1)
-    stores.register.begin("b", {})
+    stores.register.begin("b", {}, stores.register.begun())
     cancelled.clear()
     stores.register.refuse([refused(1)])
     cancelled.clear()
@@ -217,7 +217,7 @@ def test_a_register_that_stays_busy_is_given_up_and_says_so(stores: Stores, monk
     stores.register.put([entry(1)])
     cancelling(stores, monkeypatch, times=1000)
     with pytest.raises(TimeoutError, match="DynamoDB"):
-        stores.register.begin("b", {})
+        stores.register.begin("b", {}, stores.register.begun())
     with pytest.raises(TimeoutError, match="DynamoDB"):
         stores.register.refuse([refused(1)])
 
@@ -310,15 +310,53 @@ def test_an_intake_that_is_put_back_is_parked_and_what_is_in_no_export_is_never_
         stores.register.put_back("b", {}, {})
     stores.register.put_back("c", {"hpv": 1}, {"hpv": 4})
     assert stores.register.unsent() == {("flu", "b")}
-    stores.register.finish("b")
+    stores.register.finish("b", parked=True)
     assert stores.register.parked() == ["c"]
 
 
 @on_every_database
 def test_a_batch_is_marked_as_being_in_an_export_in_its_intake(stores: Stores) -> None:
-    stores.register.begin("b", {"hpv": 3})
+    stores.register.begin("b", {"hpv": 3}, stores.register.begun())
     for number in (4, 5):
         stores.register.mark_attached("b", "hpv", number)
         intake = stores.register.intake("b")
         assert intake
         assert intake.attached == {"hpv": number}
+
+
+@on_every_database
+def test_what_is_known_of_the_statement_before_is_noted_with_that(stores: Stores) -> None:
+    """It counts where the one that came after it is never sent."""
+    stores.register.put([entry(n, digest="d2", batch_id="newer", before=entry(n)) for n in (1, 2, 3)])
+    stores.register.refuse([refused(1, on_file=OnFile.NO)])
+    stores.register.lose([entry(2, on_file=OnFile.NO), entry(3, on_file=OnFile.NO, batch_id="another")])
+    found = stores.register.get(map(uuid_of, (1, 2, 3)))
+    assert [found[uuid_of(n)].before for n in (1, 2, 3)] == [
+        refused(1, on_file=OnFile.NO),
+        entry(2, on_file=OnFile.NO),
+        entry(3),
+    ]
+    assert [found[uuid_of(n)].refusal for n in (1, 2, 3)] == [None] * 3
+    assert list(stores.register.refused("hpv")) == []
+    stores.register.begin("newer", {"hpv": 3}, stores.register.begun())
+    stores.register.park("newer")
+    assert list(stores.register.refused("hpv")) == [refused(1, on_file=OnFile.NO)]
+
+
+@on_every_database
+def test_a_record_that_never_came_to_dps_is_noted_as_not_on_file_at_that_statement_only(stores: Stores) -> None:
+    stores.register.put([entry(1), entry(2, batch_id="newer")])
+    stores.register.lose([entry(1, on_file=OnFile.NO), entry(2, on_file=OnFile.NO)])
+    found = stores.register.get(map(uuid_of, (1, 2)))
+    assert (found[uuid_of(1)].on_file, found[uuid_of(2)].on_file) == (OnFile.NO, OnFile.YES)
+
+
+@on_every_database
+def test_what_is_only_registered_says_so_and_a_statement_keeps_where_it_came_from(stores: Stores) -> None:
+    assert not stores.register.begin("b", {"hpv": 1}, stores.register.begun(), sends=False).sends
+    intake = stores.register.intake("b")
+    assert intake
+    assert not intake.sends
+    stated = entry(1, new_in=Place("first", 7), origin=Place("upload", 8), on_file=OnFile.UNKNOWN)
+    stores.register.put([stated])
+    assert stores.register.get([uuid_of(1)]) == {uuid_of(1): stated}

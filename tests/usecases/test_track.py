@@ -379,3 +379,13 @@ def test_an_answer_names_the_message_that_was_asked_about(world: World) -> None:
     assert {(e.export_id, e.programme, e.message_id) for e in world.track().exports} == {
         (f"{name}-1", name, world.ledger.get(name, 1).message_id) for name in ("hpv", "menacwy")
     }
+
+
+def test_an_undelivered_export_is_requeued_though_it_was_asked_for_too_early(world: World) -> None:
+    """As after a restore: the request is in the bucket, and the ledger does not know yet that nobody had the file."""
+    sent(world)
+    world.stores.handle(world.bucket.put_request("hpv-1.requeue"))
+    world.report(world.ledger.get("hpv", 1).message_id)
+    world.track()
+    world.do_requests()
+    assert world.ledger.get("hpv", 1).status is Status.REQUEUED

@@ -197,10 +197,13 @@ class Register(Protocol):
         """Write entries of records of which nothing newer is known; of those as old as each other, the last."""
 
     def refuse(self, entries: Iterable[Entry]) -> None:
-        """Note DPS's refusals: ``on_file`` and ``refusal`` of each entry whose record still is at that statement."""
+        """Note DPS's refusals: ``on_file`` and ``refusal`` of each entry whose record still is at that statement.
+
+        Where another has come since it is noted of what was known before that, which counts where that is never sent.
+        """
 
     def lose(self, entries: Iterable[Entry]) -> None:
-        """Note that records are not on file at DPS, where the record still is at that statement."""
+        """Note that records are not on file at DPS, as the entries say; of which statements as in `refuse`."""
 
     def refused(self, programme: str, since: str = "") -> Iterator[Entry]:
         """Iterate over a programme's records whose last statement DPS refused, longest ago first.
@@ -226,11 +229,17 @@ class Register(Protocol):
     def with_intake(self, batch_ids: Iterable[str]) -> set[str]:
         """Return those of the batch ids whose uploads have an intake."""
 
-    def begin(self, batch_id: str, batches: Mapping[str, int], *, sends: bool = True) -> Intake:
+    def begun(self) -> int:
+        """Tell how many intakes were ever begun."""
+
+    def begin(self, batch_id: str, batches: Mapping[str, int], begun: int, *, sends: bool = True) -> Intake:
         """Note that an upload's batch objects are complete; they will now be registered and attached.
 
         Parameters
         ----------
+        begun
+            How many intakes had been begun before the register was asked about the upload's records. Where another was
+            begun since, nothing is noted, and `RuntimeError` is raised.
         sends
             Whether they are to be attached.
         """
@@ -253,8 +262,14 @@ class Register(Protocol):
     def park(self, batch_id: str) -> None:
         """Give an intake up: it is no longer unfinished, and what it has not attached is never sent."""
 
-    def finish(self, batch_id: str) -> None:
-        """Note that everything about an upload is done, its receipt included; or about a parked one, by a person."""
+    def finish(self, batch_id: str, *, parked: bool = False) -> None:
+        """Note that everything about an upload is done, its receipt included; or about a parked one, by a person.
+
+        Parameters
+        ----------
+        parked
+            Whether it may be parked.
+        """
 
 
 class Bucket(Protocol):
@@ -275,8 +290,8 @@ class Bucket(Protocol):
     def put_request(self, name: str, body: BinaryIO | bytes = b"") -> tuple[str, str]:
         """Store a request (`vaccinations.formats.requests`), whose event is then queued; return key and version."""
 
-    def request_at(self, name: str) -> datetime | None:
-        """Tell when a request was last stored; None where it was not."""
+    def request_waits(self, name: str) -> bool:
+        """Tell whether a request was stored, and there is no receipt of it yet."""
 
     def receipt(self, upload_key: str, batch_id: str) -> AnyReceipt | None:
         """Return the receipt of an upload; None where it is not there yet."""

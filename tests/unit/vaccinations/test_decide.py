@@ -155,6 +155,11 @@ TABLE: dict[str, tuple[Row, Entry | None, Decision]] = {
         refused(replace(STATED, batch_id="request", origin=STATED.statement)),
         again("d1", Action.UPDATE, new_in=Place("request", 7)),
     ),
+    "to be sent again, withdrawn and not on file": (
+        AGAIN,
+        refused(replace(GONE, on_file=OnFile.NO)),
+        again(WITHDRAWN, Action.DELETE, origin=GONE.statement),
+    ),
     "corrected, maybe on file": (vaccinated("d2"), MAYBE, queued("d2", Action.NEW, repeats=False)),
     "corrected for the second time": (vaccinated("d3"), UPDATED, queued("d3", Action.UPDATE, repeats=False)),
     "withdrawn, maybe on file": (
@@ -200,7 +205,7 @@ TABLE: dict[str, tuple[Row, Entry | None, Decision]] = {
     "lost delete, nothing newer, not on file": (
         LOST,
         replace(GONE, on_file=OnFile.NO),
-        Absent(replace(GONE, on_file=OnFile.NO)),
+        again(WITHDRAWN, Action.DELETE, origin=GONE.statement),
     ),
     "lost delete, stated since": (
         replace(LOST, action=Action.DELETE),
@@ -322,11 +327,6 @@ REJECTED: dict[str, tuple[Row, Known | None, list[Problem]]] = {
         Known(STATED, kept=True),
         [Problem("", "DPS has not refused this record as it was sent last", "leave it out")],
     ),
-    "to be sent again, withdrawn and not on file": (
-        AGAIN,
-        Known(refused(replace(GONE, on_file=OnFile.NO)), kept=True),
-        [Problem("", "this record was withdrawn, and it is not on file at DPS", "leave it out")],
-    ),
     "to be sent again, no longer kept": (
         AGAIN,
         Known(refused(STATED), kept=False),
@@ -370,10 +370,14 @@ def test_what_was_already_sent_is_registered_as_older_than_whatever_is_uploaded(
 
 def test_what_is_known_here_is_not_changed_by_a_list_of_what_was_already_sent() -> None:
     assert decide(vaccinated("d1"), Known(STATED, kept=True), LIST) == Unchanged(STATED)
-    for entry in (UPDATED, GONE, UNSTATED):
+    for entry in (UPDATED, GONE):
         assert decide(vaccinated("d1"), Known(entry, kept=True), LIST) == Reject(
             (Problem("UUID", "this record was ingested before", "upload it as any other record"),)
         )
+    withdrawn = Problem(
+        "UUID", "this record was withdrawn before", "upload the vaccination once more, then withdraw it"
+    )
+    assert decide(vaccinated("d1"), Known(UNSTATED, kept=False), LIST) == Reject((withdrawn,))
     assert isinstance(decide(WITHDRAWAL, Known(STATED, kept=True), LIST), Reject)
     assert isinstance(decide(WITHDRAWAL, None, LIST), Reject)
     assert decide(vaccinated(code="RX1"), None, LIST) == Reject((NOT_FOR,))

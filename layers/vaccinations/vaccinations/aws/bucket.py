@@ -150,14 +150,15 @@ class Bucket:
         """Store a request (`vaccinations.formats.requests`), whose event is then queued; return key and version."""
         return self._put_object(f"{REQUESTS}{name}", body)
 
-    def request_at(self, name: str) -> datetime | None:
-        """Tell when a request was last stored; None where it was not."""
+    def request_waits(self, name: str) -> bool:
+        """Tell whether a request was stored, and there is no receipt of it yet."""
+        key = f"{REQUESTS}{name}"
         try:
-            found = self.open(f"{REQUESTS}{name}")
+            found = self.open(key)
         except NoSuchObject:
-            return None
+            return False
         found.body.close()
-        return found.stored_at
+        return not self._keys(receipts_prefix(key), ".json", found.stored_at)
 
     def uploads(self, organisation: str = "") -> Iterator[StoredUpload]:
         """Iterate over every version of every upload and request, newest first of each, without deleted objects'.
@@ -390,6 +391,9 @@ class Bucket:
         if not receipts:
             return None
         latest = max(receipts, key=lambda key: stored[key])
+        retried_as = self._json(latest).get("retried_as")
+        if retried_as and (again := receipt_key(upload_key, retried_as)) in stored:
+            latest = again
         refusals = sorted(key for key in stored if key.startswith(f"{latest.removesuffix('.json')}-refused-"))
         return _receipt(self._json(latest)), refusals
 

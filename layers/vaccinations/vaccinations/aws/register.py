@@ -10,8 +10,9 @@ Nothing personal is in it: identifiers, digests and counts only. Four kinds of i
 - an **intake**, ``batch#{batch id}``: written once every batch object of an upload is in S3, and before the first
   record is registered. From then on the upload's batch objects are a write-ahead log: whoever finds an intake that
   is not finished finishes it (`Intake`);
-- ``unfinished``: the ids of such intakes. ``parked``: the ids of those that were given up and wait for a person, and
-  for good the batches of theirs (``{programme}/{batch id}``) that were not attached and are never sent.
+- ``unfinished``: the ids of such intakes, and how many were ever begun. ``parked``: the ids of those that were given up
+  and wait for a person, and for good the batches of theirs (``{programme}/{batch id}``) that were not attached and are
+  never sent.
 """
 
 from __future__ import annotations
@@ -111,6 +112,8 @@ class Register:
     def refuse(self, entries: Iterable[Entry]) -> None:
         """Note DPS's refusals: ``on_file`` and ``refusal`` of each entry, where the record still is at that statement.
 
+        Where another has come since it is noted of what was known before that, which counts where that is never sent.
+
         What is noted already costs no write, so that a run which is begun again soon is where the last one stopped.
         """
         _each(self._refuse, batched(entries, _TRANSACTED))
@@ -118,7 +121,7 @@ class Register:
     def refused(self, programme: str, since: str = "") -> Iterator[Entry]:
         """Iterate over a programme's records whose last statement DPS refused, longest ago first.
 
-        They are found in an index, which may be a moment behind.
+        They are found in an index, which may be a moment behind. A statement that is never sent does not count.
 
         Parameters
         ----------
@@ -131,10 +134,12 @@ class Register:
             KeyConditionExpression="programme = :programme AND refused_at >= :since",
             ExpressionAttributeValues=serialise({":programme": programme, ":since": since or "0"}),
         )
+        unsent = self.unsent()
         for page in pages:
             ids = [item["record_id"]["S"] for item in page["Items"]]
             known = self.get(ids)
-            yield from (known[i] for i in ids if i in known and known[i].refusal)
+            counts = (known[i].counting(unsent) for i in ids if i in known)
+            yield from (entry for entry in counts if entry and entry.refusal)
 
     def _read(self, record_ids: Sequence[str]) -> list[Entry]:
         return [*map(_entry, self._items(record_ids))]
@@ -167,6 +172,16 @@ class Register:
             if entry.refusal and _awaits_refusal(known.get(entry.record_id), entry)
         ]
         self._transact_each(updates)
+        before = [entry for entry in entries if _was_at(known.get(entry.record_id), entry)]
+        self._transact_each([*map(self._noting_before, before)])
+
+    def _noting_before(self, entry: Entry) -> Item:
+        """Note what is on file of the statement that counts where the one that a record is at is never sent."""
+        sets: dict[Attribute, Any] = {("before", "on_file"): entry.on_file}
+        if entry.refusal:
+            sets |= {("before", "refusal"): _refusal_document(entry.refusal), "refused_at": entry.refusal.at}
+        conditions = (equals(("before", "batch_id"), entry.batch_id), equals(("before", "line"), entry.line))
+        return {"Update": update(self._table, {"record_id": entry.record_id}, sets=sets, conditions=conditions)}
 
     def _restate(self, entries: Sequence[Entry]) -> None:
         self._transact_each([{"Put": self._restating(entry)} for entry in entries])
@@ -225,11 +240,12 @@ class Register:
         return request
 
     def lose(self, entries: Iterable[Entry]) -> None:
-        """Note that records are not on file at DPS, where the record still is at that statement."""
+        """Note that records are not on file at DPS, as the entries say; of which statements as in `refuse`."""
         _each(self._lose, batched(entries, _TRANSACTED))
 
     def _lose(self, entries: Sequence[Entry]) -> None:
-        self._transact_each([*map(self._losing, entries)])
+        others = self._transact_each([*map(self._losing, entries)])
+        self._transact_each([self._noting_before(entries[n]) for n in others])
 
     def _losing(self, entry: Entry) -> Item:
         key = {"record_id": entry.record_id}
@@ -271,25 +287,35 @@ class Register:
         reads = prefetch(self._items, batched(keys, _READ), depth=_AT_ONCE)
         return {item["record_id"]["S"].removeprefix("batch#") for items in reads for item in items}
 
-    def begin(self, batch_id: str, batches: Mapping[str, int], *, sends: bool = True) -> Intake:
+    def begun(self) -> int:
+        """Tell how many intakes were ever begun."""
+        return int(self._get(_UNFINISHED).get("begun", 0))
+
+    def begin(self, batch_id: str, batches: Mapping[str, int], begun: int, *, sends: bool = True) -> Intake:
         """Note that an upload's batch objects are complete; they will now be registered and attached.
 
         Parameters
         ----------
+        begun
+            How many intakes had been begun before the register was asked about the upload's records.
         sends
             Whether they are to be attached.
 
         Raises
         ------
         RuntimeError
-            That was noted before: another run is ingesting the same upload.
+            Another was begun since, this upload's own perhaps: what is known of the records may have changed.
         """
         intake = Intake(batch_id, dict(batches), {}, finished=False, sends=sends)
+        before = equals("begun", begun) if begun else not_exists("begun")
+        counting = update(
+            self._table, _UNFINISHED, sets={"begun": begun + 1}, adds={"batch_ids": {batch_id}}, conditions=(before,)
+        )
         item = {"batches": intake.batches, "attached": intake.attached, "finished": False, "sends": sends}
         self._transact(
             {"Put": put(self._table, _intake_key(batch_id) | item, conditions=(not_exists("batches"),))},
-            {"Update": update(self._table, _UNFINISHED, adds={"batch_ids": {batch_id}})},
-            failed=f"the intake of {batch_id} was begun before",
+            {"Update": counting},
+            failed=f"another intake was begun while {batch_id} was read; it has to be read anew",
         )
         return intake
 
@@ -359,17 +385,16 @@ class Register:
             failed=f"the intake of {batch_id} is being completed by another run",
         )
 
-    def finish(self, batch_id: str) -> None:
+    def finish(self, batch_id: str, *, parked: bool = False) -> None:
         """Note that everything about an upload is done, its receipt included; or about a parked one, by a person.
 
         Raises
         ------
         RuntimeError
-            There is no such intake.
+            There is no such intake, or it is parked by now.
         """
-        finishing = update(
-            self._table, _intake_key(batch_id), sets={"finished": True}, conditions=(exists("record_id"),)
-        )
+        conditions = (exists("record_id"), *(() if parked else (not_exists("parked"),)))
+        finishing = update(self._table, _intake_key(batch_id), sets={"finished": True}, conditions=conditions)
         self._transact(
             {"Update": finishing},
             {"Update": update(self._table, _UNFINISHED, deletes={"batch_ids": {batch_id}})},
@@ -425,6 +450,11 @@ def _throttled() -> TimeoutError:
 def _awaits_refusal(known: Entry | None, entry: Entry) -> bool:
     """Whether a record is at the statement that DPS refused, and that is not noted yet."""
     return known is not None and known.statement == entry.statement and known.refusal is None
+
+
+def _was_at(known: Entry | None, entry: Entry) -> bool:
+    """Whether a record was at a statement before the upload of the one that it is at."""
+    return known is not None and known.before is not None and known.before.statement == entry.statement
 
 
 def _is_at(entry: Entry) -> tuple[Condition, ...]:

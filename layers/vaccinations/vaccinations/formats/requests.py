@@ -27,7 +27,7 @@ __all__ = ["ALREADY_SENT", "REQUESTS", "read_resend", "requeue_name", "requeued"
 
 REQUESTS = "requests/"
 ALREADY_SENT = f"{REQUESTS}already-sent/"
-_REQUEUE = re.compile(rf"{REQUESTS}([a-z0-9_]+)-([1-9][0-9]*)\.requeue")
+_REQUEUE = re.compile(REQUESTS + r"([a-z0-9_]+)-([1-9][0-9]{0,8})\.requeue")
 _UUID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _WRONG = Problem("", "is not a record's identifier", "a UUID such as 496e37d8-d1ab-4e12-a3a3-9c2e136a0504")
 

@@ -43,7 +43,7 @@ from vaccinations.model import lifecycle
 from vaccinations.model.entry import Entry, Refusal
 from vaccinations.model.export import Processing, Status
 from vaccinations.model.lifecycle import ImpossibleMove
-from vaccinations.model.outcome import Action, Outcome, on_file_after
+from vaccinations.model.outcome import Action, OnFile, Outcome, on_file_after
 from vaccinations.results import Answer, CollectedMessage, CollectRun
 from vaccinations.telemetry import count, gauge, logger
 
@@ -363,14 +363,18 @@ class Collect:
     ) -> Iterator[Entry]:
         """Add refusals to a file for their uploader, or to the duplicates; yield what the register is to note of each.
 
-        A duplicate is no fault of an uploader's.
+        A duplicate is no fault of an uploader's, and a withdrawal of what DPS does not have is done.
         """
         at = self._now()
         with ExitStack() as stack:
             writer = None
             for entry, row in rows:
                 outcome = Outcome.of(row.text)
-                if _kind(entry, row) == "duplicate":
+                kind = _kind(entry, row)
+                if kind == "gone":
+                    self.register.lose([replace(entry, on_file=OnFile.NO)])
+                    continue
+                if kind == "duplicate":
                     duplicates.write(f"{entry.record_id}\n".encode())
                 else:
                     if writer is None:
@@ -418,10 +422,18 @@ def _collected(facts: dict[str, Any], answer: Answer | None) -> CollectedMessage
 
 
 def _kind(entry: Entry, row: RefusedRow) -> str:
-    """Tell what an answered row is: not in the file, a `new` of what is on file already, or refused."""
+    """Tell what an answered row is: not in the file, or refused, if it has not come to its aim all the same.
+
+    A `new` is a duplicate where the record is on file already, and a `delete` has nothing to do where it is gone.
+    """
     if row.local_id.lower() != local_id_of(entry.record_id).lower():
         return "not believed"
-    return "duplicate" if entry.action is Action.NEW and Outcome.of(row.text) is Outcome.DUPLICATE else "refused"
+    match entry.action, Outcome.of(row.text):
+        case Action.NEW, Outcome.DUPLICATE:
+            return "duplicate"
+        case Action.DELETE, Outcome.UNKNOWN:
+            return "gone"
+    return "refused"
 
 
 class _RefusedRows:

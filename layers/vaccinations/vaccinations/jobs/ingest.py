@@ -15,7 +15,8 @@ upload at a time.
 
 A run that was frozen may wake up when others have done its work, and newer uploads have changed its records since. So
 it asks before it stores its batches, and before each chunk of records that it registers, how far the intake is by now.
-What another run has done it leaves alone, and what another has parked, too.
+What another run has done it leaves alone, and what another has parked, too. Where any other upload was begun since it
+looked at the register, it begins nothing: the upload is read anew.
 
 An intake that cannot be completed, at three tries, is *parked*, and everybody else goes on. Its batches that are in no
 export are never sent: of their records, what was known before the upload counts, and how old that is. What the upload
@@ -28,7 +29,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter, defaultdict
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -178,7 +179,7 @@ class Ingest:
         try:
             return self._settle(self.bucket.intake(batch_id), status="abandoned", reason=reason)
         except IntakeGone:
-            self.register.finish(batch_id)
+            self.register.finish(batch_id, parked=True)
             return replace(self._nameless(batch_id), status="abandoned", reason=reason, decided_at=self._now())
 
     def _waits(self, batch_id: str) -> bool:
@@ -193,7 +194,7 @@ class Ingest:
         settled = replace(stored.parked or self._parked_upload(stored), decided_at=self._now(), **how)
         self.bucket.put_intake(settled.batch_id, replace(stored, parked=settled))
         self.bucket.put_receipt(settled.upload, settled.batch_id, settled)
-        self.register.finish(settled.batch_id)
+        self.register.finish(settled.batch_id, parked=True)
         logger.info("parked upload settled", extra={"status": settled.status, "retried_as": settled.retried_as})
         return settled
 
@@ -225,11 +226,13 @@ class Ingest:
             It is not there.
         """
         source = self._source(key)
+        begun = self.register.begun()
         with ExitStack() as stack:
             upload = self._open(key, version)
             stack.enter_context(closing(upload.body))
             spool = stack.enter_context(Spool(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
-            pass_ = _Pass(self.bucket, spool, self._facts(upload, batch_id, source), self.register.unsent())
+            facts = self._facts(upload, batch_id, source)
+            pass_ = _Pass(self.bucket, spool, facts, self.register.unsent(), frozenset(self.register.parked()))
             self._decide(source.rows(upload), pass_)
             spool.close()
             if self.register.intake(batch_id):
@@ -242,7 +245,7 @@ class Ingest:
         receipt = pass_.receipt(upload, rejects)
         self.bucket.put_intake(batch_id, StoredIntake(upload=key, version=version, receipt=receipt))
         batches = {programme: batch.actions.total() for programme, batch in spool.batches.items()}
-        self.register.begin(batch_id, batches, sends=not source.already_sent)
+        self.register.begin(batch_id, batches, begun, sends=not source.already_sent)
 
     def _facts(self, upload: Upload, batch_id: str, source: _Source) -> UploadFacts:
         return UploadFacts(
@@ -353,11 +356,13 @@ class Ingest:
         intake = self.register.intake(batch_id)
         if intake and (intake.parked or intake.finished):
             return
-        with suppress(IntakeGone):
+        try:
             stored = self.bucket.intake(batch_id)
             parked = self._parked_upload(stored)
             self.bucket.put_intake(batch_id, replace(stored, parked=parked))
             self.bucket.put_receipt(stored.upload, batch_id, parked)
+        except Exception:  # noqa: BLE001 - what keeps it from being completed may be just this
+            logger.exception("the uploader cannot be told that the upload is parked", extra={"parked": batch_id})
         self.register.park(batch_id)
         count("UploadsParked")
         logger.error("upload parked", extra={"parked": batch_id})
@@ -380,11 +385,11 @@ class Ingest:
             if intake.sends:
                 self._attach(programme, batch_id, intake.batches[programme])
         stored = self.bucket.intake(batch_id)
-        if export := requeued(stored.upload):
-            self._end(*export, request=stored.upload)
         intake = self._intake(batch_id)
         if intake.parked:
             raise _parked_meanwhile(batch_id)
+        if export := requeued(stored.upload):
+            self._end(*export, request=stored.upload)
         if intake.finished:
             return
         receipt = replace(stored.receipt, exports=_exports(intake.attached), completed_at=self._now())
@@ -566,7 +571,9 @@ class _Pass:
     Attributes
     ----------
     unsent
-        The batches, by programme and id, that are never sent, since their intakes are parked.
+        The batches, by programme and id, that are never sent, since their intakes were parked.
+    parked
+        The ids of the batches of which a person has not decided yet.
     known
         What is known of the records of the rows at hand, as the upload changes it.
     last
@@ -587,6 +594,7 @@ class _Pass:
     spool: Spool
     upload: UploadFacts
     unsent: frozenset[tuple[str, str]]
+    parked: frozenset[str]
     rows: int = 0
     unchanged: int = 0
     overtaken: int = 0
@@ -621,9 +629,14 @@ class _Pass:
         self.spool.seen.put((entry, self.said_in.get(entry.record_id, entry.line)) for entry in says)
 
     def _sent(self, registered: Iterable[Entry]) -> dict[str, Entry]:
-        """Put in the place of statements that are never sent what was known before them."""
-        counts = (e.before if (e.programme, e.batch_id) in self.unsent else e for e in registered)
-        return {entry.record_id: entry for entry in counts if entry}
+        """Put in the place of statements that are never sent what was known before them.
+
+        Where that was nothing, the record stays its owner's while the upload waits for a person.
+        """
+        return {entry.record_id: entry for entry in map(self._counts, registered) if entry}
+
+    def _counts(self, entry: Entry) -> Entry | None:
+        return entry.counting(self.unsent) or (entry.waiting() if entry.batch_id in self.parked else None)
 
     def _decide(self, row: Row) -> None:
         self.rows += 1

@@ -17,6 +17,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import batched
 from typing import TYPE_CHECKING, Any, Self
 
@@ -105,27 +106,26 @@ class Reconcile:
         """Do one run."""
         plan = self._restoring.plan() if request.restored else []
         complete = request.dry_run or self._restoring.apply(plan, self._is_up)
-        looked_at = queued = 0
-        named: list[QueuedUpload] = []
+        looked_at = 0
+        found: list[tuple[QueuedUpload, Callable[[], None]]] = []
         for uploads in batched(self._old(request), AT_ONCE):
             if not complete or self._is_up():
                 complete = False
                 break
             looked_at += len(uploads)
-            for upload in self._forgotten(uploads, request):
-                queued += 1
-                named += [upload] if len(named) < MOST_NAMED else []
-                if not request.dry_run:
-                    self._queue(upload)
-        for upload in self._begun(request) if complete and request.restored else ():
-            queued += 1
-            named += [upload] if len(named) < MOST_NAMED else []
+            found += ((upload, partial(self._queue, upload)) for upload in self._forgotten(uploads, request))
+        if complete and request.restored:
+            found += self._begun(dry_run=request.dry_run)
+        # The oldest first: a record is whose it was first.
+        found.sort(key=lambda each: each[0].uploaded_at)
+        for _, queue in () if request.dry_run else found:
+            queue()
         run = ReconcileRun(
             status="ok" if complete else "incomplete",
             dry_run=request.dry_run,
             looked_at=looked_at,
-            queued=queued,
-            uploads=tuple(named),
+            queued=len(found),
+            uploads=tuple(upload for upload, _ in found[:MOST_NAMED]),
             exports=tuple(export for put_back in plan for export in put_back.report()),
             passed_over={each.programme: each.highest for each in plan if each.highest > each.passed},
         )
@@ -167,8 +167,8 @@ class Reconcile:
                     batch_id=batch_id, upload=upload.key, version=upload.version, uploaded_at=uploaded_at
                 )
 
-    def _begun(self, request: ReconcileRequest) -> Iterator[QueuedUpload]:
-        """Return uploads that are under way or parked and that nobody would go on with; have Ingest do it.
+    def _begun(self, *, dry_run: bool) -> Iterator[tuple[QueuedUpload, Callable[[], None]]]:
+        """Return uploads that are under way or parked and that nobody would go on with, and what has Ingest do it.
 
         For a parked one that is what a person has decided since, or to ingest afresh what the run has put back.
         """
@@ -182,9 +182,9 @@ class Reconcile:
                     uploaded_at=stored.receipt.uploaded_at,
                 )
                 if stored.parked is None or stored.parked.status != "parked":
-                    yield upload
-                    if not request.dry_run:
-                        self._go_on(upload, stored.parked)
+                    if stored.parked and batch_id not in self.register.parked() and not dry_run:
+                        self.register.park(batch_id)  # before anything is ingested, and this completed
+                    yield upload, partial(self._go_on, upload, stored.parked)
 
     def _go_on(self, upload: QueuedUpload, parked: ParkedUpload | None) -> None:
         if parked and parked.status == "abandoned":

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["Track"]
 
 _NOT_ACKNOWLEDGED = [status for status in Status if status not in {Status.ACKNOWLEDGED, Status.REQUEUED}]
-#: S3's clock may be behind ours, and tells whole seconds.
-_CLOCKS_DIFFER_BY = timedelta(minutes=1)
 #: In which metric it is told how long the oldest export has been in a state, in hours.
 _AGES = {
     Status.OPEN: "OldestWaitingHours",
@@ -195,14 +193,13 @@ class Track:
         return True
 
     def _requeue(self) -> None:
-        """Ask for each undelivered export to be requeued, once. What is lost on the way Reconcile finds.
+        """Ask for each undelivered export to be requeued, unless that waits. What is lost on the way Reconcile finds.
 
-        A request from before the export was undelivered has been forgotten: the tables were restored since.
+        A request that was done before has come too early, or was forgotten since the tables were restored.
         """
         for export in self.ledger.by_status(Status.UNDELIVERED):
             name = requeue_name(export.export_id)
-            asked_at = self.bucket.request_at(name)
-            if asked_at is None or asked_at < export.updated_at - _CLOCKS_DIFFER_BY:
+            if not self.bucket.request_waits(name):
                 self.bucket.put_request(name)
                 logger.info("undelivered export to be requeued", extra={"export_id": export.export_id})
 

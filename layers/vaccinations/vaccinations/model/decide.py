@@ -27,22 +27,21 @@ any other      another organisation's                           reject, whatever
 `SendAgain`    nothing                                          reject
                stated or named by this upload already           unchanged
                not refused by DPS                               reject
-               refused, withdrawn, and not on file at DPS       reject
                refused, its last statement is no longer kept    reject: state it once more
-               refused, withdrawn, on file at DPS               queue its last statement as ``delete``
+               refused, withdrawn                               queue its last statement as ``delete``
                refused, on file at DPS                          queue its last statement as ``update``
                refused, not on file at DPS                      queue its last statement as ``new``
 `Lost`         nothing                                          reject
                a newer statement; it was not the last ``new``   unchanged: DPS is told the newer one
-               withdrawn, and the last ``new`` is lost          absent: it is not on file at DPS, nothing is sent
+               withdrawn since, and the last ``new`` is lost    absent: it is not on file at DPS, nothing is sent
                its last statement is no longer kept             reject: state it once more
                withdrawn                                        queue its last statement as ``delete``
                the last ``new`` is lost, or it is not on file   queue its last statement as ``new``
                anything else                                    queue its last statement as ``update``
 =============  ===============================================  =======================================================
 
-DPS is told of a withdrawal even where the record is not known to be on file there: that does no harm. Where several
-rows of the table fit, the first counts.
+DPS is told of a withdrawal, and again, even where the record is not known to be on file there: that does no harm. Where
+several rows of the table fit, the first counts.
 
 A statement is as old as its upload (`vaccinations.model.entry.age_of`); within one upload the later row counts. What is
 unchanged or skipped is a statement, too: no older upload changes it. To send a record again states nothing new, whoever
@@ -278,6 +277,9 @@ def _register(row: Vaccinated, known: Known | None, upload: UploadFacts) -> Deci
         return Queue(_stated(row, None, upload), repeats=False)
     if known.entry.digest == row.digest:
         return Unchanged(known.entry)
+    if known.entry.unstated:
+        what, fix = "this record was withdrawn before", "upload the vaccination once more, then withdraw it"
+        return _reject(upload.columns.record, what, fix)
     return _reject(upload.columns.record, "this record was ingested before", "upload it as any other record")
 
 
@@ -319,7 +321,8 @@ def _withdraw(row: Withdrawn, known: Known | None, upload: UploadFacts) -> Decis
     if upload.stated_at < known.entry.stated_at:
         return _OVERTAKEN
     if known.entry.unstated:
-        return Skip(_as_lately(known.entry, upload))
+        entry = known.entry if known.entry.withdrawn else _never_stated(row, upload)
+        return Skip(_as_lately(replace(entry, owner=known.entry.owner), upload))
     if known.entry.withdrawn:
         return Unchanged(_as_lately(known.entry, upload))
     if not known.kept:
@@ -355,8 +358,6 @@ def _send_again(row: SendAgain, known: Known | None, upload: UploadFacts) -> Dec
         return Unchanged(entry)
     if entry.refusal is None:
         return _reject("", "DPS has not refused this record as it was sent last", "leave it out")
-    if entry.withdrawn and entry.on_file is OnFile.NO:
-        return _reject("", "this record was withdrawn, and it is not on file at DPS", "leave it out")
     if not known.kept:
         return _reject("", "what was sent is no longer kept", "upload the vaccination once more")
     return _again(entry, row, upload)
@@ -367,10 +368,11 @@ def _requeue(row: Lost, known: Known | None, upload: UploadFacts) -> Decision:
         return _reject("", "is of no record that was ingested", "upload the vaccination once more")
     entry = known.entry
     was_new = row.action is Action.NEW
-    if entry.statement != row.statement and not (was_new and entry.last_new == row.statement):
-        return Unchanged(entry)
-    if entry.withdrawn and (was_new or entry.on_file is OnFile.NO):
-        return Absent(replace(entry, on_file=OnFile.NO))
+    if entry.statement != row.statement:
+        if not (was_new and entry.last_new == row.statement):
+            return Unchanged(entry)
+        if entry.withdrawn:
+            return Absent(replace(entry, on_file=OnFile.NO))
     if not known.kept:
         return _reject("", "what was sent is no longer kept", "upload the vaccination once more")
     return _again(replace(entry, on_file=OnFile.NO) if was_new else entry, row, upload)

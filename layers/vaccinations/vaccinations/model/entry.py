@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from vaccinations.model.outcome import Action, OnFile, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Mapping
     from datetime import datetime
 
 __all__ = ["ALREADY_SENT", "WITHDRAWN", "Entry", "Intake", "Person", "Place", "Refusal", "age_of"]
@@ -120,10 +120,18 @@ class Entry:
 
     def following(self, known: Entry | None) -> Entry:
         """Return this entry with what was known before its upload, given what was known before its row."""
-        if known is None:
+        if known is None or not known.batch_id:
             return self
         before = known.before if known.batch_id == self.batch_id else replace(known, before=None)
         return replace(self, before=before)
+
+    def counting(self, unsent: Container[tuple[str, str]]) -> Entry | None:
+        """Return what counts: this, or what was known before where its batch, by programme and id, is never sent."""
+        return self.before if (self.programme, self.batch_id) in unsent else self
+
+    def waiting(self) -> Entry:
+        """Return what is known of a record of which only a parked upload speaks: whose it is, and nothing else."""
+        return Entry(self.record_id, "", "", Action.NEW, "", 0, self.owner, "", OnFile.NO)
 
     @property
     def statement(self) -> Place:
@@ -142,7 +150,7 @@ class Entry:
 
     @property
     def unstated(self) -> bool:
-        """Whether it was withdrawn before it was ever stated. That is known so that no older upload states it."""
+        """Whether nothing states it: it was only withdrawn, which no older upload changes, or its first is parked."""
         return not self.programme
 
     @property

@@ -143,6 +143,7 @@ class Move:
 _HAS_RECORDS = Guard("it has records", lambda export: export.records > 0)
 _TRIES_LEFT = Guard(f"fewer than {MAX_ATTEMPTS} attempts", lambda export: len(export.attempts) < MAX_ATTEMPTS)
 _REFUSED_WHOLE = Guard("DPS refused the whole file", lambda export: export.processing is Processing.REFUSED)
+_NOT_PROCESSED = Guard("DPS has not processed the file", lambda export: export.processing is not Processing.PROCESSED)
 
 #: Every move there is. The moves of one state are in order of precedence: the first that may be made is the one that
 #: the export waits for.
@@ -163,7 +164,7 @@ MOVES: tuple[Move, ...] = (
     Move(Event.REFUSE, Phase.SENDING, Status.FAILED, Who.MESH),
     Move(Event.REFUSE, Phase.UPLOADING, Status.FAILED, Who.MESH),
     Move(Event.REQUEUE, Status.ACCEPTED, Status.REQUEUED, Who.PERSON, _REFUSED_WHOLE),
-    Move(Event.REQUEUE, Status.ACKNOWLEDGED, Status.REQUEUED, Who.PERSON, _REFUSED_WHOLE),
+    Move(Event.REQUEUE, Status.ACKNOWLEDGED, Status.REQUEUED, Who.PERSON, _NOT_PROCESSED),
     Move(Event.REQUEUE, Status.UNDELIVERED, Status.REQUEUED, Who.RUN),
     Move(Event.ACKNOWLEDGE, Status.ACCEPTED, Status.ACKNOWLEDGED, Who.DPS),
     Move(Event.UNDELIVER, Status.ACCEPTED, Status.UNDELIVERED, Who.MESH),
@@ -247,11 +248,14 @@ def in_the_way(export: DPSExport) -> bool:
 def waits_for(export: DPSExport) -> Who | None:
     """Tell who makes the export's next move; None where its life has ended, or it gathers its first records.
 
-    While an export is pending, a run has to go on with it, whatever it then waits for. None waits for a restore.
+    While an export is pending, a run has to go on with it, whatever it then waits for. None waits for a restore, nor,
+    where DPS has picked the file up and not refused it, for a requeue.
     """
     if export.status is Status.PENDING:
         return Who.RUN
-    return next((move.who for move in possible(export) if move.event is not Event.RESTORE), None)
+    awaited = (move for move in possible(export) if move.event is not Event.RESTORE)
+    who = next((move.who for move in awaited), None)
+    return None if export.status is Status.ACKNOWLEDGED and export.processing is not Processing.REFUSED else who
 
 
 def since(export: DPSExport) -> datetime:
