@@ -476,6 +476,56 @@ def test_a_school_code_of_another_system_is_an_unknown_school(code: str, kept: s
     assert list(faults(SCHOOL_URN="TT110158")) == ["SCHOOL_URN"]
 
 
+OFFLINE = (
+    "PERSON_FORENAME,PERSON_SURNAME,ORGANISATION_CODE,SCHOOL_NAME,CLINIC_NAME,CARE_SETTING,PERSON_DOB,YEAR_GROUP,"
+    "REGISTRATION,PERSON_GENDER_CODE,PERSON_ADDRESS_LINE_1,PERSON_POSTCODE,NHS_NUMBER,CONSENT_STATUS,CONSENT_DETAILS,"
+    "HEALTH_QUESTION_ANSWERS,TRIAGE_STATUS,TRIAGED_BY,TRIAGE_DATE,TRIAGE_NOTES,GILLICK_STATUS,GILLICK_ASSESSMENT_DATE,"
+    "GILLICK_ASSESSED_BY,GILLICK_ASSESSMENT_NOTES,PSD_STATUS,VACCINATED,DATE_OF_VACCINATION,TIME_OF_VACCINATION,"
+    "PROGRAMME,VACCINE_GIVEN,PERFORMING_PROFESSIONAL_EMAIL,SUPPLIER_EMAIL,BATCH_NUMBER,BATCH_EXPIRY_DATE,"
+    "ANATOMICAL_SITE,DOSE_SEQUENCE,REASON_NOT_VACCINATED,NOTES,SESSION_ID,UUID"
+)
+NATIONAL = (
+    "ORGANISATION_CODE,SCHOOL_URN,SCHOOL_NAME,NHS_NUMBER,PERSON_FORENAME,PERSON_SURNAME,PERSON_DOB,PERSON_GENDER_CODE,"
+    "PERSON_POSTCODE,VACCINATED,DATE_OF_VACCINATION,VACCINE_GIVEN,BATCH_NUMBER,BATCH_EXPIRY_DATE,ANATOMICAL_SITE,"
+    "PERFORMING_PROFESSIONAL_FORENAME,PERFORMING_PROFESSIONAL_SURNAME,REASON_NOT_VACCINATED,DOSE_SEQUENCE,CONSENT_TYPE,"
+    "LOCAL_PATIENT_ID,LOCAL_PATIENT_ID_URI,CARE_SETTING"
+)
+
+
+def row_of(header: str, **cells: str) -> Row:
+    """Read one row under a header of a team's own system: the good row, as Excel has left it, but for some cells."""
+    excel = {"PERSON_DOB": "18/08/2012", "DATE_OF_VACCINATION": "09/06/2025", "BATCH_EXPIRY_DATE": "30/09/2026"}
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, header.split(","), extrasaction="ignore", restval="")
+    writer.writeheader()
+    writer.writerow(GOOD | excel | cells)
+    (row,) = read(text.getvalue())
+    return row
+
+
+def test_the_offline_spreadsheet_saved_as_csv_is_read() -> None:
+    answers = "Asthma: no\r\nAllergies: no\r\n" * 10
+    row = row_of(OFFLINE, HEALTH_QUESTION_ANSWERS=answers, SESSION_ID="17", PERSON_POSTCODE="")
+    assert isinstance(row, Vaccinated)
+    lacking = {"school_urn": None, "professional_forename": None, "professional_surname": None}
+    assert row.record.model_dump() == stated() | lacking | {"postcode": "ZZ99 3WZ"}
+    not_yet = row_of(OFFLINE, VACCINATED="", VACCINE_GIVEN="", DATE_OF_VACCINATION="")
+    assert isinstance(not_yet, Faulty)  # one row a child, also of those who are not vaccinated yet
+
+
+def test_a_national_reporting_file_is_read_and_its_children_not_vaccinated_are_left_out() -> None:
+    row = row_of(NATIONAL, LOCAL_PATIENT_ID="1")
+    assert isinstance(row, Vaccinated)
+    midnight = datetime(2025, 6, 9)  # noqa: DTZ001 - London time
+    assert row.record.model_dump() | {"uuid": 0} == stated() | {"uuid": 0, "vaccinated_at": midnight}
+    assert row_of(NATIONAL, VACCINATED="N", VACCINE_GIVEN="", REASON_NOT_VACCINATED="unwell") == Nobody(2)
+
+
+def test_the_report_that_teams_download_is_read() -> None:
+    text = upload({}).replace("PERSON_DOB", "PERSON_DATE_OF_BIRTH").replace("PROGRAMME", "PROGRAMME_NAME")
+    assert records(read(text)) == records(read(upload({})))
+
+
 @pytest.mark.parametrize(
     "written",
     [
@@ -623,6 +673,12 @@ def test_semicolons_and_tabs_are_known_by_the_header(delimiter: str, assumed: tu
     stated = read(f"\n sep={delimiter}\r\n".replace(" ", "") + written.getvalue())
     assert records(stated) == records(rows)
     assert [(row.line, row.assumed) for row in stated if isinstance(row, Vaccinated)] == [(4, ()), (5, ())]
+
+
+@pytest.mark.bad_inputs
+def test_a_first_line_that_goes_on_after_its_separator_is_no_such_line_and_costs_no_time() -> None:
+    with pytest.raises(UnreadableUpload, match="the header lacks"):
+        read("sep=;" + "\t" * 60_000 + "x\n" + upload({}))
 
 
 @pytest.mark.parametrize("form", ["utf-16", "utf-16-be", "utf-16-le"])

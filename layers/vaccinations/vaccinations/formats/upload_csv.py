@@ -135,7 +135,7 @@ _TIME = re.compile(r"([0-9]{1,2})(?::([0-9]{1,2})(?::([0-9]{1,2})(?:\.0+)?)?)?|(
 _DOSES = {form.format(dose): dose for dose in range(1, 10) for form in ("{}", "0{}")}
 _INSTRUCTIONS = re.compile(r"(required|optional)\b", re.IGNORECASE)
 #: What Excel reads, and writes, as the first line of a file: what separates its cells.
-_SEPARATOR = re.compile(r'"?sep=([,;\t|])"?[,;\t|]*\s*', re.IGNORECASE)
+_SEPARATOR = re.compile(r'"?sep=([,;\t|])"?[,;\t|]*', re.IGNORECASE)
 _GUESSES = {",": (), ";": (Assumed.SEMICOLONS,), "\t": (Assumed.TABS,)}
 
 #: Stands in until a record without a UUID gets its own.
@@ -283,7 +283,7 @@ def _delimiter(lines: _Lines) -> tuple[str, tuple[Assumed, ...]]:
     while (line := lines.peek()) and line.isspace():
         lines.skip()
     text = (line or b"").decode(errors="replace")
-    if stated := _SEPARATOR.fullmatch(text):
+    if stated := _SEPARATOR.fullmatch(text.rstrip("\r\n ")):
         lines.skip()
         return stated[1], ()
     found = max(_GUESSES, key=lambda guess: sum(_header_name(cell.strip(' "')) in _NAMES for cell in text.split(guess)))
