@@ -215,6 +215,7 @@ class _Lines:
         self._lines = lines
         self._ahead: deque[Line] = deque()
         self._row: list[Line] = []
+        self._text = ""
         self._row_bytes = 0
 
     def __iter__(self) -> Self:
@@ -229,9 +230,11 @@ class _Lines:
         if self._row_bytes > MAX_LINE_BYTES or len(self._row) > MAX_ROW_LINES:
             raise _Broken(_LONG_ROW)
         try:
-            return line.decode()
+            self._text = line.decode()
         except UnicodeDecodeError:
             pass
+        else:
+            return self._text
         self.guessed = True
         try:
             return line.decode("cp1252")
@@ -246,12 +249,11 @@ class _Lines:
     @property
     def row_is_plain(self) -> bool:
         """Tell, quickly, of most rows that their cells are kept as they are, but for space around them."""
-        line = self._row[0]
+        text = self._text
         return (
             len(self._row) == 1
-            and line is not None
-            and line.isascii()
-            and not (b"  " in line or b"\t" in line or b"\v" in line or b"\f" in line)
+            and text.isascii()
+            and not ("  " in text or "\t" in text or "\v" in text or "\f" in text or self.guessed)
         )
 
     def begin_row(self) -> None:
