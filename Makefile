@@ -97,8 +97,9 @@ mutants: $(INSTALLED) ## Change the rules in thousands of ways, and see whether 
 	@PYTHONPATH=$(CURDIR)/.cache/mutmut nice -n 10 $(BIN)/python -m tests.mutants
 
 .PHONY: schemas
-schemas: $(INSTALLED) ## Make the JSON schemas in docs/schemas from the classes of vaccinations.results
+schemas: $(INSTALLED) ## Make the JSON schemas in docs/schemas and the tables of names in docs/upload-format.md
 	@$(BIN)/python -m tests.schemas
+	@$(BIN)/python -m tests.names
 
 .PHONY: chromium
 chromium: $(CHROMIUM)/.fetched ## Fetch Chromium, in which the dashboard's table is tested (with npm)

@@ -27,7 +27,7 @@ from vaccinations.prefetch import prefetch
 from vaccinations.results import ParkedUpload, Receipt, RejectedUpload, document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from mesh_cli.deployment import Deployment
     from vaccinations.aws.bucket import Bucket
@@ -396,12 +396,25 @@ def show_receipt(receipt: AnyReceipt, bucket: Bucket) -> None:
         f"{receipt.rows} rows: {accepted} accepted, {receipt.unchanged} unchanged, "
         f"{receipt.overtaken} overtaken, {receipt.skipped} skipped, {receipt.rejected} rejected"
     )
+    if receipt.assumed:
+        told = [[what, rows, _lines(receipt.assumed_in[what], rows)] for what, rows in receipt.assumed.items()]
+        data.print(table("Assumed", ["what", "rows", "lines"], told))
+    if receipt.contradictions:
+        data.print(
+            f"{receipt.contradictions} rows contradict an earlier row about the same vaccination; the later one counts:"
+        )
+        for earlier, later in receipt.contradicting:
+            data.print(f"line {later} contradicts line {earlier}")
     if receipt.rejects:
         rejects = list(itertools.islice(_rejects(bucket, receipt.rejects), MOST_REJECTS + 1))
         data.print(table("Rejected", HEADER, rejects[:MOST_REJECTS]))
         if len(rejects) > MOST_REJECTS:
             data.print("and more:")
         data.print(f"s3://{bucket.bucket}/{receipt.rejects}", soft_wrap=True)
+
+
+def _lines(first: Sequence[int], rows: int) -> str:
+    return ", ".join(map(str, first)) + (" and more" if rows > len(first) else "")
 
 
 def _rejects(bucket: Bucket, key: str) -> Iterator[list[str]]:

@@ -130,9 +130,10 @@ def sample_upload(today: date, *, rows_a_programme: int = ROWS_A_PROGRAMME) -> S
         for programme in PROGRAMMES.values()
     ]
     with_uuid = [row for row in good if row["UUID"]]
-    to_update = next(row for row in with_uuid if row["PROGRAMME"] == "HPV")
-    to_withdraw = next(row for row in with_uuid if row["PROGRAMME"] == "MenACWY")
-    to_refuse = [next(row for row in with_uuid if row["PROGRAMME"] == name) for name in ("Flu", "MMR")]
+    to_update, to_withdraw, *to_refuse = (
+        next(row for row in with_uuid if row["PROGRAMME"] in PROGRAMMES[key].upload_names)
+        for key in ("hpv", "menacwy", "flu", "mmr")
+    )
     duplicates = [row for row in good if row not in (to_update, to_withdraw, *to_refuse)][5:60:11]
     bad = _bad_rows(people, today)
     absent = _vaccination(PROGRAMMES["flu"], 0, people, today) | {

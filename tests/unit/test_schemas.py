@@ -7,6 +7,7 @@ import json
 import jsonschema
 import pytest
 
+from tests.names import PAGE, with_names
 from tests.schemas import FOLDER, schemas
 from vaccinations.model.export import Status
 from vaccinations.results import ExportChanged, document
@@ -29,6 +30,12 @@ EVENT = ExportChanged(
 
 def test_the_schemas_in_the_docs_are_made_from_the_classes() -> None:
     assert {file.name: file.read_text() for file in FOLDER.iterdir()} == schemas(), "make them with: make schemas"
+
+
+def test_the_names_in_the_docs_are_those_that_are_read() -> None:
+    page = PAGE.read_text()
+    assert page.count("`gardasil_9`") == 1
+    assert page == with_names(page), "make them with: make schemas"
 
 
 def test_every_property_of_a_schema_is_described() -> None:

@@ -38,6 +38,10 @@ RECEIPT = Receipt(
     skipped=0,
     rejected=0,
     rejects=None,
+    assumed={"no dose is stated: the first": 1},
+    assumed_in={"no dose is stated: the first": [2]},
+    contradictions=1,
+    contradicting=[[2, 3]],
     exports={"hpv": "hpv-1"},
     completed_at="2026-11-24T12:00:01+00:00",
 )

@@ -12,7 +12,8 @@ import pytest
 
 from tests.usecases.rows import HEADER, row, upload_of, uuid_of
 from tests.usecases.stores import in_memory, on_every_database, on_moto
-from vaccinations.jobs.ingest import Ingest
+from vaccinations.jobs.ingest import MOST_LINES, Ingest
+from vaccinations.model.assumed import Assumed
 from vaccinations.model.entry import Refusal
 from vaccinations.model.london import day_in_london, in_london
 from vaccinations.model.outcome import OnFile, Outcome
@@ -86,8 +87,71 @@ def test_an_uploader_finds_the_receipt_as_a_file(stores: Stores) -> None:
         "skipped": 0,
         "rejected": 1,
         "rejects": f"rejected/R1L/monday.csv/{batch_id}.csv",
+        "assumed": {"no time is stated: 00:00": 1},
+        "assumed_in": {"no time is stated: 00:00": [2]},
+        "contradictions": 0,
+        "contradicting": [],
         "exports": {"hpv": "hpv-1"},
     }
+
+
+def test_a_receipt_says_what_was_assumed_of_how_many_accepted_rows_and_in_which_lines(stores: Stores) -> None:
+    brand = row(2).replace("Gardasil9", "Gardasil 9")
+    receipt = stores.accept(row(1), brand, row(3).removesuffix("1"), brand.replace("SW1A 1AA", "nonsense"), row(2))
+    time, vaccine, dose = Assumed.TIME, Assumed.VACCINE, Assumed.DOSE
+    assert receipt.assumed == {time: 3, vaccine: 1, dose: 1}
+    assert receipt.assumed_in == {time: [2, 3, 4], vaccine: [3], dose: [4]}
+    assert not stores.accept(row(1), brand).assumed  # unchanged
+
+
+def test_a_receipt_of_a_large_upload_names_the_first_lines_only(stores: Stores) -> None:
+    rows = [row(n // 2, batch=f"AB{n % 2}") for n in range(100)]
+    receipt = stores.accept(*rows)
+    assert (receipt.assumed, receipt.contradictions) == ({Assumed.TIME: 100}, 50)
+    assert receipt.assumed_in == {Assumed.TIME: [*range(2, 2 + MOST_LINES)]}
+    assert receipt.contradicting == [[line, line + 1] for line in range(2, 2 + 2 * MOST_LINES, 2)]
+
+
+@pytest.mark.parametrize("at_once", [1, 1000])
+def test_rows_that_contradict_an_earlier_row_are_named_with_it_and_the_later_counts(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr("vaccinations.jobs.ingest._ROWS_AT_ONCE", at_once)
+    stores.accept(row(1), row(2))
+    receipt = stores.accept(
+        row(1),  # unchanged
+        row(1, batch="CD1234"),
+        row(3),
+        row(1, batch="CD1234"),  # says line 3 again
+        row(3, vaccinated="N"),
+        row(2, batch="CD1234"),
+        row(1, vaccinated="N"),
+        row(4, vaccinated="N"),
+        row(4),
+        row(5).replace("SW1A 1AA", "nonsense"),
+        row(5),
+    )
+    assert (receipt.contradictions, receipt.contradicting) == (4, [[2, 3], [4, 6], [5, 8], [9, 10]])
+    assert stores.register.get([uuid_of(1)])[uuid_of(1)].withdrawn
+    assert not stores.register.get([uuid_of(4)])[uuid_of(4)].withdrawn
+    assert stores.accept(row(2)).contradictions == 0  # another upload
+
+
+def test_a_row_of_nobody_vaccinated_is_counted_as_skipped_and_nothing_is_registered(stores: Stores) -> None:
+    nobody = row(1, vaccinated="N").replace(uuid_of(1), "").replace("HPV,Gardasil9", ",")
+    receipt = stores.accept(nobody, row(2), nobody)
+    assert (receipt.rows, receipt.skipped, receipt.rejected) == (3, 2, 0)
+    assert receipt.accepted == {"hpv": {"new": 1}}
+
+
+@pytest.mark.parametrize("name", ["monday.xlsx", "MONDAY.XLS"])
+def test_a_workbook_is_rejected_with_the_way_to_save_it_as_csv(stores: Stores, name: str) -> None:
+    receipt = stores.handle(stores.uploaded(b"PK", name))
+    assert isinstance(receipt, RejectedUpload)
+    assert (receipt.reason, receipt.fix) == (
+        "this is an Excel workbook",
+        "save it as CSV and upload that: File, Save as, CSV UTF-8",
+    )
 
 
 @pytest.mark.usefixtures("far_away")

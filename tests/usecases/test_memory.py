@@ -125,9 +125,10 @@ print(json.dumps({"peak": int(peak), "answer": answer}), file=sys.stderr)
 
 def intake_of(upload: str) -> StoredIntake:
     """Make what is stored of an upload of which only the name matters."""
-    counts = dict.fromkeys(("rows", "unchanged", "overtaken", "skipped", "rejected"), 0)
+    counts = dict.fromkeys(("rows", "unchanged", "overtaken", "skipped", "rejected", "contradictions"), 0)
     texts = dict.fromkeys(("batch_id", "version", "uploaded_at", "completed_at"), "")
-    receipt = Receipt(upload=upload, accepted={}, rejects=None, exports={}, **counts, **texts)  # type: ignore[arg-type]
+    maps: dict[str, Any] = {name: {} for name in ("accepted", "assumed", "assumed_in", "exports")}
+    receipt = Receipt(upload=upload, rejects=None, contradicting=[], **maps, **counts, **texts)  # type: ignore[arg-type]
     return StoredIntake(upload=upload, version="", receipt=receipt)
 
 

@@ -5,7 +5,7 @@ docs/schemas/ has a JSON schema of each, made from these classes (`make schemas`
 
 from __future__ import annotations
 
-from collections.abc import Mapping  # noqa: TC003 - the schemas are made from what these are annotated with
+from collections.abc import Mapping, Sequence  # noqa: TC003 - the schemas are made from what these are annotated with
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -88,6 +88,15 @@ class Receipt:
         rejected.
     rejects
         Key of the file that says what was wrong; None where nothing was.
+    assumed
+        What was assumed of accepted rows where they do not state it, and of how many; to object, state it and upload
+        them again.
+    assumed_in
+        The first lines of which that was assumed.
+    contradictions
+        How often a row says something else of a record than an earlier row of the upload; the later row counts.
+    contradicting
+        The lines of the first such rows: the earlier and the later.
     exports
         In which export the accepted rows of each programme are.
     """
@@ -103,6 +112,10 @@ class Receipt:
     skipped: int
     rejected: int
     rejects: str | None
+    assumed: Mapping[str, int]
+    assumed_in: Mapping[str, Sequence[int]]
+    contradictions: int
+    contradicting: Sequence[Sequence[int]]
     exports: Mapping[str, str]
     completed_at: str
     status: Literal["ingested"] = "ingested"

@@ -30,7 +30,7 @@ from vaccinations.model.decide import (
 from vaccinations.model.entry import ALREADY_SENT, WITHDRAWN, Entry, Person, Place, Refusal
 from vaccinations.model.outcome import Action, OnFile, Outcome
 from vaccinations.model.problems import Problem
-from vaccinations.model.row import Faulty, Lost, Row, SendAgain, Vaccinated, Withdrawn
+from vaccinations.model.row import Faulty, Lost, Nobody, Row, SendAgain, Vaccinated, Withdrawn
 from vaccinations.model.uploaders import Uploaders
 
 UUID = "496e37d8-d1ab-4e12-a3a3-9c2e136a0504"
@@ -387,6 +387,10 @@ def test_what_is_known_here_is_not_changed_by_a_list_of_what_was_already_sent() 
 def test_a_faulty_row_is_rejected_for_all_that_is_wrong_with_it() -> None:
     problems = (Problem("A", "is missing", "a letter"), Problem("B", "is missing", "a letter"))
     assert decide(Faulty(9, problems), None, UPLOAD) == Reject(problems)
+
+
+def test_a_row_about_no_record_is_skipped_and_nothing_is_known_afterwards() -> None:
+    assert decide(Nobody(9), None, UPLOAD) == Skip(None)
 
 
 @pytest.mark.parametrize("at", [NOON, NOON.replace(tzinfo=None), NOON.replace(tzinfo=None) - timedelta(hours=1)])

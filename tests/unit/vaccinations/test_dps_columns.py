@@ -134,7 +134,7 @@ def test_no_moment_is_moved_by_telling_it(clock: datetime, offset: int | None) -
     [
         ({"programme": "flu", "vaccine": "fluenz", "site": "nose"}, "884861000000100"),
         ({"programme": "flu", "vaccine": "fluenz", "site": None, "dose_sequence": 2}, "884881000000109"),
-        ({"programme": "flu", "vaccine": None, "site": "nose", "dose_sequence": 7}, "884881000000109"),
+        ({"programme": "flu", "vaccine": None, "site": "nose", "dose_sequence": 2}, "884881000000109"),
         ({"programme": "flu", "vaccine": None, "site": None, "route": "nasal_spray"}, "884861000000100"),
         ({"programme": "flu", "vaccine": None, "site": None}, "985151000000100"),
         ({"programme": "flu", "vaccine": "vaxigrip", "dose_sequence": 2}, "985171000000109"),
@@ -314,7 +314,8 @@ def test_a_row_is_what_pythons_csv_module_writes(
 def rows_of_all_reference_data() -> list[str]:
     vaccinations = [
         {"programme": v.programme, "vaccine": v.key, "dose_sequence": dose, "site": site and site.key, **more}
-        for v, dose in itertools.product(VACCINES.values(), [None, *range(1, 10)])
+        for v in VACCINES.values()
+        for dose in [None, *range(1, PROGRAMMES[v.programme].most_doses + 1)]
         for site in [None, *SITES.values()]
         if site is None or site.method == v.method
         for more in ({}, {"nhs_number": None, "school_urn": None, "vaccinated_at": "2023-06-09T10:15:00"})
@@ -335,4 +336,4 @@ def test_every_record_of_the_reference_data_is_rendered() -> None:
 def test_rows_that_look_different_bear_another_version() -> None:
     """Rows are kept in the bucket: where they change, raise `ROWS_VERSION` and note it here (docs/dps-parts.md)."""
     looks = hashlib.sha256(HEADER + "".join(rows_of_all_reference_data()).encode()).hexdigest()
-    assert (ROWS_VERSION, looks) == (1, "39f64be269f5b06b9b611ca6ecdd3d2758dac2479ef3e6684db2e2c16210865d")
+    assert (ROWS_VERSION, looks) == (1, "248f30de7a2bea9e80d7a521bc62f352a3c246f441019535adf4883f2004d8dc")

@@ -6,6 +6,7 @@ from itertools import chain
 
 import pytest
 
+from tests.receiver import verhoeff_holds
 from vaccinations.model.programmes import (
     DOSE_UNIT,
     GENDERS,
@@ -28,23 +29,6 @@ CONCEPTS: list[Concept] = [
     *ROUTES.values(),
     DOSE_UNIT,
 ]
-
-
-def verhoeff_holds(code: str) -> bool:
-    """Check a SNOMED CT identifier's last digit (Verhoeff: the dihedral group of order ten)."""
-
-    def times(a: int, b: int) -> int:
-        if a < 5:
-            return (a + b) % 5 + (0 if b < 5 else 5) if b < 5 else (a + b - 5) % 5 + 5
-        return (a - 5 - b) % 5 + 5 if b < 5 else (a - b) % 5
-
-    permutations = [list(range(10))]
-    for _ in range(7):
-        permutations.append([permutations[-1][digit] for digit in (1, 5, 7, 6, 2, 8, 3, 0, 9, 4)])
-    total = 0
-    for place, digit in enumerate(reversed(code)):
-        total = times(total, permutations[place % 8][int(digit)])
-    return total == 0
 
 
 def test_the_check_itself_knows_right_from_wrong() -> None:

@@ -25,6 +25,7 @@ from vaccinations.formats import upload_lines
 from vaccinations.formats.batches import batch_line
 from vaccinations.formats.upload_csv import read_csv
 from vaccinations.formats.upload_jsonl import read_jsonl
+from vaccinations.model.assumed import Assumed
 from vaccinations.model.problems import UnreadableUpload
 from vaccinations.model.row import Faulty, Row, Vaccinated, Withdrawn
 
@@ -193,7 +194,7 @@ def test_a_line_of_300000_characters_costs_that_line_only() -> None:
 JSONL_CORPUS: dict[str, tuple[list[int], list[int], dict[int, list[str]]] | str] = {
     "blank-lines-only.jsonl": "the file is empty",
     "bom-crlf.jsonl": ([1, 2], [], {}),
-    "controls.jsonl": ([1, 5], [], {2: ["surname"], 3: ["forename"], 4: ["postcode"]}),
+    "controls.jsonl": ([1, 3, 5], [], {2: ["surname"], 4: ["postcode"]}),
     "damaged.jsonl": "damaged",
     "empty.jsonl": "the file is empty",
     "gzip-header-only.jsonl": "cut off",
@@ -241,6 +242,31 @@ def test_a_bad_file_ends_in_an_answer_and_its_good_lines_are_accepted(name: str)
         assert caught.value.fix
         return
     assert summary(read(body)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "assumed"),
+    [
+        ({}, []),
+        ({"postcode": None}, [Assumed.POSTCODE]),
+        ({"postcode": " "}, [Assumed.POSTCODE]),
+        ({"dose_sequence": None}, [Assumed.DOSE]),
+        ({"programme": "mmrv", "vaccine": "priorix"}, [Assumed.PROGRAMME]),
+    ],
+)
+def test_the_same_is_assumed_as_of_csv_and_told(changes: dict[str, Any], assumed: list[Assumed]) -> None:
+    row = the_row(**{"nhs_number": "9992686766", "dose_sequence": 1, **changes})
+    assert isinstance(row, Vaccinated)
+    assert list(row.assumed) == assumed
+    if Assumed.POSTCODE in assumed:
+        assert row.record.postcode == "ZZ99 3WZ"
+
+
+@pytest.mark.parametrize("number", [None, "", " \u200d"])
+def test_without_an_nhs_number_a_postcode_is_needed(number: str | None) -> None:
+    row = the_row(postcode="", nhs_number=number)
+    assert isinstance(row, Faulty)
+    assert "postcode" in {problem.column for problem in row.problems}
 
 
 # -- fuzz

@@ -11,6 +11,7 @@ import re
 from collections import deque
 from datetime import date, datetime, time
 from functools import lru_cache
+from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 
 from vaccinations.formats.batches import digest_of
 from vaccinations.formats.upload_lines import MAX_LINE_BYTES, lines_of
+from vaccinations.model.assumed import Assumed, assumed_of, fill_in
 from vaccinations.model.problems import Problem, UnreadableUpload
 from vaccinations.model.programmes import (
     GENDERS,
@@ -27,16 +29,19 @@ from vaccinations.model.programmes import (
     SITES,
     URIS,
     VACCINES,
+    by_brand,
     by_upload_name,
     is_ods_code,
 )
 from vaccinations.model.record import VaccinationRecord, problems_of
-from vaccinations.model.row import Faulty, Row, Vaccinated, Withdrawn
+from vaccinations.model.row import Faulty, Nobody, Row, Vaccinated, Withdrawn
+from vaccinations.model.text import is_plain, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from vaccinations.formats.upload_lines import Line
+    from vaccinations.model.programmes import Programme
 
 __all__ = ["read_csv"]
 
@@ -46,40 +51,51 @@ MAX_ROW_LINES = 32
 
 _ROW = "(row)"
 
-#: The columns that are read, and the field of a record that each is about.
-_COLUMNS = {
-    "UUID": "uuid",
-    "ORGANISATION_CODE": "organisation_code",
-    "SCHOOL_URN": "school_urn",
-    "NHS_NUMBER": "nhs_number",
-    "PERSON_FORENAME": "forename",
-    "PERSON_SURNAME": "surname",
-    "PERSON_DOB": "date_of_birth",
-    "PERSON_GENDER_CODE": "gender",
-    "PERSON_POSTCODE": "postcode",
-    "VACCINATED": "vaccinated",
-    "DATE_OF_VACCINATION": "vaccinated_at",
-    "TIME_OF_VACCINATION": "time",
-    "PROGRAMME": "programme",
-    "VACCINE_GIVEN": "vaccine",
-    "BATCH_NUMBER": "batch_number",
-    "BATCH_EXPIRY_DATE": "expiry",
-    "ANATOMICAL_SITE": "site",
-    "DOSE_SEQUENCE": "dose_sequence",
-    "PERFORMING_PROFESSIONAL_FORENAME": "professional_forename",
-    "PERFORMING_PROFESSIONAL_SURNAME": "professional_surname",
+#: What is read of a row: the field of a record that it is about, and what teams call its column. Where a header has
+#: several of the names, the first listed counts.
+COLUMNS = {
+    "uuid": ("UUID",),
+    "organisation_code": ("ORGANISATION_CODE",),
+    "school_urn": ("SCHOOL_URN", "School code"),
+    "nhs_number": ("NHS_NUMBER",),
+    "forename": ("PERSON_FORENAME", "First name"),
+    "surname": ("PERSON_SURNAME", "Surname"),
+    "date_of_birth": ("PERSON_DOB", "Date of birth", "PERSON_DATE_OF_BIRTH"),
+    "gender": ("PERSON_GENDER_CODE", "PERSON_GENDER", "Sex"),
+    "postcode": ("PERSON_POSTCODE", "Postcode"),
+    "vaccinated": ("VACCINATED",),
+    "vaccinated_at": ("DATE_OF_VACCINATION", "Event date"),
+    "time": ("TIME_OF_VACCINATION", "Event time"),
+    "programme": ("PROGRAMME", "PROGRAMME_NAME"),
+    "vaccine": ("VACCINE_GIVEN",),
+    "type": ("Vaccination type",),
+    "batch_number": ("BATCH_NUMBER", "Vaccination batch number"),
+    "expiry": ("BATCH_EXPIRY_DATE",),
+    "site": ("ANATOMICAL_SITE",),
+    "dose_sequence": ("DOSE_SEQUENCE",),
+    "professional_forename": ("PERFORMING_PROFESSIONAL_FORENAME",),
+    "professional_surname": ("PERFORMING_PROFESSIONAL_SURNAME",),
 }
-_FIELDS = tuple(_COLUMNS.values())
-_REQUIRED_COLUMNS = (
-    ("PERSON_FORENAME",),
-    ("PERSON_SURNAME",),
-    ("PERSON_DOB",),
-    ("PERSON_GENDER_CODE", "PERSON_GENDER"),
-    ("PERSON_POSTCODE",),
-    ("DATE_OF_VACCINATION",),
-    ("PROGRAMME", "VACCINE_GIVEN"),
-    ("VACCINATED", "VACCINE_GIVEN"),
+_FIELDS = tuple(COLUMNS)
+_REQUIRED = (
+    ("forename",),
+    ("surname",),
+    ("date_of_birth",),
+    ("gender",),
+    ("postcode", "nhs_number"),
+    ("vaccinated_at",),
+    ("programme", "vaccine", "type"),
+    ("vaccinated", "vaccine", "type"),
 )
+
+
+def _header_name(text: str) -> str:
+    """Return a column's name as all ways of writing it have it: ``Person - Forename`` is ``PERSON___FORENAME``."""
+    return plain(text).upper().replace("-", "_").replace(" ", "_")
+
+
+#: The field of each name, and the name as we write it.
+_NAMES = {_header_name(name): (field, name) for field, names in COLUMNS.items() for name in names}
 
 
 def _names(things: Mapping[str, Any]) -> str:
@@ -93,8 +109,9 @@ _NAMED: dict[str, dict[str, Any]] = {
     "programme": by_upload_name(PROGRAMMES.values()),
     "site": by_upload_name(SITES.values()),
 }
+_BRANDS = by_brand()
 _DATES = ("date_of_birth", "vaccinated_at", "expiry")
-_DATE_FORMS = "a date of the calendar as YYYYMMDD, YYYY-MM-DD or DD/MM/YYYY"
+_DATE_FORMS = "a date of the calendar as YYYYMMDD, YYYY-MM-DD or DD/MM/YYYY, with all four digits of its year"
 _FIXES = {
     "organisation_code": f"{ODS_CODE_FIX}, or nothing for the uploader's own",
     "date_of_birth": _DATE_FORMS,
@@ -104,15 +121,22 @@ _FIXES = {
     "vaccine": _names(VACCINES),
     "programme": _names(PROGRAMMES) + "; or a vaccine that tells it",
     "site": _names(SITES),
-    "time": "a time as HH:MM:SS or HH:MM, or nothing",
+    "time": "a time as HH:MM:SS, HH:MM or HHMM, or nothing",
     "vaccinated": "Yes or No; or nothing, with the vaccine in VACCINE_GIVEN",
+    "type": "a programme or a vaccine, and after a space the dose, such as MenACWY 1",
 }
 
+#: A date, and what may stand behind it: a time.
 _DATE = re.compile(
-    r"(?P<y>[0-9]{4})(?P<dash>-?)(?P<m>[0-9]{2})(?P=dash)(?P<d>[0-9]{2})"
-    r"|(?P<D>[0-9]{2})/(?P<M>[0-9]{2})/(?P<Y>[0-9]{4})"
+    r"(?:([0-9]{4})([0-9]{2})([0-9]{2})|([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})|([0-9]{1,2})/([0-9]{1,2})/([0-9]{4}))"
+    r"(?:[T ](.+))?"
 )
-_TIME = re.compile(r"[0-9]{2}:[0-9]{2}(:[0-9]{2})?")
+_TIME = re.compile(r"([0-9]{1,2})(?::([0-9]{1,2})(?::([0-9]{1,2})(?:\.0+)?)?)?|([0-9]{2})([0-9]{2})([0-9]{2})?")
+_DOSES = {form.format(dose): dose for dose in range(1, 10) for form in ("{}", "0{}")}
+_INSTRUCTIONS = re.compile(r"(required|optional)\b", re.IGNORECASE)
+#: What Excel reads, and writes, as the first line of a file: what separates its cells.
+_SEPARATOR = re.compile(r'"?sep=([,;\t|])"?[,;\t|]*', re.IGNORECASE)
+_GUESSES = {",": (), ";": (Assumed.SEMICOLONS,), "\t": (Assumed.TABS,)}
 
 #: Stands in until a record without a UUID gets its own.
 _NO_UUID = UUID(int=0)
@@ -135,7 +159,8 @@ def read_csv(stream: BinaryIO, *, organisation_code: str, today: date) -> Iterat
         The file as a whole cannot be ingested. Rows read before that do not count.
     """
     lines = _Lines(lines_of(stream))
-    rows = _split(lines)
+    delimiter, guessed = _delimiter(lines)
+    rows = _split(lines, delimiter)
     table = _Table(_header(rows), organisation_code, today)
     instructions_may_come = True
     for line, cells in rows:
@@ -147,7 +172,8 @@ def read_csv(stream: BinaryIO, *, organisation_code: str, today: date) -> Iterat
             lines.step_back()
             yield Faulty(line, (_QUOTES,))
         elif not (instructions_may_come and _are_instructions(cells)):
-            yield table.row(line, cells)
+            assumed = (*guessed, Assumed.WINDOWS) if lines.guessed else guessed
+            yield table.row(line, cells, assumed, plain_line=lines.row_is_plain)
         instructions_may_come = False
 
 
@@ -161,7 +187,6 @@ _LONG_ROW = Problem(
     _ROW, f"goes on over more than {MAX_ROW_LINES} lines or {MAX_LINE_BYTES // 1024} KB", "close every quote"
 )
 _MORE_CELLS = Problem(_ROW, "has more cells than the header", "put a text that holds a comma in double quotes")
-_FEWER_CELLS = Problem(_ROW, "has fewer cells than the header", "a cell for every column")
 _ENCODING = Problem(_ROW, "holds bytes that are neither UTF-8 nor Windows-1252", "save the file as text in UTF-8")
 
 
@@ -180,10 +205,13 @@ class _Lines:
     ----------
     first
         The line where the row in hand begins, from 1.
+    guessed
+        Whether a line of the row in hand is not UTF-8, and so taken for Windows-1252.
     """
 
     def __init__(self, lines: Iterator[Line]) -> None:
         self.first = 1
+        self.guessed = False
         self._lines = lines
         self._ahead: deque[Line] = deque()
         self._row: list[Line] = []
@@ -204,6 +232,7 @@ class _Lines:
             return line.decode()
         except UnicodeDecodeError:
             pass
+        self.guessed = True
         try:
             return line.decode("cp1252")
         except UnicodeDecodeError:
@@ -214,11 +243,34 @@ class _Lines:
         """How many lines the row in hand has."""
         return len(self._row)
 
+    @property
+    def row_is_plain(self) -> bool:
+        """Tell, quickly, of most rows that their cells are kept as they are, but for space around them."""
+        line = self._row[0]
+        return (
+            len(self._row) == 1
+            and line is not None
+            and line.isascii()
+            and not (b"  " in line or b"\t" in line or b"\v" in line or b"\f" in line)
+        )
+
     def begin_row(self) -> None:
         """Let the row in hand go; the next line begins another."""
         self.first += len(self._row)
         self._row.clear()
         self._row_bytes = 0
+        self.guessed = False
+
+    def peek(self) -> Line:
+        """Return the next line without taking it; nothing at the end."""
+        if not self._ahead:
+            self._ahead.extend(islice(self._lines, 1))
+        return self._ahead[0] if self._ahead else b""
+
+    def skip(self) -> None:
+        """Leave out the line that `peek` has returned."""
+        self._ahead.popleft()
+        self.first += 1
 
     def step_back(self) -> None:
         """Give back all lines of the row in hand but its first."""
@@ -226,9 +278,21 @@ class _Lines:
         del self._row[1:]
 
 
-def _split(lines: _Lines) -> Iterator[tuple[int, list[str] | Problem]]:
+def _delimiter(lines: _Lines) -> tuple[str, tuple[Assumed, ...]]:
+    """Tell what separates cells: what a first line ``sep=`` says, else what makes most columns of the header known."""
+    while (line := lines.peek()) and line.isspace():
+        lines.skip()
+    text = (line or b"").decode(errors="replace")
+    if stated := _SEPARATOR.fullmatch(text.rstrip("\r\n ")):
+        lines.skip()
+        return stated[1], ()
+    found = max(_GUESSES, key=lambda guess: sum(_header_name(cell.strip(' "')) in _NAMES for cell in text.split(guess)))
+    return found, _GUESSES[found]
+
+
+def _split(lines: _Lines, delimiter: str) -> Iterator[tuple[int, list[str] | Problem]]:
     """Yield each row's line and its cells, or why it has none."""
-    reader = csv.reader(lines, strict=True, skipinitialspace=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
     while True:
         lines.begin_row()
         try:
@@ -243,7 +307,7 @@ def _split(lines: _Lines) -> Iterator[tuple[int, list[str] | Problem]]:
 
 
 def _header(rows: Iterator[tuple[int, list[str] | Problem]]) -> list[str]:
-    """Return the names of the columns, in upper case.
+    """Return the names of the columns, each in the one form of all ways of writing it.
 
     Raises
     ------
@@ -253,16 +317,17 @@ def _header(rows: Iterator[tuple[int, list[str] | Problem]]) -> list[str]:
     for _, cells in rows:
         if isinstance(cells, Problem):
             raise UnreadableUpload(f"the header {cells.what}", cells.fix)
-        names = [cell.strip().upper() for cell in cells]
+        names = [_header_name(cell) for cell in cells]
         if any(names):
             break
     else:
         raise UnreadableUpload("the file is empty", "upload a file with a header and a row for each vaccination")
-    missing = [" or ".join(either) for either in _REQUIRED_COLUMNS if not any(name in names for name in either)]
+    there = {_NAMES[name][0] for name in names if name in _NAMES}
+    missing = [" or ".join(COLUMNS[field][0] for field in either) for either in _REQUIRED if there.isdisjoint(either)]
     if missing:
         fix = "a header line with the names of the columns, separated by commas"
         raise UnreadableUpload(f"the header lacks {', '.join(missing)}", fix)
-    twice = [name for name in (*_COLUMNS, "PERSON_GENDER") if names.count(name) > 1]
+    twice = [name for form, (_, name) in _NAMES.items() if names.count(form) > 1]
     if twice:
         raise UnreadableUpload(f"the header names {', '.join(twice)} more than once", "name each column once")
     return names
@@ -270,8 +335,8 @@ def _header(rows: Iterator[tuple[int, list[str] | Problem]]) -> list[str]:
 
 def _are_instructions(cells: list[str]) -> bool:
     """Tell whether this is the row of instructions that may come under the header."""
-    first = [text for cell in cells if (text := cell.strip().casefold())][:2]
-    return all(text.startswith(("required", "optional")) for text in first)
+    first = next(filter(None, map(plain, cells)), "")
+    return _INSTRUCTIONS.match(first) is not None
 
 
 # -- from cells to records
@@ -284,23 +349,28 @@ class _Table:
         self.width = len(names)
         self.organisation_code = organisation_code
         self.today = today
-        self.column_of = {field: column for column, field in _COLUMNS.items()}
-        if "PERSON_GENDER_CODE" not in names:
-            self.column_of["gender"] = "PERSON_GENDER"
+        found = {field: [name for name in listed if _header_name(name) in names] for field, listed in COLUMNS.items()}
+        self.column_of = {field: (found[field] or COLUMNS[field])[0] for field in COLUMNS}
+        self.has_school_codes = self.column_of["school_urn"] == _SCHOOL_CODE
+        if found["type"]:  # it tells these three, too
+            told = [field for field in ("programme", "vaccine", "dose_sequence") if not found[field]]
+            self.column_of |= dict.fromkeys(told, self.column_of["type"])
         # A column that is not there is read from an empty cell put at the end of every row.
-        places = [names.index(column) if column in names else -1 for column in map(self.column_of.get, _FIELDS)]
+        places = [names.index(_header_name(found[field][0])) if found[field] else -1 for field in _FIELDS]
         self._pick = itemgetter(*places)
         self._read = max(places) + 1
 
-    def row(self, line: int, cells: list[str]) -> Row:
+    def row(self, line: int, cells: list[str], guessed: tuple[Assumed, ...], *, plain_line: bool) -> Row:
         """Make one row; all that is wrong with it is found at once."""
-        if any(map(str.strip, cells[self.width :])):
+        if len(cells) > self.width and any(map(str.strip, cells[self.width :])):
             return Faulty(line, (_MORE_CELLS,))
-        if len(cells) < self._read:
-            return Faulty(line, (_FEWER_CELLS,))
+        if len(cells) < self._read:  # what is missing at the end is empty
+            cells += [""] * (self._read - len(cells))
         cells.append("")
         values = {field: text for field, cell in zip(_FIELDS, self._pick(cells), strict=True) if (text := cell.strip())}
-        return _Statement(line, values, self).row()
+        if not (plain_line or is_plain("|".join(values.values()))):
+            values = {field: text for field, cell in values.items() if (text := plain(cell))}
+        return _Statement(line, values, self, guessed).row()
 
 
 class _Statement:
@@ -309,15 +379,22 @@ class _Statement:
     A value that cannot be turned is removed from ``values`` and named in ``problems``.
     """
 
-    def __init__(self, line: int, values: dict[str, Any], table: _Table) -> None:
+    def __init__(self, line: int, values: dict[str, Any], table: _Table, guessed: tuple[Assumed, ...]) -> None:
         self.line = line
         self.values = values
         self.table = table
+        self.assumed = [*guessed]
         self.problems: dict[str, Problem] = {}
 
     def row(self) -> Row:
         withdrawn = self._not_vaccinated()
+        if withdrawn and self.values.keys().isdisjoint(_NAMING):
+            return Nobody(self.line)
         self._keys()
+        if "type" in self.values:
+            self._type(self.values.pop("type"))
+        if self.table.has_school_codes:
+            self._school()
         self._dates()
         self._organisation()
         self._dose()
@@ -330,7 +407,9 @@ class _Statement:
             vars(record)["uuid"] = _identity(record, dated=dated)
         if withdrawn:
             return Withdrawn(self.line, str(record.uuid), record.organisation_code)
-        return Vaccinated(self.line, record, digest_of(record))
+        if record.dose_sequence is None or record.programme != self.values["programme"]:
+            self.assumed += assumed_of(record.programme, record.dose_sequence, stated=self.values["programme"])
+        return Vaccinated(self.line, record, digest_of(record), tuple(self.assumed))
 
     def _wrong(self, field: str, what: str, fix: str = "") -> None:
         self.values.pop(field, None)
@@ -338,7 +417,7 @@ class _Statement:
 
     def _not_vaccinated(self) -> bool:
         values = self.values
-        said = values.pop("vaccinated", "yes" if "vaccine" in values else "").casefold()
+        said = values.pop("vaccinated", "yes" if "vaccine" in values or "type" in values else "").casefold()
         if not said:
             self._wrong("vaccinated", "does not say whether anybody was vaccinated")
         elif "no".startswith(said):
@@ -351,18 +430,44 @@ class _Statement:
         values = self.values
         for field, things in _NAMED.items():
             if text := values.get(field):
-                if thing := things.get(text.casefold()):
+                name = text.casefold()
+                if thing := things.get(name):
                     values[field] = thing.key
+                elif field == "vaccine" and name in _BRANDS:
+                    values[field] = _BRANDS[name].key
+                    self.assumed.append(Assumed.VACCINE)
+                elif field == "programme" and "vaccine" in values:
+                    del values[field]
+                    self.assumed.append(Assumed.PROGRAMME)
                 else:
                     self._wrong(field, "is not known")
         if "vaccine" in values and "programme" not in values and "programme" not in self.problems:
             values["programme"] = VACCINES[values["vaccine"]].programme
 
+    def _type(self, text: str) -> None:
+        """Take programme, vaccine and dose from the one text that tells all three."""
+        if told := _told_by_type(text):
+            what, assumed = told
+            self.values |= what
+            self.assumed += assumed
+        else:
+            self._wrong("type", "is not known")
+
+    def _school(self) -> None:
+        """Leave out a code that another system has given a school: nobody here knows which school that is."""
+        code = self.values.get("school_urn")
+        if code and not _URN.fullmatch(code):
+            del self.values["school_urn"]
+            self.assumed.append(Assumed.SCHOOL)
+
     def _dates(self) -> None:
+        values = self.values
         for field in _DATES:
-            if text := self.values.get(field):
-                if day := _date(text):
-                    self.values[field] = day
+            if text := values.get(field):
+                if found := _date(text):
+                    values[field], clock = found
+                    if clock and field == "vaccinated_at":
+                        values.setdefault("time", clock)
                 else:
                     self._wrong(field, "is not a date")
 
@@ -372,26 +477,26 @@ class _Statement:
             self._wrong("organisation_code", "is not an ODS code")
 
     def _dose(self) -> None:
-        text = self.values.get("dose_sequence")
-        if not text:
-            return
-        programme = PROGRAMMES.get(self.values.get("programme", ""))
-        codes = programme.dose_codes if programme else _DOSE_CODES
-        dose = int(text) if text in _DIGITS else codes.get(text.upper())
-        if dose is None:
-            self._wrong("dose_sequence", "is not a dose", ", ".join(("a number from 1 to 9", *codes)))
-        else:
-            self.values["dose_sequence"] = dose
+        if text := self.values.get("dose_sequence"):
+            programme = PROGRAMMES.get(self.values.get("programme", ""))
+            if dose := _dose(text, programme):
+                self.values["dose_sequence"] = dose
+            else:
+                codes = programme.dose_codes if programme else _DOSE_CODES
+                most = programme.most_doses if programme else 9
+                self._wrong("dose_sequence", "is not a dose", ", ".join((f"a number from 1 to {most}", *codes)))
 
     def _moment(self, *, withdrawn: bool) -> bool:
         """Put date and time together; tell whether there is a date."""
         values = self.values
         clock = time()
         if text := values.pop("time", None):
-            if found := _time(text):
+            if (found := _time(text)) is not None:
                 clock = found
             else:
                 self._wrong("time", "is not a time")
+        else:
+            self.assumed.append(Assumed.TIME)
         dated = "vaccinated_at" in values
         if dated:
             values["vaccinated_at"] = datetime.combine(values["vaccinated_at"], clock)
@@ -401,6 +506,8 @@ class _Statement:
         return dated
 
     def _record(self) -> VaccinationRecord | None:
+        if "postcode" not in self.values:
+            self.assumed += fill_in(self.values)
         try:
             return VaccinationRecord.model_validate(
                 {"uuid": _NO_UUID, **self.values}, context={"today": self.table.today}
@@ -414,26 +521,61 @@ class _Statement:
             return None
 
 
-_DIGITS = frozenset("123456789")
+#: What may name a record: without any of these, a row that says that nobody was vaccinated is about none.
+_NAMING = {"uuid", "programme", "vaccine", "type"}
+_SCHOOL_CODE = "School code"
+_URN = re.compile(r"[0-9]{6}[A-Za-z]?")
 #: The codes of all programmes, for a row whose programme is not known: what they stand for does not matter then.
 _DOSE_CODES = {code: dose for programme in PROGRAMMES.values() for code, dose in programme.dose_codes.items()}
+#: What the text that tells programme, vaccine and dose may begin with; the longest first, for one may begin as another.
+_TYPES = sorted({*_NAMED["programme"], *_NAMED["vaccine"], *_BRANDS}, key=len, reverse=True)
+_TYPE = re.compile(rf"({'|'.join(map(re.escape, _TYPES))})(?: (.+))?")
+
+
+@lru_cache(maxsize=1024)
+def _told_by_type(text: str) -> tuple[dict[str, str], list[Assumed]] | None:
+    """Tell the fields that such a text states, and what was assumed; None where it is not known."""
+    found = _TYPE.fullmatch(text.casefold())
+    if not found:
+        return None
+    name, dose = found.groups()
+    what = {"dose_sequence": dose} if dose else {}
+    if programme := _NAMED["programme"].get(name):
+        return what | {"programme": programme.key}, []
+    if vaccine := _NAMED["vaccine"].get(name):
+        return what | {"programme": vaccine.programme, "vaccine": vaccine.key}, []
+    vaccine = _BRANDS[name]
+    return what | {"programme": vaccine.programme, "vaccine": vaccine.key}, [Assumed.VACCINE]
+
+
+def _dose(text: str, programme: Programme | None) -> int | None:
+    """Return the dose that a text states: a number, or a code of the programme's."""
+    if dose := _DOSES.get(text):
+        return dose
+    codes = programme.dose_codes if programme else _DOSE_CODES
+    code = text.upper()
+    return codes.get(code) or codes.get(code.replace(" ", ""))
 
 
 @lru_cache(maxsize=8192)
-def _date(text: str) -> date | None:
+def _date(text: str) -> tuple[date, str | None] | None:
+    """Return a date, and the text of a time behind it."""
     found = _DATE.fullmatch(text)
     if not found:
         return None
+    y, m, d, year, month, day, dd, mm, yyyy, clock = found.groups()
     try:
-        return date(int(found["y"] or found["Y"]), int(found["m"] or found["M"]), int(found["d"] or found["D"]))
+        found_day = date(int(y or year or yyyy), int(m or month or mm), int(d or day or dd))
     except ValueError:
         return None
+    return None if clock and _time(clock) is None else (found_day, clock)
 
 
 @lru_cache(maxsize=1024)
 def _time(text: str) -> time | None:
+    found = _TIME.fullmatch(text)
     try:
-        return time.fromisoformat(text) if _TIME.fullmatch(text) else None
+        return time(*[int(part) for part in found.groups() if part]) if found else None  # type: ignore[arg-type]
     except ValueError:
         return None
 

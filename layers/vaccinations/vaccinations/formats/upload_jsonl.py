@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vaccinations.formats.batches import digest_of
 from vaccinations.formats.upload_lines import MAX_LINE_BYTES, lines_of, unzipped
+from vaccinations.model.assumed import assumed_of, fill_in
 from vaccinations.model.problems import Problem, UnreadableUpload
 from vaccinations.model.record import VaccinationRecord, problems_of
 from vaccinations.model.row import Faulty, Row, Vaccinated, Withdrawn
@@ -78,8 +79,10 @@ def _row(number: int, line: bytes | None, organisation_code: str, today: date) -
             row = Withdrawn(number, str(_Withdrawal.model_validate(values).uuid))
         else:
             values["organisation_code"] = values.get("organisation_code") or organisation_code
+            assumed = fill_in(values)
             record = VaccinationRecord.model_validate(values, context={"today": today})
-            row = Vaccinated(number, record, digest_of(record))
+            assumed += assumed_of(record.programme, record.dose_sequence, stated=values["programme"])
+            row = Vaccinated(number, record, digest_of(record), tuple(assumed))
     except ValidationError as error:
         problems += problems_of(error)
     return Faulty(number, tuple(problems)) if problems else row

@@ -6,6 +6,7 @@ than these limits allow.
 
 from __future__ import annotations
 
+import codecs
 from io import BufferedReader
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -30,15 +31,15 @@ MAX_LINE_BYTES = 64 * 1024
 _CHUNK = 256 * 1024
 _GZIP = b"\x1f\x8b"
 _BOM = b"\xef\xbb\xbf"
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 #: How files begin that are often taken for text, and what to say about them.
 _KINDS = {
     _GZIP: "a gzip file",
     b"PK\x03\x04": "an Excel workbook or another zip archive",
     b"\xd0\xcf\x11\xe0": "an old Excel workbook",
     b"%PDF": "a PDF",
-    b"\xff\xfe": "text in UTF-16",
-    b"\xfe\xff": "text in UTF-16",
 }
+_AS_TEXT = "save it as text in UTF-8; in Excel: File, Save as, CSV UTF-8"
 _SMALLER = "upload it in several smaller files"
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f"))
 _DAMAGED: tuple[type[Exception], ...] = (igzip.BadGzipFile, cast("type[Exception]", IsalError))
@@ -91,10 +92,14 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[Line]:
 
 
 def _chunks(stream: BinaryIO) -> Iterator[bytes]:
-    """Read a stream within the limits, after a look at how it begins; without its byte-order mark."""
+    """Read a stream within the limits, after a look at how it begins; without its byte-order mark, UTF-16 as UTF-8."""
     try:
         stream = _peekable(stream)
-        _check_text(stream.peek())
+        utf_16 = None
+        if stream.peek().startswith(_UTF_16):
+            utf_16 = codecs.getincrementaldecoder("utf-16")()
+        else:
+            _check_text(stream.peek())
         if stream.peek().startswith(_BOM):
             stream.read(len(_BOM))
         size = 0
@@ -102,7 +107,11 @@ def _chunks(stream: BinaryIO) -> Iterator[bytes]:
             size += len(chunk)
             if size > MAX_BYTES:
                 raise UnreadableUpload(f"the file holds more than {MAX_BYTES // 1024**2} MB", _SMALLER)
-            yield chunk
+            yield utf_16.decode(chunk).encode() if utf_16 else chunk
+        if utf_16:
+            utf_16.decode(b"", final=True)
+    except UnicodeDecodeError:
+        raise UnreadableUpload("the file is damaged text in UTF-16", _AS_TEXT) from None
     except EOFError:
         raise UnreadableUpload("the gzip file is cut off", "upload the whole file again") from None
     except _DAMAGED:
@@ -119,6 +128,6 @@ def _check_text(beginning: bytes) -> None:
     """Look whether a file is text, by how it begins."""
     for magic, kind in _KINDS.items():
         if beginning.startswith(magic):
-            raise UnreadableUpload(f"the file is {kind}, not plain text", "save it as text in UTF-8")
+            raise UnreadableUpload(f"the file is {kind}, not plain text", _AS_TEXT)
     if len(beginning) - len(beginning.translate(None, _CONTROLS)) > len(beginning) // 20:
-        raise UnreadableUpload("the file is binary, not text", "save it as text in UTF-8")
+        raise UnreadableUpload("the file is binary, not text", _AS_TEXT)

@@ -28,7 +28,7 @@ Requests (`vaccinations.formats.requests`) go the same way.
 from __future__ import annotations
 
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -63,7 +63,7 @@ from vaccinations.model.lifecycle import Event, ImpossibleMove
 from vaccinations.model.london import day_in_london
 from vaccinations.model.problems import UnreadableUpload
 from vaccinations.model.programmes import is_ods_code
-from vaccinations.model.row import Faulty, Lost, Row, Vaccinated
+from vaccinations.model.row import Faulty, Lost, Nobody, Row, Vaccinated, Withdrawn
 from vaccinations.model.uploaders import Uploaders
 from vaccinations.ports import BatchGone, IntakeGone, UploadGone
 from vaccinations.prefetch import prefetch
@@ -81,6 +81,8 @@ __all__ = ["Ingest"]
 
 _INCOMING = "incoming/"
 _ROWS_AT_ONCE = 1000
+#: So many lines of each kind of remark are in a receipt; beyond that rows are only counted.
+MOST_LINES = 20
 #: So often it is tried to complete an intake before it is parked.
 MOST_TRIES = 3
 
@@ -317,7 +319,7 @@ class Ingest:
 
     def _look_up(self, rows: Sequence[Row]) -> tuple[Sequence[Row], dict[str, Entry]]:
         """Return rows, and what the register knows of their records."""
-        return rows, self.register.get({row.record_id for row in rows if not isinstance(row, Faulty)})
+        return rows, self.register.get({row.record_id for row in rows if not isinstance(row, Faulty | Nobody)})
 
     def _store(self, key: str, batch_id: str, spool: Spool) -> str | None:
         """Store what a pass has left in files; return the key of the rejects file, where there is one."""
@@ -548,6 +550,8 @@ def _source(key: str) -> _Source:
     for ending, (read, columns) in _KINDS.items():
         if name.lower().endswith(ending):
             return _Source(organisation_code.upper(), partial(_rows, read, organisation_code), columns, already_sent)
+    if name.lower().endswith((".xlsx", ".xls")):
+        raise UnreadableUpload("this is an Excel workbook", "save it as CSV and upload that: File, Save as, CSV UTF-8")
     raise UnreadableUpload(
         "the name does not tell what kind of file this is", "give it a name ending in .csv or .jsonl"
     )
@@ -578,6 +582,12 @@ class _Pass:
         The batches, by programme and id, that were asked for and are no longer kept.
     absent
         The records of the rows at hand that are not on file at DPS after all.
+    said_in
+        The lines of this upload that said last what it says of the records of the rows at hand.
+    assumed, assumed_in
+        What was assumed of how many accepted rows, and the first lines of which it was.
+    contradictions, contradicting
+        How many rows contradict an earlier one, and the lines of the first such rows and of those that they contradict.
     """
 
     bucket: Bucket
@@ -593,6 +603,11 @@ class _Pass:
     last: dict[str, bytes] = field(default_factory=dict)
     gone: set[tuple[str, str]] = field(default_factory=set)
     absent: set[str] = field(default_factory=set)
+    said_in: dict[str, int] = field(default_factory=dict)
+    assumed: Counter[str] = field(default_factory=Counter)
+    assumed_in: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    contradictions: int = 0
+    contradicting: list[list[int]] = field(default_factory=list)
 
     def decide(self, rows: Sequence[Row], registered: Mapping[str, Entry]) -> None:
         """Decide on rows, of whose records the register knows what is given.
@@ -602,14 +617,16 @@ class _Pass:
         LookupError
             A batch lacks a record that the register knows.
         """
-        ids = {row.record_id for row in rows if not isinstance(row, Faulty)}
-        self.known = {**self._sent(registered.values()), **self.spool.seen.get(ids)}
+        ids = {row.record_id for row in rows if not isinstance(row, Faulty | Nobody)}
+        said, self.said_in = self.spool.seen.get(ids)
+        self.known = {**self._sent(registered.values()), **said}
         self.last.clear()
         self.absent.clear()
         self._look_back(rows)
         for row in rows:
             self._decide(row)
-        self.spool.seen.put(entry for entry in self.known.values() if self._says(entry))
+        says = (entry for entry in self.known.values() if self._says(entry))
+        self.spool.seen.put((entry, self.said_in.get(entry.record_id, entry.line)) for entry in says)
 
     def _sent(self, registered: Iterable[Entry]) -> dict[str, Entry]:
         """Put in the place of statements that are never sent what was known before them.
@@ -625,13 +642,17 @@ class _Pass:
         self.rows += 1
         match decide(row, self._known(row), self.upload):
             case Queue(entry):
+                self._compare(row, entry)
                 self._queue(row, entry)
             case Unchanged(entry):
                 self.unchanged += 1
+                self.said_in[entry.record_id] = row.line
                 self.known[entry.record_id] = entry
             case Skip(entry):
                 self.skipped += 1
-                self.known[entry.record_id] = entry
+                if entry:
+                    self.said_in[entry.record_id] = row.line
+                    self.known[entry.record_id] = entry
             case Absent(entry):
                 self.unchanged += 1
                 self.known[entry.record_id] = entry
@@ -647,13 +668,27 @@ class _Pass:
         return said or entry.record_id in self.absent
 
     def _known(self, row: Row) -> Known | None:
-        entry = None if isinstance(row, Faulty) else self.known.get(row.record_id)
+        entry = None if isinstance(row, Faulty | Nobody) else self.known.get(row.record_id)
         if entry is None:
             return None
         last = self.last.get(entry.record_id)
         # To read a line takes time: only a vaccination is compared with it.
         who = person_of(last) if last and isinstance(row, Vaccinated) else None
         return Known(entry, kept=last is not None, person=who)
+
+    def _compare(self, row: Row, entry: Entry) -> None:
+        """Note what was assumed of a row that is accepted, and whether an earlier row says something else."""
+        if isinstance(row, Vaccinated):
+            for assumed in row.assumed:
+                self.assumed[assumed] += 1
+                if len(lines := self.assumed_in[assumed]) < MOST_LINES:
+                    lines.append(row.line)
+        if isinstance(row, Vaccinated | Withdrawn):
+            if earlier := self.said_in.get(entry.record_id):
+                self.contradictions += 1
+                if len(self.contradicting) < MOST_LINES:
+                    self.contradicting.append([earlier, row.line])
+            self.said_in[entry.record_id] = row.line
 
     def _queue(self, row: Row, entry: Entry) -> None:
         if isinstance(row, Vaccinated):
@@ -677,7 +712,7 @@ class _Pass:
 
     def _to_look_back_at(self, row: Row) -> Entry | None:
         """Return what is known of a row's record where its last statement counts: where something may be queued."""
-        if isinstance(row, Faulty) or (entry := self.known.get(row.record_id)) is None or entry.unstated:
+        if isinstance(row, Faulty | Nobody) or (entry := self.known.get(row.record_id)) is None or entry.unstated:
             return None
         return entry if isinstance(decide(row, Known(entry, kept=True), self.upload), Queue) else None
 
@@ -705,6 +740,10 @@ class _Pass:
             skipped=self.skipped,
             rejected=self.spool.rejected,
             rejects=rejects,
+            assumed=dict(self.assumed),
+            assumed_in=dict(self.assumed_in),
+            contradictions=self.contradictions,
+            contradicting=self.contradicting,
             exports={},
             completed_at="",
         )

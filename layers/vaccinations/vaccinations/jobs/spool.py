@@ -145,14 +145,14 @@ class Seen:
         self._db.execute(
             "CREATE TABLE seen "
             "(record_id TEXT PRIMARY KEY, programme, digest, action, batch_id, line, owner, stated_at, on_file, "
-            "before, new_in, origin) WITHOUT ROWID"
+            "before, new_in, origin, said_in) WITHOUT ROWID"
         )
 
-    def get(self, record_ids: Iterable[str]) -> dict[str, Entry]:
-        """Return what was said of these records; the others are left out."""
+    def get(self, record_ids: Iterable[str]) -> tuple[dict[str, Entry], dict[str, int]]:
+        """Return what was said of these records, and in which lines; the others are left out."""
         query = "SELECT seen.* FROM json_each(?) JOIN seen ON record_id = value"
-        rows = self._db.execute(query, (orjson.dumps([*record_ids]).decode(),))
-        return {entry.record_id: entry for entry in map(_entry, rows)}
+        rows = self._db.execute(query, (orjson.dumps([*record_ids]).decode(),)).fetchall()
+        return {row[0]: _entry(row) for row in rows}, {row[0]: row[-1] for row in rows}
 
     def said_again(self, batch_id: str) -> Iterator[Entry]:
         """Iterate over what was said of records of which an upload queues nothing: unchanged, or skipped."""
@@ -160,11 +160,12 @@ class Seen:
             _entry, self._db.execute("SELECT * FROM seen WHERE batch_id <> ? OR programme = ''", (batch_id,))
         )
 
-    def put(self, entries: Iterable[Entry]) -> None:
-        """Note what was said last of these records."""
+    def put(self, said: Iterable[tuple[Entry, int]]) -> None:
+        """Note what was said last of records, and in which lines."""
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_row, entries)
+            "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (_row(entry, line) for entry, line in said),
         )
         self._db.execute("COMMIT")
 
@@ -173,10 +174,10 @@ class Seen:
         self._db.close()
 
 
-type _Row = tuple[str, str, str, str, str, int, str, str, str, bytes | None, bytes | None, bytes | None]
+type _Row = tuple[str, str, str, str, str, int, str, str, str, bytes | None, bytes | None, bytes | None, int]
 
 
-def _row(entry: Entry) -> _Row:
+def _row(entry: Entry, said_in: int) -> _Row:
     return (
         entry.record_id,
         entry.programme,
@@ -190,11 +191,12 @@ def _row(entry: Entry) -> _Row:
         orjson.dumps(entry_document(entry.before)) if entry.before else None,
         orjson.dumps([*entry.new_in]) if entry.new_in else None,
         orjson.dumps([*entry.origin]) if entry.origin else None,
+        said_in,
     )
 
 
 def _entry(row: _Row) -> Entry:
-    record_id, programme, digest, action, batch_id, line, owner, stated_at, on_file, before, new_in, origin = row
+    record_id, programme, digest, action, batch_id, line, owner, stated_at, on_file, before, new_in, origin, _ = row
     return Entry(
         record_id,
         programme,

@@ -4,6 +4,7 @@
 The row        What is known of its record                      The decision
 =============  ===============================================  =======================================================
 `Faulty`       anything                                         reject: all that is wrong with it
+`Nobody`       anything                                       skip: it is about no record
 any other      another organisation's                           reject, whatever the row says
 `Vaccinated`   anything, and of a code not to be stated for     reject: the code, and what else is wrong
                anything, and given later than the upload        reject: the time, and what else is wrong
@@ -57,7 +58,7 @@ from vaccinations.model.london import in_london
 from vaccinations.model.outcome import Action, OnFile
 from vaccinations.model.problems import Problem
 from vaccinations.model.programmes import PROGRAMMES
-from vaccinations.model.row import Faulty, Lost, SendAgain, Vaccinated, Withdrawn
+from vaccinations.model.row import Faulty, Lost, Nobody, SendAgain, Vaccinated, Withdrawn
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -174,10 +175,10 @@ class Skip:
     Attributes
     ----------
     entry
-        What is known of the record from now on: that no older upload states it.
+        What is known of the record from now on: that no older upload states it. None where no record is named.
     """
 
-    entry: Entry
+    entry: Entry | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,8 @@ def decide(row: Row, known: Known | None, upload: UploadFacts) -> Decision:
     if isinstance(row, Faulty):
         return Reject(row.problems)
     match row:
+        case Nobody():
+            return Skip(None)
         case SendAgain():
             return _send_again(row, known, upload)
         case Lost():

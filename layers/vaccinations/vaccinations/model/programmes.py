@@ -31,6 +31,7 @@ __all__ = [
     "Programme",
     "Site",
     "Vaccine",
+    "by_brand",
     "by_upload_name",
     "is_ods_code",
     "method_of",
@@ -68,6 +69,8 @@ class Programme:
         What uploads call it.
     dose_codes
         Dose codes of this programme, in upper case, and the dose each stands for.
+    most_doses
+        The highest dose.
     procedures
         By method the procedure of the first dose, the second, and so on.
     """
@@ -77,6 +80,7 @@ class Programme:
     dps_vaccine_type: str
     upload_names: tuple[str, ...]
     dose_codes: Mapping[str, int]
+    most_doses: int
     procedures: Mapping[str, tuple[Concept, ...]]
 
     def dose(self, stated: int | None) -> int | None:
@@ -151,6 +155,12 @@ def by_upload_name[T: _Named[Any]](things: Iterable[T]) -> dict[str, T]:
     return {name.casefold(): thing for thing in things for name in thing.upload_names}
 
 
+def by_brand() -> dict[str, Vaccine]:
+    """Index by their brands, casefolded, the vaccines whose brand is not one of their upload names."""
+    names = by_upload_name(VACCINES.values())
+    return {brand: vaccine for vaccine in VACCINES.values() if (brand := vaccine.brand.casefold()) not in names}
+
+
 def is_ods_code(text: str) -> bool:
     """Tell whether a text, in any case, has the form of an ODS code (docs/upload-format.md, "ODS codes")."""
     return _ODS_CODE.fullmatch(text) is not None
@@ -181,6 +191,7 @@ def _programme(item: Mapping[str, Any]) -> Programme:
         dps_vaccine_type=item["dps_vaccine_type"],
         upload_names=tuple(item["upload_names"]),
         dose_codes=item["dose_codes"],
+        most_doses=item["most_doses"],
         procedures={method: tuple(map(_concept, listed)) for method, listed in item["procedures"].items()},
     )
 

@@ -7,7 +7,6 @@ Both kinds of upload, CSV and JSON lines, share these rules: those of the upload
 from __future__ import annotations
 
 import re
-import unicodedata
 from datetime import date, datetime
 from operator import mul
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +28,7 @@ from pydantic_core import PydanticCustomError
 from vaccinations.model.london import uk_time
 from vaccinations.model.problems import Problem
 from vaccinations.model.programmes import GENDERS, ODS_CODE_FIX, PROGRAMMES, ROUTES, SITES, VACCINES, is_ods_code
+from vaccinations.model.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,15 +65,15 @@ def _today(info: ValidationInfo) -> date:
 
 
 def _text(value: object) -> object:
-    """Strip text and bring it into one form (NFC), so that two ways of writing é are the same; empty text is none."""
+    """Bring text into the one form in which it is kept; empty text is none."""
     if not isinstance(value, str):
         return value
     value = value.strip()
-    if value.isascii() and value.isprintable() and 0 < len(value) <= _MAX_TEXT:
+    if value.isascii() and value.isprintable() and "  " not in value and 0 < len(value) <= _MAX_TEXT:
         return value
-    value = unicodedata.normalize("NFC", value)
+    value = plain(value)
     if _UNFIT.search(value):
-        raise _wrong("holds a line break, a control character or an invisible one", "plain text on one line")
+        raise _wrong("holds a control character or an invisible one", "plain text")
     if len(value) > _MAX_TEXT:
         raise PydanticCustomError("string_too_long", "too long")
     return value or None
@@ -116,6 +116,8 @@ def _nhs_number(value: str) -> str:
     digits = "".join(value.split())
     if not (len(digits) == 10 and digits.isascii() and digits.isdigit()):
         raise _wrong("is not ten digits", "the ten digits of an NHS number, or nothing where it is not known")
+    if digits == digits[0] * 10:
+        raise _wrong("is one digit ten times", "the NHS number as issued, or nothing where it is not known")
     total = sum(map(mul, map(int, digits), range(10, 1, -1)))
     if (11 - total % 11) % 11 != int(digits[9]):
         raise _wrong("has a check digit that does not match", "the NHS number as issued, or nothing")
@@ -138,6 +140,16 @@ def _postcode(value: str) -> str:
     return f"{found[1]} {found[2]}"
 
 
+_SCHOOL = re.compile(r"([0-9]{6})[A-Za-z]?")
+
+
+def _school_urn(value: str) -> str:
+    """Return the number of a school; the letter of one of its sites is left out."""
+    if found := _SCHOOL.fullmatch(value):
+        return found[1]
+    raise _wrong("is not a school's number", _SCHOOL_FIX)
+
+
 def _one_of(keys: Mapping[str, Any]) -> BeforeValidator:
     fix = "one of: " + ", ".join(keys)
 
@@ -151,6 +163,7 @@ def _one_of(keys: Mapping[str, Any]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
+_SCHOOL_FIX = "six digits, and a site's letter; 888888 for an unknown school, 999999 for home education"
 _AS_TEXT = BeforeValidator(_text)
 _AS_DATE = BeforeValidator(_date)
 
@@ -195,7 +208,7 @@ class VaccinationRecord(BaseModel):
     professional_surname: Annotated[str | None, _AS_TEXT] = None
     batch_number: Annotated[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{2,100}$")] | None, _AS_TEXT] = None
     expiry: Annotated[date | None, _AS_DATE] = None
-    school_urn: Annotated[Annotated[str, StringConstraints(pattern=r"^[0-9]{6}$")] | None, _AS_TEXT] = None
+    school_urn: Annotated[Annotated[str, AfterValidator(_school_urn)] | None, _AS_TEXT] = None
 
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         # A record may end up in a log or a traceback; what is personal in it may not.
@@ -211,15 +224,22 @@ class VaccinationRecord(BaseModel):
     @field_validator("programme")
     @classmethod
     def _programme_of_the_vaccine(cls, value: str, info: ValidationInfo) -> str:
-        """Make MMR with an MMRV product MMRV; see that any other vaccine is one of the programme's."""
+        """Let a vaccine tell MMR from MMRV; see that any other vaccine is one of the programme's."""
         vaccine = info.data.get("vaccine")
         if vaccine is None or (programme := VACCINES[vaccine].programme) == value:
             return value
-        if (value, programme) == ("mmr", "mmrv"):
+        if {value, programme} == {"mmr", "mmrv"}:
             return programme
         raise _wrong(
             "does not agree with the vaccine given", f"{PROGRAMMES[programme].name}, or a vaccine of the programme"
         )
+
+    @field_validator("dose_sequence")
+    @classmethod
+    def _not_past_the_last_dose(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value and (programme := PROGRAMMES.get(info.data.get("programme", ""))) and value > programme.most_doses:
+            raise _wrong("is past the last dose", f"at most {programme.most_doses} for {programme.name}")
+        return value
 
     @field_validator("site")
     @classmethod
@@ -258,10 +278,9 @@ class VaccinationRecord(BaseModel):
     @field_validator("expiry")
     @classmethod
     def _expires_in_our_time(cls, value: date | None, info: ValidationInfo) -> date | None:
-        today = _today(info)
         if value:
-            early, late = sorted([value, today])
-            if (late.year - _EXPIRY_YEARS, late.month, late.day) > (early.year, early.month, early.day):
+            year = _today(info).year
+            if not date(year - _EXPIRY_YEARS, 1, 1) <= value <= date(year + _EXPIRY_YEARS, 1, 1):
                 raise _wrong(f"is more than {_EXPIRY_YEARS} years away", "the expiry date as on the vaccine's package")
         return value
 
@@ -293,12 +312,12 @@ _FIXES = {
     "surname": "the family name, at most 35 characters",
     "date_of_birth": "the date of birth",
     "gender": "one of: " + ", ".join(GENDERS),
-    "postcode": "a UK postcode; ZZ99 3WZ where the address is not known",
+    "postcode": "a UK postcode; ZZ99 3WZ where the address is not known; nothing only with an NHS number",
     "programme": "one of: " + ", ".join(PROGRAMMES),
     "dose_sequence": "a whole number from 1 to 9",
     "vaccinated_at": "when the vaccine was given",
     "batch_number": "2 to 100 letters and digits without spaces, or nothing",
-    "school_urn": "six digits; 888888 for an unknown school, 999999 for home education",
+    "school_urn": _SCHOOL_FIX,
 }
 #: More faults of one row are not listed: a line may hold thousands of fields that do not belong there.
 _MOST_PROBLEMS = 50

@@ -1,8 +1,9 @@
-"""The rows of an upload or a request, as its reader leaves them: each is one of five things.
+"""The rows of an upload or a request, as its reader leaves them: each is one of six things.
 
 ======================  ==================================================================
 `Vaccinated`            somebody was vaccinated: the record, checked
 `Withdrawn`             nobody was vaccinated, or the record is to be deleted
+`Nobody`                nobody was vaccinated, and no record is named
 `SendAgain`             a record that DPS refused is to be sent again as it is
 `Lost`                  a row of an export that DPS never got, or refused as a whole
 `Faulty`                the row cannot be used: everything that is wrong with it
@@ -15,12 +16,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from vaccinations.model.assumed import Assumed
     from vaccinations.model.entry import Place
     from vaccinations.model.outcome import Action
     from vaccinations.model.problems import Problem
     from vaccinations.model.record import VaccinationRecord
 
-__all__ = ["Faulty", "Lost", "Row", "SendAgain", "Vaccinated", "Withdrawn"]
+__all__ = ["Faulty", "Lost", "Nobody", "Row", "SendAgain", "Vaccinated", "Withdrawn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +37,14 @@ class Vaccinated:
         What it states.
     digest
         Of what it states, in hex (`vaccinations.formats.batches.digest_of`).
+    assumed
+        What was assumed where it does not state it.
     """
 
     line: int
     record: VaccinationRecord = field(repr=False)
     digest: str
+    assumed: tuple[Assumed, ...] = ()
 
     @property
     def record_id(self) -> str:
@@ -60,6 +65,13 @@ class Withdrawn:
     line: int
     record_id: str
     organisation_code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Nobody:
+    """A row that says that nobody was vaccinated, and names neither programme nor vaccine: it is about no record."""
+
+    line: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,4 +110,4 @@ class Faulty:
     problems: tuple[Problem, ...]
 
 
-type Row = Vaccinated | Withdrawn | SendAgain | Lost | Faulty
+type Row = Vaccinated | Withdrawn | Nobody | SendAgain | Lost | Faulty
