@@ -26,23 +26,28 @@ UNIT, USECASES = "tests/unit/vaccinations/test_{}.py", "tests/usecases/test_{}.p
 GROUPS: dict[str, tuple[list[str], list[str]]] = {
     "lifecycle": (
         ["model/lifecycle.py", "model/export.py"],
-        [UNIT.format("lifecycle"), *map(USECASES.format, ("transfer", "ledger", "status"))],
+        [UNIT.format("lifecycle"), *map(USECASES.format, ("transfer", "ledger", "status", "restoring"))],
     ),
     "decide": (
         ["model/decide.py", "model/entry.py", "model/row.py", "model/uploaders.py"],
         [
             *map(UNIT.format, ("decide", "entry", "uploaders")),
-            *map(USECASES.format, ("statements", "ingest", "parked")),
+            *map(USECASES.format, ("statements", "ingest", "parked", "last_statement", "what_comes_together")),
         ],
     ),
     "export": (
         ["jobs/export.py", "jobs/transfer.py", "jobs/render.py"],
         [USECASES.format("transfer"), USECASES.format("export")],
     ),
-    "ledger": (["aws/ledger.py"], [USECASES.format("ledger")]),
+    "ledger": (["aws/ledger.py"], [USECASES.format("ledger"), USECASES.format("restoring")]),
     "ingest": (
         ["jobs/ingest.py", "jobs/spool.py", "jobs/statements.py"],
-        [*map(USECASES.format, ("ingest", "statements", "parked", "frozen_ingest", "kept_statements", "hearing_back"))],
+        [
+            *map(
+                USECASES.format, ("ingest", "statements", "parked", "frozen_ingest", "kept_statements", "hearing_back")
+            ),
+            *map(USECASES.format, ("last_statement", "what_comes_together")),
+        ],
     ),
     "record": (["model/record.py"], [UNIT.format("record"), UNIT.format("londons_day")]),
     "data": (

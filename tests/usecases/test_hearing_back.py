@@ -381,22 +381,24 @@ def test_a_record_is_sent_again_as_what_dps_would_take(world: World, dps: Dps, r
     refusals.clear()
     ids = "\n".join([*map(uuid_of, (1, 2, 3, 4, 5, 6)), "nonsense", uuid_of(4).upper(), ""])
     receipt = world.request("again.resend", ids)
-    assert receipt.accepted == {"hpv": {"update": 1, "delete": 1, "new": 1}}
-    assert (receipt.unchanged, receipt.rejected) == (1, 4)
+    assert receipt.accepted == {"hpv": {"update": 1, "delete": 2, "new": 1}}
+    assert (receipt.unchanged, receipt.rejected) == (1, 3)
     assert [(reject["line"], reject["what is wrong"]) for reject in world.rejects(receipt)] == [
         ("3", "DPS has not refused this record as it was sent last"),
-        ("5", "this record was withdrawn, and it is not on file at DPS"),
         ("6", "is of no record that was ingested"),
         ("7", "is not a record's identifier"),
     ]
     world.next_night()
     [file] = dps.pick_up()
-    assert not file.refused
+    assert [judged.row["UNIQUE_ID"] for judged in file.refused] == [uuid_of(5)]
     assert {judged.row["UNIQUE_ID"]: judged.row["ACTION_FLAG"] for judged in file.rows} == {
         uuid_of(1): "update",
         uuid_of(2): "delete",
         uuid_of(4): "new",
+        uuid_of(5): "delete",  # which DPS never had
     }
+    hear(world, dps)
+    assert list(world.register.refused("hpv")) == []
 
 
 def test_a_record_that_was_withdrawn_while_it_was_not_on_file_comes_back_as_new(
