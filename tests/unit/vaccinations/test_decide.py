@@ -160,6 +160,21 @@ TABLE: dict[str, tuple[Row, Entry | None, Decision]] = {
         refused(replace(GONE, on_file=OnFile.NO)),
         again(WITHDRAWN, Action.DELETE, origin=GONE.statement),
     ),
+    "withdrawn, sent again before": (
+        WITHDRAWAL,
+        replace(STATED, origin=Place("upload", 3)),
+        queued(WITHDRAWN, Action.DELETE, repeats=True),
+    ),
+    "withdrawn, and only a parked upload states it": (
+        WITHDRAWAL,
+        replace(STATED, owner="R1L").waiting(),
+        Skip(replace(UNSTATED, batch_id="this", line=9, stated_at=NOW)),
+    ),
+    "stated, as only a parked upload does": (
+        vaccinated("d1"),
+        STATED.waiting(),
+        queued("d1", Action.NEW, repeats=False),
+    ),
     "corrected, maybe on file": (vaccinated("d2"), MAYBE, queued("d2", Action.NEW, repeats=False)),
     "corrected for the second time": (vaccinated("d3"), UPDATED, queued("d3", Action.UPDATE, repeats=False)),
     "withdrawn, maybe on file": (
@@ -223,7 +238,8 @@ def test_a_row_is_accepted_or_changes_nothing_as_the_table_says(
     if isinstance(decided, Queue):
         # What was lost is not on file, whatever becomes of the request.
         lost = isinstance(row, Lost) and row.action is Action.NEW and entry
-        assert decided.entry.before == (replace(entry, on_file=OnFile.NO) if lost and entry else entry)
+        before = entry if entry and entry.batch_id else None  # what waits in a parked upload does not count
+        assert decided.entry.before == (replace(entry, on_file=OnFile.NO) if lost and entry else before)
         decided = replace(decided, entry=replace(decided.entry, before=None))
     assert decided == decision
 
@@ -378,8 +394,13 @@ def test_what_is_known_here_is_not_changed_by_a_list_of_what_was_already_sent() 
         "UUID", "this record was withdrawn before", "upload the vaccination once more, then withdraw it"
     )
     assert decide(vaccinated("d1"), Known(UNSTATED, kept=False), LIST) == Reject((withdrawn,))
-    assert isinstance(decide(WITHDRAWAL, Known(STATED, kept=True), LIST), Reject)
-    assert isinstance(decide(WITHDRAWAL, None, LIST), Reject)
+    not_listed = Problem(
+        "VACCINATED",
+        "withdraws a record, but a list of what was already sent holds vaccinations only",
+        "leave it out, and upload it as any other row",
+    )
+    for known in (None, Known(STATED, kept=True)):
+        assert decide(WITHDRAWAL, known, LIST) == Reject((not_listed,))
     assert decide(vaccinated(code="RX1"), None, LIST) == Reject((NOT_FOR,))
     assert decide(vaccinated("d1"), Known(THEIRS, kept=True), LIST) == Reject((FOREIGN,))
 
