@@ -163,8 +163,6 @@ REQUEUED = {
     "hpv": sent((1, "update", "XY9999"), (3, "delete"), (1, "new", "XY9999"), (2, "new")),
 }
 HEALED = {"hpv": sent((1, "new"), (2, "new"), (1, "update"), (5, "new"))}
-#: Reconcile queues the later upload first; of the earlier one, what it says of the first record is overtaken.
-FOUND = {"hpv": sent((1, "new", "XY9999"), (3, "new"), (2, "new")), "menacwy": sent((4, "new"))}
 FOUR = {"hpv": sent(*((n, "new") for n in range(4)))}
 
 

@@ -42,6 +42,8 @@ class Stage:
     victim: Victim
     dynamodb: str
     """Where the tables are."""
+    tables: Any
+    """A client of them."""
     settings: Settings
     queue: str
     sqs: Any
@@ -200,6 +202,7 @@ def fresh_stage(
         yield Stage(
             victim,
             dynamodb.meta.endpoint_url,
+            dynamodb,
             settings,
             queue,
             sqs,

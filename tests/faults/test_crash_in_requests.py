@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.faults.crashes import (
-    FOUND,
     HEALED,
     REQUEUED,
     SHARDS,
+    TWO,
     Scenario,
     a_duplicate_that_is_answered,
     a_lost_file_to_requeue,
@@ -31,7 +31,7 @@ SCENARIOS = {
     "duplicate": Scenario(
         a_duplicate_that_is_answered, "collect", HEALED, refused=(uuid_of(1),), corrections=(row(5),)
     ),
-    "lost event": Scenario(uploads_whose_events_were_lost, "reconcile", FOUND),
+    "lost event": Scenario(uploads_whose_events_were_lost, "reconcile", TWO),
 }
 
 

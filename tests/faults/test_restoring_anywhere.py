@@ -15,7 +15,7 @@ def test_the_tables_may_be_put_back_to_any_moment(monkeypatch: pytest.MonkeyPatc
 
 
 def test_whatever_came_to_a_halt_the_tables_may_be_put_back_to_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The process dies after each write of that story; the tables are put back to three moments before."""
+    """The process dies after each write of the story; the tables go back to the first, a middle or the last moment."""
     several_parts(monkeypatch)
     assert next(write for write in count(1) if not die_and_put_back(write)) > 90
 

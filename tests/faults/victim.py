@@ -297,10 +297,12 @@ def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
         case "track":
             return document(wiring.track().run())
         case "collect":
-            return document(wiring.collect(lambda: 900.0).run())
+            collect = wiring.collect(lambda: 900.0)
+            return document(collect.again() if options.get("again") else collect.run())
         case "reconcile":
             vars(wiring)["queue"] = lambda: Queue(clients["sqs"], options["queue"])
-            return document(wiring.reconcile(lambda: 900.0).run(ReconcileRequest(minutes=0)))
+            asked = ReconcileRequest(minutes=0, restored=bool(options.get("restored")))
+            return document(wiring.reconcile(lambda: 900.0).run(asked))
     raise ValueError(job["use_case"])
 
 

@@ -48,6 +48,7 @@ class ProcessStage:
         self.bucket, self.register, self.ledger = world.bucket, world.register, world.ledger
         self.clock, self.lost = world.clock, world.lost
         self.dps = MoodyDps(receiver, world.clock)
+        self._dynamodb: Any = world.tables
 
     def store(self, key: str, body: bytes) -> str:
         answer = self._world.s3.put_object(Bucket=self._settings.bucket, Key=key, Body=body)
@@ -92,9 +93,23 @@ class ProcessStage:
         sqs, queue = self._world.sqs, self._world.queue
         while messages := sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages"):
             for message in messages:
-                uploaded = json.loads(message["Body"])["detail"]["object"]
-                self._told.append(("ingest", uploaded["key"], uploaded["version-id"]))
+                self._told.append(_message(json.loads(message["Body"])))
                 sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+
+    def snapshot(self) -> object:
+        return {table: self._items(table) for table in (self._settings.exports_table, self._settings.records_table)}
+
+    def restore(self, snapshot: Any) -> None:
+        for table, items in snapshot.items():
+            keys = ("record_id",) if table == self._settings.records_table else ("programme", "number")
+            for item in self._items(table):
+                self._dynamodb.delete_item(TableName=table, Key={name: item[name] for name in keys})
+            for item in items:
+                self._dynamodb.put_item(TableName=table, Item=item)
+
+    def _items(self, table: str) -> list[Any]:
+        pages = self._dynamodb.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
+        return [item for page in pages for item in page["Items"]]
 
     def under_way(self) -> list[str]:
         return list(self._receiver.inbox())
@@ -108,6 +123,15 @@ class ProcessStage:
 
     def retry_export(self, export: DPSExport, begin: Callable[..., DPSExport]) -> None:
         self.ledger.begin_attempt(export, partial(begin, now=self.clock()), names(PROGRAMMES[export.programme]))
+
+
+def _message(body: dict[str, Any]) -> Message:
+    """Return what a message of the queue asks for."""
+    for what in ("retry", "abandon"):
+        if what in body:
+            return what, body[what]["batch_id"]
+    uploaded = body["detail"]["object"]
+    return "ingest", uploaded["key"], uploaded["version-id"]
 
 
 def _death(interruption: Interruption | None) -> Death | None:

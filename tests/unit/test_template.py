@@ -535,7 +535,7 @@ def test_a_new_programme_needs_no_line_in_the_templates(name: str) -> None:
 
 def test_what_is_shown_of_programmes_is_labelled_with_the_programme() -> None:
     searches = [m[0] for w in WIDGETS for m in w["properties"].get("metrics", ()) if isinstance(m[0], dict)]
-    assert len(searches) == 10
+    assert len(searches) == 11
     assert all(search["label"].startswith("${PROP('Dim.programme')}") for search in searches)
 
 

@@ -337,7 +337,7 @@ def put_back_to(after: Scene, backups: list[Any], every: int = 1) -> None:
 
 
 def die_and_put_back(write: int) -> bool:
-    """Let the days end after a write, and put the tables back to moments before; tell whether there is such a write."""
+    """Let the days end after a write, and put the tables back to a moment before; tell whether it is there."""
     scene = make_scene(memory_stores(Clock()))
     backups = [scene.remember()]
 
@@ -349,7 +349,7 @@ def die_and_put_back(write: int) -> bool:
     with Watched(scene, note), suppress(Died):
         live(scene)
         return False
-    put_back_to(scene, [backups[0], backups[write // 2], backups[-1]])
+    put_back_to(scene, [(backups[0], backups[write // 2], backups[-1])[write % 3]])
     return True
 
 

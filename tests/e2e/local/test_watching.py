@@ -64,7 +64,12 @@ def tell(cloud: LocalCloud, folder: Path) -> str:
     bad = row(9).replace("SW1A 1AA", "nonsense")
     upload("monday.csv", upload_of(row(1), row(2, "MenACWY"), row(3, "Flu"), row(4, "MMR"), row(5, "Td/IPV"), bad))
     # An intake whose batches are gone was tried often enough: the next upload parks it.
-    lost = {"batches": {"M": {"flu": {"N": "1"}}}, "attached": {"M": {}}, "finished": {"BOOL": False}}
+    lost = {
+        "batches": {"M": {"flu": {"N": "1"}}},
+        "attached": {"M": {}},
+        "finished": {"BOOL": False},
+        "sends": {"BOOL": True},
+    }
     for item in (
         {"record_id": {"S": "batch#lost"}, "tries": {"N": "3"}, **lost},
         {"record_id": {"S": "unfinished"}, "batch_ids": {"SS": ["lost"]}},

@@ -36,7 +36,7 @@ def test_what_was_assumed_and_which_rows_contradict_each_other_is_shown(capsys: 
     nowhere: Any = None
     show_receipt(RECEIPT, nowhere)
     told = " ".join(capsys.readouterr().out.split())
-    assert "no time is stated: 00:00" in told
+    assert "no time is stated: midnight" in told
     assert "2, 3 and more" in told
     assert "ZZ99 3WZ" in told
     assert "line 9 contradicts line 4" in told

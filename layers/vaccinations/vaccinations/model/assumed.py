@@ -19,7 +19,7 @@ class Assumed(StrEnum):
 
     POSTCODE = f"no postcode is stated: {ADDRESS_NOT_KNOWN}, address not known"
     DOSE = "no dose is stated: the first"
-    TIME = "no time is stated: 00:00"
+    TIME = "no time is stated: midnight"
     VACCINE = "a brand is stated in place of the vaccine's name: the vaccine of that brand"
     PROGRAMME = "the programme stated is not known, or not the vaccine's: the vaccine's programme"
     SCHOOL = "the school's code is not a URN: school not known"
