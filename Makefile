@@ -60,12 +60,12 @@ test: $(INSTALLED) $(BUILT) ## Run the tests, on two cores
 	@$(ALL) -m server
 
 .PHONY: test-fast
-test-fast: $(INSTALLED) ## Run the tests that need no server
-	@$(SERVERLESS) --hypothesis-profile fast
+test-fast: $(INSTALLED) ## Run the tests that need no server, each at one of the clocks
+	@$(SERVERLESS) --one-clock --hypothesis-profile fast
 
 .PHONY: coverage
 coverage: $(INSTALLED) ## Run the same, and report how much of the rules they cover; that is to be 95 %
-	@$(SERVERLESS) --hypothesis-profile fast --cov
+	@$(SERVERLESS) --one-clock --hypothesis-profile fast --cov
 
 .PHONY: interleavings
 interleavings: $(INSTALLED) ## Play 5000 interleavings, or INTERLEAVINGS, in memory, and say what happened in them

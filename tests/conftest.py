@@ -88,7 +88,11 @@ def far_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--one-clock", action="store_true", help="run each test at one of its clocks, not at all four")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests that need a server, and keep one of the clocks for each of these.
 
     What takes long comes first, so that the workers end together, though the tests of a file stay on one.
@@ -96,10 +100,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     same: defaultdict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        if needs_server(item, params):
+        server = needs_server(item, params)
+        if server:
             item.add_marker("server")
-            if params.get("clock") in MOMENTS:
-                same[item.nodeid.replace(params["clock"], "")].append(item)
+        if (server or config.getoption("one_clock")) and params.get("clock") in MOMENTS:
+            same[item.nodeid.replace(params["clock"], "")].append(item)
     kept = {name: found[crc32(name.encode()) % len(found)] for name, found in same.items()}
     dropped = {item for name, found in same.items() for item in found if item is not kept[name]}
     kept_items = [item for item in items if item not in dropped]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,8 @@ if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
 
+#: Below those that systems give to connections of their own.
+_PORTS = range(10_000, 32_000)
 #: What sets a process's clock (`make test-clocks`) and its time zone: a test and what it starts go by the same.
 _CLOCK = ("LD_PRELOAD", "CLOCK_AHEAD", "TZ")
 
@@ -92,11 +96,15 @@ def stop(*processes: subprocess.Popen[bytes], grace: float = 5) -> None:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a TCP port of one of this machine's addresses that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind((host, 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a TCP port of one of this machine's addresses that nobody listens on.
+
+    It is none of those that connections are made from, one of which would take it before it is listened on.
+    """
+    while True:
+        port = _PORTS[secrets.randbelow(len(_PORTS))]
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind((host, port))
+            return port
 
 
 def listens(process: subprocess.Popen[bytes], port: int, host: str = "127.0.0.1", *, seconds: float = 60) -> bool:
