@@ -168,8 +168,7 @@ class MemoryRegister:
 
     def refuse(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
-            if entry.refusal:
-                self._note(entry, on_file=entry.on_file, refusal=entry.refusal)
+            self._note(entry, on_file=entry.on_file, **({"refusal": entry.refusal} if entry.refusal else {}))
 
     def lose(self, entries: Iterable[Entry]) -> None:
         for entry in entries:

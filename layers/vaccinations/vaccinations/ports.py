@@ -199,7 +199,8 @@ class Register(Protocol):
     def refuse(self, entries: Iterable[Entry]) -> None:
         """Note DPS's refusals: ``on_file`` and ``refusal`` of each entry whose record still is at that statement.
 
-        Where another has come since it is noted of what was known before that, which counts where that is never sent.
+        An entry without refusal is noted as by `lose`: what was sent of it has come to its aim. Where another statement
+        has come since it is noted of what was known before that, which counts where that is never sent.
         """
 
     def lose(self, entries: Iterable[Entry]) -> None:

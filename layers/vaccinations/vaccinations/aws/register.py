@@ -112,7 +112,8 @@ class Register:
     def refuse(self, entries: Iterable[Entry]) -> None:
         """Note DPS's refusals: ``on_file`` and ``refusal`` of each entry, where the record still is at that statement.
 
-        Where another has come since it is noted of what was known before that, which counts where that is never sent.
+        An entry without refusal is noted as by `lose`: what was sent of it has come to its aim. Where another statement
+        has come since it is noted of what was known before that, which counts where that is never sent.
 
         What is noted already costs no write, so that a run which is begun again soon is where the last one stopped.
         """
@@ -164,7 +165,11 @@ class Register:
                 return
         raise _throttled()
 
-    def _refuse(self, entries: Sequence[Entry]) -> None:
+    def _refuse(self, answered: Sequence[Entry]) -> None:
+        self._lose([entry for entry in answered if not entry.refusal])
+        entries = [entry for entry in answered if entry.refusal]
+        if not entries:
+            return
         known = {entry.record_id: entry for entry in self._read(sorted({entry.record_id for entry in entries}))}
         updates = [
             {"Update": self._refusing(entry, entry.refusal)}
@@ -330,15 +335,12 @@ class Register:
         attached
             The number of the export that each programme's batch is in.
         """
-        intake = Intake(batch_id, batches, attached, finished=False, parked=True)
+        intake = Intake(batch_id, batches, attached, finished=False)
         item = {"batches": dict(batches), "attached": dict(attached), "finished": False, "sends": True}
         absent = (not_exists("batches"),)
-        adds: dict[Attribute, Any] = {"batch_ids": {batch_id}}
-        if unsent := {f"{programme}/{batch_id}" for programme in intake.unattached}:
-            adds["unsent"] = unsent
         self._transact(
             {"Put": put(self._table, _intake_key(batch_id) | item | {"parked": True}, conditions=absent)},
-            {"Update": update(self._table, _PARKED, adds=adds)},
+            {"Update": self._listing_parked(batch_id, intake)},
             failed=f"the intake of {batch_id} was begun meanwhile",
         )
 
@@ -371,19 +373,23 @@ class Register:
             Another run is completing it.
         """
         intake = self.intake(batch_id)
-        unsent = {f"{programme}/{batch_id}" for programme in intake.unattached} if intake else set()
         # What is attached meanwhile is sent, and must not count as unsent.
         conditions = (equals("attached", dict(intake.attached)), equals("finished", False)) if intake else ()
         parking = update(self._table, _intake_key(batch_id), sets={"parked": True}, conditions=conditions)
-        adds: dict[Attribute, Any] = {"batch_ids": {batch_id}}
-        if unsent:
-            adds["unsent"] = unsent
         self._transact(
             {"Update": parking},
             {"Update": update(self._table, _UNFINISHED, deletes={"batch_ids": {batch_id}})},
-            {"Update": update(self._table, _PARKED, adds=adds)},
+            {"Update": self._listing_parked(batch_id, intake)},
             failed=f"the intake of {batch_id} is being completed by another run",
         )
+
+    def _listing_parked(self, batch_id: str, intake: Intake | None) -> Item:
+        """Make what lists an intake as parked, and the batches of it that are never sent."""
+        adds: dict[Attribute, Any] = {"batch_ids": {batch_id}}
+        if intake and intake.unattached:
+            adds["unsent"] = {f"{programme}/{batch_id}" for programme in intake.unattached}
+        listing: Item = update(self._table, _PARKED, adds=adds)
+        return listing
 
     def finish(self, batch_id: str, *, parked: bool = False) -> None:
         """Note that everything about an upload is done, its receipt included; or about a parked one, by a person.

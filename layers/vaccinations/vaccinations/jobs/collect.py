@@ -372,7 +372,7 @@ class Collect:
                 outcome = Outcome.of(row.text)
                 kind = _kind(entry, row)
                 if kind == "gone":
-                    self.register.lose([replace(entry, on_file=OnFile.NO)])
+                    yield replace(entry, on_file=OnFile.NO)
                     continue
                 if kind == "duplicate":
                     duplicates.write(f"{entry.record_id}\n".encode())

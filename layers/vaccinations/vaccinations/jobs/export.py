@@ -11,7 +11,7 @@ A run that is near its time limit stops between two parts. The hourly run goes o
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,7 +21,7 @@ from vaccinations.jobs.transfer import Transfer
 from vaccinations.model import lifecycle
 from vaccinations.model.export import Failure, Phase, Status
 from vaccinations.model.lifecycle import ImpossibleMove, LeaseLost, LeaseTaken, Step
-from vaccinations.model.problems import InvalidEvent
+from vaccinations.model.problems import TRUE_OR_FALSE, check_event
 from vaccinations.model.programmes import PROGRAMMES
 from vaccinations.ports import LedgerConflict
 from vaccinations.results import ExportOutcome, ExportRun
@@ -69,14 +69,11 @@ class ExportRequest:
         InvalidEvent
             A key is unknown or its value is not allowed.
         """
-        known = [f.name for f in fields(cls)]
-        for key, value in event.items():
-            if key not in known:
-                raise InvalidEvent(f"unknown key {key!r} in the event; it may hold: {', '.join(known)}")
-            if key == "programme" and (not isinstance(value, str) or value not in PROGRAMMES):
-                raise InvalidEvent(f"'programme' must be one of: {', '.join(PROGRAMMES)}")
-            if key != "programme" and not isinstance(value, bool):
-                raise InvalidEvent(f"{key!r} must be true or false")
+        programme = (
+            lambda value: isinstance(value, str) and value in PROGRAMMES,
+            f"must be one of: {', '.join(PROGRAMMES)}",
+        )
+        check_event(event, {"programme": programme, "resume_only": TRUE_OR_FALSE, "dry_run": TRUE_OR_FALSE})
         return cls(**event)
 
     @property

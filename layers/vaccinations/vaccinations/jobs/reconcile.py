@@ -15,14 +15,14 @@ ones is asked for again.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import batched
 from typing import TYPE_CHECKING, Any, Self
 
 from vaccinations.jobs.restoring import Restoring
-from vaccinations.model.problems import InvalidEvent
+from vaccinations.model.problems import TRUE_OR_FALSE, check_event
 from vaccinations.ports import IntakeGone
 from vaccinations.results import QueuedUpload, ReconcileRun
 from vaccinations.telemetry import count, logger
@@ -72,14 +72,8 @@ class ReconcileRequest:
         InvalidEvent
             A key is unknown or its value is not allowed.
         """
-        known = [f.name for f in fields(cls)]
-        for key, value in event.items():
-            if key not in known:
-                raise InvalidEvent(f"unknown key {key!r} in the event; it may hold: {', '.join(known)}")
-            if key != "minutes" and not isinstance(value, bool):
-                raise InvalidEvent(f"{key!r} must be true or false")
-            if key == "minutes" and (type(value) is not int or value < 0):
-                raise InvalidEvent("'minutes' must be a whole number, 0 or more")
+        minutes = (lambda value: type(value) is int and value >= 0, "must be a whole number, 0 or more")
+        check_event(event, {"dry_run": TRUE_OR_FALSE, "minutes": minutes, "restored": TRUE_OR_FALSE})
         return cls(**event)
 
 

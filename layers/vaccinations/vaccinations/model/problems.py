@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["InvalidEvent", "Problem", "UnreadableUpload"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    #: What tells whether a value is allowed, and what it must be, in words.
+    type Rule = tuple[Callable[[Any], bool], str]
+
+__all__ = ["TRUE_OR_FALSE", "InvalidEvent", "Problem", "UnreadableUpload", "check_event"]
+
+#: The rule of a value that switches something on or off.
+TRUE_OR_FALSE: Rule = (lambda value: isinstance(value, bool), "must be true or false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +55,24 @@ class UnreadableUpload(Exception):
 
 class InvalidEvent(ValueError):
     """An event holds a key or value that means nothing to its function; the message names it."""
+
+
+def check_event(event: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
+    """Check the keys and values of a function's event.
+
+    Parameters
+    ----------
+    rules
+        Every key that it may hold, and the rule of its value.
+
+    Raises
+    ------
+    InvalidEvent
+        A key is unknown or its value is not allowed.
+    """
+    for key, value in event.items():
+        if key not in rules:
+            raise InvalidEvent(f"unknown key {key!r} in the event; it may hold: {', '.join(rules)}")
+        allowed, must = rules[key]
+        if not allowed(value):
+            raise InvalidEvent(f"{key!r} {must}")
