@@ -191,7 +191,15 @@ def checking(job: Job) -> Callable[[], dict[str, Any]]:
                 if not isinstance(row, Vaccinated):
                     continue
                 entry = Entry(
-                    row.record_id, row.record.programme, row.digest, Action.NEW, "b", row.line, "R1L", stated_at
+                    row.record_id,
+                    row.record.programme,
+                    row.digest,
+                    Action.NEW,
+                    "b",
+                    row.line,
+                    "R1L",
+                    stated_at,
+                    stated_at,
                 )
                 line = batch_line(row.record, entry, recorded_on=today)
                 records += 1

@@ -19,5 +19,7 @@ STATED_AT = "2024-08-22T12:00:00+00:00 01234567 0000"
 
 def entry_for(record: VaccinationRecord, action: str = "new", line: int = 2, **changes: Any) -> Entry:
     """Make the entry of a record that was stated."""
-    values = {"digest": digest_of(record), "batch_id": "b1", "owner": "R1L", "stated_at": STATED_AT} | changes
+    since = changes.get("stated_at", STATED_AT)
+    values = {"digest": digest_of(record), "batch_id": "b1", "owner": "R1L", "owned_since": since, "stated_at": since}
+    values |= changes
     return Entry(record_id=str(record.uuid), programme=record.programme, action=Action(action), line=line, **values)

@@ -194,6 +194,7 @@ def make_batch_lines(n: int, programme: str = "hpv") -> Iterator[bytes]:
                 "line": i + 2,
                 "digest": f"{chance.getrandbits(256):064x}",
                 "owner": "R1L",
+                "owned_since": "2026-01-01T12:00:00+00:00 01234567 0000",
                 "stated_at": "2026-01-01T12:00:00+00:00 01234567 0000",
                 "uuid": UUID(int=chance.getrandbits(128), version=4),
                 "organisation_code": "R1L",

@@ -45,10 +45,10 @@ type Message = tuple[str, ...]
 """What a message of the queue asks for: ``ingest`` a key's version, or ``retry`` or ``abandon`` a batch id."""
 
 #: Where nobody freezes, since too little time passes there for a run to be given up and others to do its work: between
-#: a look at the lease and the request to MESH; between asking how far an intake is and the write that follows.
+#: a look at the lease and the request to MESH; between asking how far an intake is and registering a chunk.
 SPARES = {
     "export": frozenset({"<mesh.send", "<mesh.send_chunk", "<bucket.open_part", ">bucket.open_part"}),
-    "ingest": frozenset({">register.intake", "<register.put", "<bucket.put_batch"}),
+    "ingest": frozenset({">register.intake", "<register.put"}),
 }
 
 

@@ -18,17 +18,17 @@ UPLOADERS = Uploaders(
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record, and whose it is.
+    """A record: whose it is depends on who uploads it first.
 
     Attributes
     ----------
-    speaks
-        The folders whose uploads about it count; it first arrives in the first of them.
+    home
+        The folder that uploads it most often.
     """
 
     number: int
     programme: str
-    speaks: tuple[str, ...]
+    home: str
 
     @property
     def record_id(self) -> str:
@@ -41,10 +41,8 @@ class Record:
 
 
 RECORDS = tuple(
-    Record(number, "MenACWY" if number % 2 else "HPV", speaks)
-    for number, speaks in enumerate(
-        [(TEAM, SUCCESSOR), (TEAM, SUCCESSOR), (TEAM, SUCCESSOR), (SUPPLIER,), (SUPPLIER,), (STRANGER,), (STRANGER,)]
-    )
+    Record(number, "MenACWY" if number % 2 else "HPV", home)
+    for number, home in enumerate([TEAM, TEAM, TEAM, SUPPLIER, SUPPLIER, STRANGER, STRANGER])
 )
 
 
@@ -54,20 +52,26 @@ class Upload:
 
     Attributes
     ----------
+    folder
+        Whose it is.
     said
-        What it says of records, in its order: the vaccine's batch number, or nothing where it is withdrawn. Rows that
-        do not count are left out: another's record, another's code.
+        What it says of records, in its order: the vaccine's batch number, or nothing where it is withdrawn. Rows with
+        another's code are left out. A row counts where the record is the folder's, or that of one that it succeeds.
     rows
         How many rows it has.
+    abandoned
+        The programmes of which a person has abandoned it: a record that first arrived in it may be another's.
     unsaid
         The programmes of which it says nothing in the end, since it was parked and a person abandoned it. But what it
         had said without anything being sent, since it was known already, may have counted all the same.
     """
 
+    folder: str
     key: str
     version: str
     said: list[tuple[Record, str]]
     rows: int
+    abandoned: frozenset[str] = frozenset()
     unsaid: frozenset[str] = frozenset()
 
 
@@ -77,16 +81,39 @@ class Truth:
 
     uploads: list[Upload] = field(default_factory=list)
 
+    def owners(self, record: Record) -> list[str]:
+        """Tell whose a record is: the folder's in which it first arrived; or may be, where that was abandoned."""
+        owners: list[str] = []
+        for upload in self.uploads:
+            if any(about == record for about, _ in upload.said):
+                owners.append(upload.folder)
+                if record.key not in upload.abandoned:
+                    break
+        return owners
+
     def ages(self, record: Record, said: str) -> list[int]:
-        """Tell when something was said of a record, as places in the order of uploads."""
-        return [place for place, upload in enumerate(self.uploads) if (record, said) in upload.said]
+        """Tell when something was said of a record by its owner, as places in the order of uploads."""
+        folders = self._speaking(record)
+        said_in = [upload.folder in folders and (record, said) in upload.said for upload in self.uploads]
+        return [place for place, says in enumerate(said_in) if says]
+
+    def is_said_by_others(self, record: Record, said: str) -> bool:
+        """Tell whether anybody but its owner ever said something of a record."""
+        folders = self._speaking(record)
+        return any(upload.folder not in folders and (record, said) in upload.said for upload in self.uploads)
+
+    def _speaking(self, record: Record) -> set[str]:
+        return {folder for owner in self.owners(record) for folder in _speaking_for(owner)}
 
     def last(self, record: Record) -> set[str]:
         """Tell what was last said of a record: one thing, or what it may be; nothing at all is like a withdrawal."""
+        return {said for owner in self.owners(record) for said in self._last(record, owner)} or {""}
+
+    def _last(self, record: Record, owner: str) -> set[str]:
         found: set[str] = set()
         for upload in reversed(self.uploads):
             for about, said in reversed(upload.said):
-                if about == record:
+                if about == record and upload.folder in _speaking_for(owner):
                     found.add(said)
                     if record.key not in upload.unsaid:
                         return found
@@ -94,8 +121,13 @@ class Truth:
         return found | {""}
 
     def earlier(self, record: Record) -> set[str]:
-        """Tell everything that was ever said of a record."""
+        """Tell everything that was ever said of a record, by anybody."""
         return {said for upload in self.uploads for about, said in upload.said if about == record}
+
+
+def _speaking_for(owner: str) -> set[str]:
+    """Tell the folders whose uploads about an owner's records count."""
+    return {owner} | {folder for folder, owners in UPLOADERS.succeeds.items() if owner in owners}
 
 
 def body_of(rows: list[tuple[int, str, str]]) -> bytes:

@@ -32,6 +32,7 @@ from vaccinations.ports import LedgerConflict, StoredUpload
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from requests import Response
 
@@ -92,6 +93,15 @@ class MemoryBucket(Bucket):
 
     def _put(self, key: str, body: bytes | BinaryIO, _: str = "") -> None:
         self.store(key, body if isinstance(body, bytes) else body.read())
+
+    def _put_over(self, key: str, file: Path, tag: str) -> bool:
+        if self._tag(key) == tag:
+            self._put(key, file.read_bytes())
+            return True
+        return False
+
+    def _tag(self, key: str) -> str:
+        return str(len(self.objects[key])) if self.objects.get(key) else ""
 
     def _put_object(self, key: str, body: BinaryIO | bytes) -> tuple[str, str]:
         return key, self.store(key, body if isinstance(body, bytes) else body.read())
@@ -154,16 +164,16 @@ class MemoryRegister:
 
     @staticmethod
     def _renewed(known: Entry | None, entry: Entry) -> Entry | None:
-        if entry.unstated and (known is None or (known.unstated and known.stated_at < entry.stated_at)):
+        if entry.unstated and (known is None or (known.unstated and known.gives_way(entry))):
             return entry
-        if known and known.statement == entry.statement and known.stated_at < entry.stated_at:
-            return replace(known, stated_at=entry.stated_at)
+        if known and known.statement == entry.statement and known.gives_way(entry):
+            return replace(known, owner=entry.owner, owned_since=entry.owned_since, stated_at=entry.stated_at)
         return known
 
     def restate(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
             known = self.entries.get(entry.record_id)
-            if known is None or (known.statement != entry.statement and known.stated_at <= entry.stated_at):
+            if known is None or (known.statement != entry.statement and not entry.gives_way(known)):
                 self.put([entry])
 
     def refuse(self, entries: Iterable[Entry]) -> None:

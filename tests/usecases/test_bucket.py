@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -16,7 +17,7 @@ import pytest
 from tests.usecases.stores import on_moto
 from vaccinations.aws.bucket import NoSuchObject, receipt_key, receipts_prefix
 from vaccinations.model.export import FileNames, Manifest, PartFacts
-from vaccinations.ports import BatchGone, UploadGone
+from vaccinations.ports import BatchGone, StoredMeanwhile, UploadGone
 from vaccinations.results import Receipt, RejectedUpload, StoredIntake
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ RECEIPT = Receipt(
 
 
 def file_of(folder: Path, content: bytes) -> Path:
-    file = folder / "file"
+    file = folder / hashlib.sha256(content).hexdigest()
     file.write_bytes(content)
     return file
 
@@ -87,6 +88,29 @@ def test_a_batch_is_read_line_by_line_and_its_rows_as_they_were_stored(stores: S
     with closing(rows):
         assert rows.read() == lines.read_bytes()
     assert stores.bucket.open_rows("flu", "b") is None
+
+
+def test_a_batch_takes_the_place_of_one_that_was_left_behind_and_of_no_other(stores: Stores, tmp_path: Path) -> None:
+    left, ours = (file_of(tmp_path, gzip.compress(text)) for text in (b"left behind\n", b"ours\n"))
+    stores.bucket.put_batch("hpv", "b", left, left)
+    with pytest.raises(StoredMeanwhile):
+        stores.bucket.put_batch("hpv", "b", ours, ours, may_replace=lambda: False)
+    assert list(stores.bucket.batch_lines("hpv", "b")) == [b"left behind\n"]
+    stores.bucket.put_batch("hpv", "b", ours, ours, may_replace=lambda: True)
+    assert list(stores.bucket.batch_lines("hpv", "b")) == [b"ours\n"]
+
+
+def test_a_batch_takes_the_place_of_none_that_another_run_stores_at_that_moment(stores: Stores, tmp_path: Path) -> None:
+    left, theirs, ours = (file_of(tmp_path, gzip.compress(text)) for text in (b"left\n", b"theirs\n", b"ours\n"))
+    stores.bucket.put_batch("hpv", "b", left)
+
+    def another_is_faster() -> bool:
+        stores.bucket.put_batch("hpv", "b", theirs, may_replace=lambda: True)
+        return True
+
+    with pytest.raises(StoredMeanwhile):
+        stores.bucket.put_batch("hpv", "b", ours, may_replace=another_is_faster)
+    assert list(stores.bucket.batch_lines("hpv", "b")) == [b"theirs\n"]
 
 
 def test_a_batch_that_was_cleared_away_is_said_to_be_gone(stores: Stores) -> None:

@@ -234,6 +234,43 @@ def test_a_stranger_changes_nothing_and_no_other_child_takes_a_records_place(wor
     assert file.rows[0].row["PERSON_SURNAME"] == "Zephyrson"
 
 
+@pytest.mark.parametrize("theirs", [A, B, ""], ids=["the same", "another", "a withdrawal"])
+@pytest.mark.parametrize("sent", [False, True], ids=["queued", "sent"])
+def test_a_record_is_whose_it_was_first_where_a_strangers_later_upload_is_ingested_before(
+    world: World, dps: Dps, theirs: str, sent: bool
+) -> None:
+    first = world.stores.uploaded(upload_of(row(1, batch=A)), "first.csv")
+    stranger = row(1, batch=theirs or A, vaccinated="Y" if theirs else "N")
+    world.upload(upload_of(stranger), "stranger.csv", "RX1")
+    if sent:
+        a_day(world, dps)
+    world.stores.handle(first)
+    a_day(world, dps)
+    assert has(dps) == A
+    assert world.upload(upload_of(row(1, batch=C)), "stranger-again.csv", "RX1").rejected == 1
+    assert say(world, B).rejected == 0
+    a_day(world, dps)
+    assert has(dps) == B
+
+
+@pytest.mark.parametrize("theirs", ["second", "third"])
+def test_what_an_owner_says_next_is_not_rejected_where_its_first_upload_comes_late(
+    world: World, dps: Dps, theirs: str
+) -> None:
+    """The first one is ingested before it, though its event is still to come."""
+    first = world.stores.uploaded(upload_of(row(1, batch=A)), "first.csv")
+    others = {"R1L": upload_of(row(1, batch=B)), "RX1": upload_of(row(1, batch=C))}
+    folders = ["RX1", "R1L"] if theirs == "second" else ["R1L", "RX1"]
+    stored = {folder: world.stores.uploaded(others[folder], "next.csv", folder) for folder in folders}
+    for folder in ("RX1", "R1L"):
+        world.stores.handle(stored[folder])
+    receipts = [world.stores.receipt_file(each) for each in (first, stored["R1L"])]
+    assert [receipt["rejected"] for receipt in receipts] == [0, 0]
+    assert world.stores.handle(first).status == "ingested"
+    a_day(world, dps)
+    assert has(dps) == B
+
+
 # -- 4: names
 
 

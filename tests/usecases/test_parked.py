@@ -11,7 +11,7 @@ import pytest
 from tests.usecases.rows import row, upload_of, uuid_of
 from tests.usecases.stores import on_every_database
 from vaccinations.jobs import ingest
-from vaccinations.jobs.ingest import MOST_TRIES
+from vaccinations.jobs.ingest import MOST_TRIES, OlderParked
 from vaccinations.model.entry import Refusal
 from vaccinations.model.outcome import OnFile, Outcome
 from vaccinations.ports import IntakeGone, UploadGone
@@ -50,7 +50,11 @@ def breaks(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 def park(stores: Stores, breaks: set[str], *rows: str, name: str = "monday.csv", programme: str = "") -> str:
     """Upload rows that cannot be completed (of one programme), until they are parked; return the batch id."""
-    uploaded = stores.uploaded(upload_of(*rows), name)
+    return park_uploaded(stores, breaks, stores.uploaded(upload_of(*rows), name), programme)
+
+
+def park_uploaded(stores: Stores, breaks: set[str], uploaded: tuple[str, str], programme: str = "") -> str:
+    """Try to ingest an upload that cannot be completed, until it is parked; return the batch id."""
     batch_id = stores.bucket.batch_id(*uploaded)
     breaks.add(f"{programme}/{batch_id}" if programme else batch_id)
     for _ in range(MOST_TRIES - 1):
@@ -266,14 +270,15 @@ def test_what_is_said_after_a_parked_upload_counts_when_that_is_retried(stores: 
 def test_a_record_that_only_a_parked_upload_stated_is_its_owners_until_that_is_abandoned(
     stores: Stores, breaks: set[str]
 ) -> None:
+    """What another says of it waits: the message becomes a dead letter; then it is redriven, or Reconcile queues it."""
     batch_id = park(stores, breaks, row(1))
-    theirs = stores.ingest(upload_of(row(1)), "theirs.csv", "V0V8L")
-    assert isinstance(theirs, Receipt)
-    assert theirs.rejected == 1
+    theirs = stores.uploaded(upload_of(row(1)), "theirs.csv", "V0V8L")
+    with pytest.raises(OlderParked, match=batch_id):
+        stores.handle(theirs)
     stores.ingesting.abandon(batch_id, "the wrong folder")
-    theirs = stores.ingest(upload_of(row(1)), "theirs-again.csv", "V0V8L")
-    assert isinstance(theirs, Receipt)
-    assert theirs.accepted == {"hpv": {"new": 1}}
+    receipt = stores.handle(theirs)
+    assert isinstance(receipt, Receipt)
+    assert receipt.accepted == {"hpv": {"new": 1}}
     assert stores.accept(row(1, batch="XY9999"), name="ours.csv").rejected == 1
 
 
@@ -285,6 +290,52 @@ def test_an_owner_says_more_of_a_record_that_only_a_parked_upload_stated(stores:
     entries = stores.register.get(map(uuid_of, (1, 2, 3)))
     assert [entries[uuid_of(n)].before for n in (1, 2)] == [None, None]
     assert {entry.owner for entry in entries.values()} == {"R1L"}
+
+
+def test_whose_a_record_is_waits_for_a_person_where_an_older_upload_is_parked_and_nothing_of_it_is_known(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message becomes a dead letter; once the older upload is settled, it is redriven, or Reconcile queues it."""
+    first = stores.uploaded(upload_of(row(1)), "first.csv")
+    stranger = stores.uploaded(upload_of(row(1)), "a.csv", "RX1")
+    batch_id = stores.bucket.batch_id(*first)
+
+    def broken(_: object) -> None:
+        raise Broken
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stores.register, "put", broken)
+        for _ in range(MOST_TRIES - 1):
+            with pytest.raises(Broken):
+                stores.handle(first)
+        assert stores.handle(first).status == "parked"
+    stores.handle(stranger)
+    ours = stores.uploaded(upload_of(row(1, batch="BB0002")), "later.csv")
+    with pytest.raises(OlderParked, match=batch_id):
+        stores.handle(ours)
+    assert stores.accept(row(2), name="of-another-record.csv").rejected == 0
+    stores.ingesting.retry(batch_id, "it is well again")
+    receipt = stores.handle(ours)
+    assert isinstance(receipt, Receipt)
+    assert receipt.rejected == 0
+    assert [each[2] for each in told(stores) if each[0] == uuid_of(1)][-1] == "BB0002"
+
+
+@pytest.mark.parametrize("abandoned", [False, True])
+def test_a_parked_upload_takes_a_record_from_a_stranger_until_it_is_abandoned(
+    stores: Stores, breaks: set[str], *, abandoned: bool
+) -> None:
+    first, stranger = (
+        stores.uploaded(upload_of(row(1)), "first.csv"),
+        stores.uploaded(upload_of(row(1)), "a.csv", "RX1"),
+    )
+    stores.handle(stranger)
+    batch_id = park_uploaded(stores, breaks, first)
+    if abandoned:
+        stores.ingesting.abandon(batch_id, "the wrong folder")
+    ours = stores.accept(row(1, batch="BB0002"), name="ours.csv")
+    assert ours.rejected == (1 if abandoned else 0)
+    assert [each[2] for each in told(stores)] == ["AB1234", *([] if abandoned else ["BB0002"])]
 
 
 @pytest.mark.parametrize("settled", [False, True])

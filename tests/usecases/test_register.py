@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def entry(n: int, **changes: Any) -> Entry:
-    return replace(Entry(uuid_of(n), "hpv", "d1", Action.NEW, "batch", n + 2, "R1L", STATED_AT), **changes)
+    return replace(Entry(uuid_of(n), "hpv", "d1", Action.NEW, "batch", n + 2, "R1L", STATED_AT, STATED_AT), **changes)
 
 
 def refused(n: int, at: str = "2026-11-24T12:00:00+00:00", *, on_file: OnFile = OnFile.YES, **changes: Any) -> Entry:

@@ -297,12 +297,11 @@ def test_in_whatever_order_uploads_are_ingested_dps_is_told_what_the_owner_uploa
     ingested(stores, *(uploaded[n] for n in (*order, *redriven)))
 
     owner: dict[int, str] = {}
-    for n in order:
-        for record, _ in uploads[n][2]:
-            owner.setdefault(record, uploads[n][0])
     last: dict[int, str] = {}
     for n in sorted(order, key=lambda n: ages[n]):
         folder, _, says, _ = uploads[n]
+        for record, _ in says:
+            owner.setdefault(record, folder)
         last |= {record: batch for record, batch in says if owner[record] == folder}
 
     known = stores.register.get(map(uuid_of, last))

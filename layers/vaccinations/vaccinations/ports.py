@@ -26,6 +26,7 @@ __all__ = [
     "Mesh",
     "Queue",
     "Register",
+    "StoredMeanwhile",
     "StoredUpload",
     "Upload",
     "UploadGone",
@@ -42,6 +43,10 @@ class BatchGone(Exception):
 
 class IntakeGone(Exception):
     """What was stored of an upload's intake is not there; somebody has deleted it."""
+
+
+class StoredMeanwhile(Exception):
+    """Another run has stored an object since this one began; the upload has to be read anew."""
 
 
 class LedgerConflict(Exception):
@@ -187,10 +192,11 @@ class Register(Protocol):
         """Write entries; where a record comes twice, the later one counts. On return, all of them are written."""
 
     def renew(self, entries: Iterable[Entry]) -> None:
-        """Note that newer uploads say the same again: ``stated_at`` of each entry, forward and never back.
+        """Note that newer uploads say the same again, or older ones whose a record is: each entry's owner and ages.
 
-        It is noted of a record that still is at that statement. One that was withdrawn before it was ever stated
-        (`Entry.unstated`) is written where nothing else is known of it.
+        They are noted where the record still is at that statement, and what is known of it gives way
+        (`Entry.gives_way`). One that was withdrawn before it was ever stated (`Entry.unstated`) is written where
+        nothing else is known of it.
         """
 
     def restate(self, entries: Iterable[Entry]) -> None:
@@ -285,8 +291,14 @@ class Bucket(Protocol):
             The batch id that it had before, where it is ingested afresh.
         """
 
-    def uploads(self) -> Iterator[StoredUpload]:
-        """Iterate over every version of every upload and request, newest first of each, without deleted objects'."""
+    def uploads(self, organisation: str = "") -> Iterator[StoredUpload]:
+        """Iterate over every version of every upload and request, newest first of each, without deleted objects'.
+
+        Parameters
+        ----------
+        organisation
+            Only those in its folder.
+        """
 
     def put_request(self, name: str, body: BinaryIO | bytes = b"") -> tuple[str, str]:
         """Store a request (`vaccinations.formats.requests`), whose event is then queued; return key and version."""
@@ -309,8 +321,26 @@ class Bucket(Protocol):
             It is not there any more.
         """
 
-    def put_batch(self, programme: str, batch_id: str, lines: Path, rows: Path | None = None) -> None:
-        """Store the records of one programme from one upload, as batch lines and, so that they are ready, as rows."""
+    def put_batch(
+        self,
+        programme: str,
+        batch_id: str,
+        lines: Path,
+        rows: Path | None = None,
+        may_replace: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Store the records of one programme from one upload, as batch lines and, so that they are ready, as rows.
+
+        Parameters
+        ----------
+        may_replace
+            Asked where there is one already: whether it may be replaced, for a run that died may have left it behind.
+
+        Raises
+        ------
+        StoredMeanwhile
+            It may not; or another run was faster.
+        """
 
     def batch_lines(self, programme: str, batch_id: str) -> Generator[bytes]:
         """Stream the lines of a batch object, each one JSON document.

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from vaccinations.model.export import Processing, Status  # noqa: TC001
 
 __all__ = [
+    "ENDED",
     "Answer",
     "AnyReceipt",
     "CollectRun",
@@ -33,6 +34,10 @@ __all__ = [
     "Validation",
     "document",
 ]
+
+
+#: What the receipt of an upload says that was never ingested, and need not be.
+ENDED = frozenset({"rejected", "abandoned"})
 
 
 def document(result: Any) -> dict[str, Any]:

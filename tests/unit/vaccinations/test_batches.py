@@ -46,7 +46,7 @@ def test_a_batch_line_is_the_record_and_what_is_to_become_of_it() -> None:
     entry = entry_for(stated, "update", 7, digest="d1")
     fields = orjson.loads(batch_line(stated, entry, recorded_on=date(2024, 8, 22)))
     assert (fields.pop("action"), fields.pop("line"), fields.pop("digest")) == ("update", 7, "d1")
-    assert (fields.pop("owner"), fields.pop("stated_at")) == ("R1L", STATED_AT)
+    assert (fields.pop("owner"), fields.pop("owned_since"), fields.pop("stated_at")) == ("R1L", STATED_AT, STATED_AT)
     assert fields.pop("recorded_on") == "2024-08-22"
     assert VaccinationRecord.model_validate(fields, context={"today": TODAY}) == stated
 
@@ -112,9 +112,8 @@ def test_a_withdrawal_repeats_the_record_and_what_is_known_to_be_on_file(*, on_f
     "refusal", [None, Refusal(Outcome.UNKNOWN, "2026-11-23T12:00:00+00:00", "hpv-1", 3, "inbox/a")]
 )
 def test_a_line_holds_what_was_known_before_its_upload_and_no_more(refusal: Refusal | None) -> None:
-    before = Entry(
-        UUID, "hpv", "d1", Action.NEW, "b0", 3, "V0V8L", "2023-08-22T12:00:00+00:00 01234567 0000", OnFile.NO, refusal
-    )
+    since, stated_at = "2022-08-22T12:00:00+00:00 01234567 0000", "2023-08-22T12:00:00+00:00 01234567 0000"
+    before = Entry(UUID, "hpv", "d1", Action.NEW, "b0", 3, "V0V8L", since, stated_at, OnFile.NO, refusal)
     stated = batch_line(record(), entry_for(record(), before=before), recorded_on=date(2024, 8, 22))
     assert entry_of(stated, "b1").before == before
     assert entry_of(repeat_line(stated, entry_for(record())), "b2").before is None

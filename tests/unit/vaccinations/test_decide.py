@@ -40,7 +40,7 @@ COLUMNS = Columns("UUID", "ORGANISATION_CODE", "TIME_OF_VACCINATION", "PROGRAMME
 EARLIER, NOW, LATER = "2026-11-23", "2026-11-24", "2026-11-25"
 UPLOAD = UploadFacts("this", NOON, NOW, "R1L", Uploaders(), COLUMNS)
 REFUSAL = Refusal(Outcome.UNKNOWN, "2026-11-23T12:00:00+00:00", "hpv-1", 3, "inbox/answer")
-STATED = Entry(UUID, "hpv", "d1", Action.NEW, "earlier", 7, "R1L", EARLIER)
+STATED = Entry(UUID, "hpv", "d1", Action.NEW, "earlier", 7, "R1L", EARLIER, EARLIER)
 NOT_ON_FILE = replace(STATED, on_file=OnFile.NO)
 GONE = replace(STATED, digest=WITHDRAWN, action=Action.DELETE, batch_id="last", new_in=STATED.statement)
 UNSTATED = replace(GONE, programme="", on_file=OnFile.NO, new_in=None)
@@ -65,7 +65,11 @@ def vaccinated(
 
 def queued(digest: str, action: Action, *, repeats: bool, stated_at: str = NOW, **changes: Any) -> Queue:
     """Make what is queued: an `update` or `delete` follows the `new` of `STATED`, where nothing else is said."""
-    facts = {"owner": "R1L", "new_in": None if action is Action.NEW else STATED.statement} | changes
+    facts = {
+        "owner": "R1L",
+        "owned_since": EARLIER,
+        "new_in": None if action is Action.NEW else STATED.statement,
+    } | changes
     return Queue(Entry(UUID, "hpv", digest, action, "this", 9, stated_at=stated_at, **facts), repeats=repeats)
 
 
@@ -86,7 +90,7 @@ WITHDRAWAL, AGAIN = Withdrawn(9, UUID), SendAgain(9, UUID)
 #: The `new` of STATED, and whatever came last, in a file that DPS never got.
 LOST_NEW, LOST = Lost(9, UUID, STATED.statement, Action.NEW), Lost(9, UUID, UPDATED.statement, Action.UPDATE)
 TABLE: dict[str, tuple[Row, Entry | None, Decision]] = {
-    "stated, never ingested": (vaccinated("d2"), None, queued("d2", Action.NEW, repeats=False)),
+    "stated, never ingested": (vaccinated("d2"), None, queued("d2", Action.NEW, repeats=False, owned_since=NOW)),
     "stated as before": (vaccinated("d1"), STATED, unchanged(STATED)),
     "stated as before, not on file": (vaccinated("d1"), refused(NOT_ON_FILE), unchanged(refused(NOT_ON_FILE))),
     "corrected": (vaccinated("d2"), STATED, queued("d2", Action.UPDATE, repeats=False)),
@@ -98,7 +102,11 @@ TABLE: dict[str, tuple[Row, Entry | None, Decision]] = {
         replace(GONE, on_file=OnFile.NO),
         queued("d1", Action.NEW, repeats=False),
     ),
-    "withdrawn, never ingested": (WITHDRAWAL, None, Skip(replace(UNSTATED, batch_id="this", line=9, stated_at=NOW))),
+    "withdrawn, never ingested": (
+        WITHDRAWAL,
+        None,
+        Skip(replace(UNSTATED, batch_id="this", line=9, owned_since=NOW, stated_at=NOW)),
+    ),
     "withdrawn twice": (WITHDRAWAL, GONE, unchanged(GONE)),
     "withdrawn": (WITHDRAWAL, STATED, queued(WITHDRAWN, Action.DELETE, repeats=True)),
     "withdrawn after a refusal": (WITHDRAWAL, refused(STATED), queued(WITHDRAWN, Action.DELETE, repeats=True)),
@@ -129,16 +137,36 @@ TABLE: dict[str, tuple[Row, Entry | None, Decision]] = {
         queued("d1", Action.NEW, repeats=False),
     ),
     "withdrawn again, never stated": (WITHDRAWAL, UNSTATED, Skip(replace(UNSTATED, stated_at=NOW))),
-    "older than what is known": (vaccinated("d2"), replace(STATED, stated_at=LATER), Overtaken()),
-    "older and the same": (vaccinated("d1"), replace(STATED, stated_at=LATER), Overtaken()),
-    "older, and under another programme": (vaccinated("d2", "flu"), replace(STATED, stated_at=LATER), Overtaken()),
-    "older than a withdrawal": (vaccinated("d1"), replace(GONE, stated_at=LATER), Overtaken()),
+    "older than what is known": (
+        vaccinated("d2"),
+        replace(STATED, stated_at=LATER),
+        Overtaken(replace(STATED, stated_at=LATER)),
+    ),
+    "older and the same": (
+        vaccinated("d1"),
+        replace(STATED, stated_at=LATER),
+        Overtaken(replace(STATED, stated_at=LATER)),
+    ),
+    "older, and under another programme": (
+        vaccinated("d2", "flu"),
+        replace(STATED, stated_at=LATER),
+        Overtaken(replace(STATED, stated_at=LATER)),
+    ),
+    "older than a withdrawal": (
+        vaccinated("d1"),
+        replace(GONE, stated_at=LATER),
+        Overtaken(replace(GONE, stated_at=LATER)),
+    ),
     "older than the withdrawal of what was never stated": (
         vaccinated("d1"),
         replace(UNSTATED, stated_at=LATER),
-        Overtaken(),
+        Overtaken(replace(UNSTATED, stated_at=LATER)),
     ),
-    "a withdrawal older than what is known": (WITHDRAWAL, replace(STATED, stated_at=LATER), Overtaken()),
+    "a withdrawal older than what is known": (
+        WITHDRAWAL,
+        replace(STATED, stated_at=LATER),
+        Overtaken(replace(STATED, stated_at=LATER)),
+    ),
     "to be sent again by an upload older than the statement": (
         AGAIN,
         replace(refused(STATED), stated_at=LATER),
@@ -375,7 +403,7 @@ LIST = replace(UPLOAD, stated_at=ALREADY_SENT, already_sent=True)
 
 def test_what_was_already_sent_is_registered_as_older_than_whatever_is_uploaded() -> None:
     decision = decide(vaccinated("d2"), None, LIST)
-    assert decision == queued("d2", Action.NEW, repeats=False, stated_at=ALREADY_SENT)
+    assert decision == queued("d2", Action.NEW, repeats=False, owned_since=ALREADY_SENT, stated_at=ALREADY_SENT)
     assert isinstance(decision, Queue)
     older = replace(UPLOAD, stated_at="1999", batch_id="other")
     assert decide(vaccinated("d2"), Known(decision.entry, kept=True), older) == unchanged(decision.entry, "1999")
@@ -459,6 +487,97 @@ def test_what_a_folder_may_do_beyond_its_own_records_is_done() -> None:
     assert isinstance(decide(vaccinated(code="RX1"), Known(THEIRS, kept=True), supplier), Reject)
 
 
+# -- whose it was first
+
+#: Of another organisation that was ingested first, and uploaded later.
+LATECOMERS = replace(THEIRS, owned_since=LATER, stated_at=LATER)
+OURS = LATECOMERS.of("R1L", NOW)
+SUCCESSOR = replace(UPLOAD, uploaders=Uploaders(succeeds={"RX1": frozenset({"R1L"})}))
+MERGED = replace(UPLOAD, uploaders=Uploaders(succeeds={"R1L": frozenset({"RX1"})}))
+
+
+def our(entry: Entry, action: Action, **changes: Any) -> Entry:
+    return replace(OURS, action=action, batch_id="this", line=9, stated_at=NOW, before=entry, **changes)
+
+
+ARRIVED_EARLIER: dict[str, tuple[Row, Entry, UploadFacts, Decision]] = {
+    "stated otherwise": (
+        vaccinated("d2"),
+        LATECOMERS,
+        UPLOAD,
+        Queue(our(LATECOMERS, Action.UPDATE, digest="d2", new_in=LATECOMERS.statement), repeats=False),
+    ),
+    "stated otherwise, not on file": (
+        vaccinated("d2"),
+        replace(LATECOMERS, on_file=OnFile.NO),
+        UPLOAD,
+        Queue(our(replace(LATECOMERS, on_file=OnFile.NO), Action.NEW, digest="d2"), repeats=False),
+    ),
+    "stated as they did": (vaccinated("d1"), LATECOMERS, UPLOAD, Unchanged(replace(OURS, stated_at=NOW))),
+    "withdrawn": (
+        WITHDRAWAL,
+        LATECOMERS,
+        UPLOAD,
+        Queue(our(LATECOMERS, Action.DELETE, digest=WITHDRAWN, new_in=LATECOMERS.statement), repeats=True),
+    ),
+    "withdrawn, as they did before it was stated": (
+        WITHDRAWAL,
+        replace(UNSTATED, owner="RX1", owned_since=LATER, stated_at=LATER),
+        UPLOAD,
+        Skip(replace(UNSTATED, owned_since=NOW, stated_at=NOW)),
+    ),
+    "stated under another programme": (
+        vaccinated("d2", "flu"),
+        LATECOMERS,
+        UPLOAD,
+        Reject((replace(ELSEWHERE, column="PROGRAMME"),)),
+    ),
+    "stated since by one that succeeds us": (
+        vaccinated("d2"),
+        LATECOMERS,
+        SUCCESSOR,
+        Overtaken(replace(LATECOMERS, owner="R1L", owned_since=NOW)),
+    ),
+    "withdrawn, and stated since by one that succeeds us": (
+        WITHDRAWAL,
+        LATECOMERS,
+        SUCCESSOR,
+        Overtaken(replace(LATECOMERS, owner="R1L", owned_since=NOW)),
+    ),
+    "stated since by one that we succeed": (
+        vaccinated("d2"),
+        LATECOMERS,
+        MERGED,
+        Queue(our(LATECOMERS, Action.UPDATE, digest="d2", new_in=LATECOMERS.statement), repeats=False),
+    ),
+    "stated since by ourselves": (
+        vaccinated("d2"),
+        replace(LATECOMERS, owner="R1L"),
+        UPLOAD,
+        Overtaken(replace(LATECOMERS, owner="R1L", owned_since=NOW)),
+    ),
+    "arrived there at the same time": (
+        vaccinated("d2"),
+        replace(LATECOMERS, owned_since=NOW),
+        UPLOAD,
+        Reject((FOREIGN,)),
+    ),
+}
+
+
+@pytest.mark.parametrize(("row", "entry", "upload", "decision"), ARRIVED_EARLIER.values(), ids=ARRIVED_EARLIER)
+def test_a_record_is_whose_it_was_first_by_the_time_of_the_upload(
+    row: Row, entry: Entry, upload: UploadFacts, decision: Decision
+) -> None:
+    assert decide(row, Known(entry, kept=True, person=STRANGER), upload) == decision
+
+
+def test_no_list_of_what_was_already_sent_makes_a_record_anybody_elses() -> None:
+    assert decide(vaccinated("d2"), Known(LATECOMERS, kept=True), LIST) == Reject((FOREIGN,))
+    known = Known(replace(LATECOMERS, owner="R1L"), kept=True)
+    assert decide(vaccinated("d1"), known, LIST) == Unchanged(known.entry)
+
+
 # -- whatever is uploaded
 
 rows = st.one_of(
@@ -483,6 +602,7 @@ entries = st.builds(
     st.sampled_from(["this", "earlier"]),
     st.integers(1, 99),
     st.sampled_from(["R1L", "R1L", "RX1"]),
+    st.just(EARLIER),
     st.sampled_from([EARLIER, NOW, LATER]),
     st.sampled_from(OnFile),
     st.sampled_from([None, REFUSAL]),

@@ -47,7 +47,7 @@ GOOD: dict[str, Any] = {
 
 
 #: What a batch line says beside what the uploader stated.
-OF_THE_BATCH = {"action", "line", "recorded_on", "digest", "owner", "stated_at"}
+OF_THE_BATCH = {"action", "line", "recorded_on", "digest", "owner", "owned_since", "stated_at"}
 
 
 def read(body: bytes) -> list[Row]:

@@ -32,7 +32,7 @@ from vaccinations.formats.batches import read_batch
 from vaccinations.formats.dps_columns import ROWS_VERSION
 from vaccinations.formats.requests import REQUESTS
 from vaccinations.model.export import FileNames, Manifest, PartFacts
-from vaccinations.ports import BatchGone, IntakeGone, StoredUpload, Upload, UploadGone
+from vaccinations.ports import BatchGone, IntakeGone, StoredMeanwhile, StoredUpload, Upload, UploadGone
 from vaccinations.results import ParkedUpload, Receipt, RejectedUpload, StoredIntake, document
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ _IN_PIECES = TransferConfig(multipart_threshold=_PIECE, multipart_chunksize=_PIE
 _LONGEST_VALUE = 180
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _ABSENT = frozenset({"NoSuchKey", "NoSuchVersion", "404"})
+_NOT_SO = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
 _CSV, _JSON, _BYTES = "text/csv; charset=utf-8", "application/json", "application/octet-stream"
 
 
@@ -75,7 +76,8 @@ class StoredObject:
 class Bucket:
     """The bucket's layout, and reading and writing it in streams (`vaccinations.ports.Bucket`).
 
-    Everything goes through `open`, `has`, `uploads`, `_place`, `_put`, `_put_stream`, `_folders` and `_keys`.
+    Everything goes through `open`, `has`, `uploads`, `_place`, `_put`, `_put_over`, `_tag`, `_put_stream`, `_folders`
+    and `_keys`.
     """
 
     def __init__(self, s3: S3Client, bucket: str) -> None:
@@ -116,6 +118,43 @@ class Bucket:
     def _put(self, key: str, body: bytes | BinaryIO, content_type: str = _BYTES) -> None:
         """Store bytes or a file in one request: S3 takes up to 5 GB so, and no file here comes near that."""
         self._s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
+
+    def _put_over(self, key: str, file: Path, tag: str) -> bool:
+        """Store a file in place of the object that has a tag; without one, where there is none. Tell whether it was.
+
+        Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+        """
+        condition: dict[str, Any] = {"IfMatch": tag} if tag else {"IfNoneMatch": "*"}
+        try:
+            with file.open("rb") as body:
+                self._s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=_BYTES, **condition)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _NOT_SO | _ABSENT:
+                return False
+            raise
+        return True
+
+    def _tag(self, key: str) -> str:
+        """Return what tells an object's content from others; nothing where there is no object."""
+        try:
+            return self._s3.head_object(Bucket=self.bucket, Key=key)["ETag"]
+        except ClientError as error:
+            if error.response["Error"]["Code"] in _ABSENT:
+                return ""
+            raise
+
+    def _put_new(self, key: str, file: Path, may_replace: Callable[[], bool]) -> None:
+        """Store a file where nothing is, or what is there may be replaced and nobody has replaced it meanwhile.
+
+        Raises
+        ------
+        StoredMeanwhile
+            It is otherwise.
+        """
+        if not self._put_over(key, file, ""):
+            tag = self._tag(key)
+            if not may_replace() or not self._put_over(key, file, tag):
+                raise StoredMeanwhile("another run has stored a batch meanwhile")
 
     def _put_stream(self, key: str, body: BinaryIO, metadata: Mapping[str, str]) -> None:
         """Store a stream of whatever size."""
@@ -210,11 +249,29 @@ class Bucket:
         second = stored_at.replace(microsecond=0)
         return sum(1 for _ in takewhile(lambda each: each["LastModified"].replace(microsecond=0) == second, older))
 
-    def put_batch(self, programme: str, batch_id: str, lines: Path, rows: Path | None = None) -> None:
-        """Store the records of one programme from one upload, as batch lines and, so that they are ready, as rows."""
-        self._put_file(_batch_key(programme, batch_id), lines)
+    def put_batch(
+        self,
+        programme: str,
+        batch_id: str,
+        lines: Path,
+        rows: Path | None = None,
+        may_replace: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Store the records of one programme from one upload, as batch lines and, so that they are ready, as rows.
+
+        Parameters
+        ----------
+        may_replace
+            Asked where there is one already: whether it may be replaced, for a run that died may have left it behind.
+
+        Raises
+        ------
+        StoredMeanwhile
+            It may not; or another run was faster.
+        """
+        self._put_new(_batch_key(programme, batch_id), lines, may_replace)
         if rows:
-            self._put_file(_rows_key(programme, batch_id), rows)
+            self._put_new(_rows_key(programme, batch_id), rows, may_replace)
 
     def batch_lines(self, programme: str, batch_id: str) -> Generator[bytes]:
         """Stream the lines of a batch object, each one JSON document.

@@ -90,6 +90,11 @@ def below(attribute: Attribute, value: Any) -> Condition:
     return lambda alias: f"{alias.name(attribute)} < {alias.value(value)}"
 
 
+def above(attribute: Attribute, value: Any) -> Condition:
+    """Make the condition that an attribute is greater than a value."""
+    return lambda alias: f"{alias.name(attribute)} > {alias.value(value)}"
+
+
 def shorter(attribute: Attribute, size: int) -> Condition:
     """Make the condition that a list or text has fewer than so many elements or bytes."""
     return lambda alias: f"size({alias.name(attribute)}) < {alias.value(size)}"
@@ -108,6 +113,11 @@ def not_exists(attribute: Attribute) -> Condition:
 def any_of(*conditions: Condition) -> Condition:
     """Make the condition that at least one of several holds."""
     return lambda alias: f"({' OR '.join(condition(alias) for condition in conditions)})"
+
+
+def all_of(*conditions: Condition) -> Condition:
+    """Make the condition that several hold."""
+    return lambda alias: f"({' AND '.join(condition(alias) for condition in conditions)})"
 
 
 # -- writes

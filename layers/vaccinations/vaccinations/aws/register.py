@@ -3,10 +3,10 @@
 Nothing personal is in it: identifiers, digests and counts only. Four kinds of items share the table:
 
 - a **record**, keyed by its UUID: the digest of what was last stated about it, the batch and line that hold it, the
-  action that it has there, its owner, and how old that statement is (`Entry`), and DPS's refusal where it refused it
-  (`Refusal`). ``on_file`` is there only where the record is not on file at DPS, or that is not known; ``programme`` is
-  not there where the record was withdrawn before it was ever stated. The index by-refusal (programme, refused_at) holds
-  the ids of those that DPS refused;
+  action that it has there, whose the record is and since when, and how old that statement is (`Entry`), and DPS's
+  refusal where it refused it (`Refusal`). ``on_file`` is there only where the record is not on file at DPS, or that is
+  not known; ``programme`` is not there where the record was withdrawn before it was ever stated. The index by-refusal
+  (programme, refused_at) holds the ids of those that DPS refused;
 - an **intake**, ``batch#{batch id}``: written once every batch object of an upload is in S3, and before the first
   record is registered. From then on the upload's batch objects are a write-ahead log: whoever finds an intake that
   is not finished finishes it (`Intake`);
@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 from vaccinations.aws.backoff import tries
 from vaccinations.aws.expressions import (
     CONDITION_FAILED,
+    above,
+    all_of,
     any_of,
     below,
     deserialise,
@@ -58,6 +60,8 @@ _AT_ONCE = 8
 _TRIES = 12
 _UNFINISHED = {"record_id": "unfinished"}
 _PARKED = {"record_id": "parked"}
+#: What tells whose a record is and how old what is known of it is.
+_WHOSE = ("owner", "owned_since", "stated_at")
 
 
 class Register:
@@ -88,11 +92,12 @@ class Register:
         _each(self._write, batched(latest.values(), _WRITE))
 
     def renew(self, entries: Iterable[Entry]) -> None:
-        """Note that newer uploads say the same again: ``stated_at`` of each entry, forward and never back.
+        """Note that newer uploads say the same again, or older ones whose a record is: each entry's owner and ages.
 
-        It is noted of a record that still is at that statement. One that was withdrawn before it was ever stated is
-        written where nothing else is known of it. Where another statement has come since, it is noted of what was known
-        before that, which counts again where the newer one is never sent. No record may come twice.
+        They are noted where the record still is at that statement, and what is known of it gives way
+        (`Entry.gives_way`). One that was withdrawn before it was ever stated is written where nothing else is known of
+        it. Where another statement has come since, they are noted of what was known before that, which counts again
+        where the newer one is never sent. No record may come twice.
         """
         _each(self._renew, batched(entries, _TRANSACTED))
 
@@ -106,7 +111,7 @@ class Register:
         for chunk in batched(entries, _READ * _AT_ONCE):
             latest = {entry.record_id: entry for entry in chunk}
             known = self.get(latest)
-            old = (entry for i, entry in latest.items() if i not in known or _gives_way(known[i], entry))
+            old = (entry for i, entry in latest.items() if i not in known or _is_overdue(known[i], entry))
             _each(self._restate, batched(old, _TRANSACTED))
 
     def refuse(self, entries: Iterable[Entry]) -> None:
@@ -192,9 +197,8 @@ class Register:
         self._transact_each([{"Put": self._restating(entry)} for entry in entries])
 
     def _restating(self, entry: Entry) -> Item:
-        stated_at = entry.stated_at
-        nothing_newer = any_of(not_exists("stated_at"), below("stated_at", stated_at), equals("stated_at", stated_at))
-        written: Item = put(self._table, deserialise(_item(entry)), conditions=(nothing_newer,))
+        conditions = (any_of(not_exists("stated_at"), _gives_way(entry), _is_as_old(entry)),)
+        written: Item = put(self._table, deserialise(_item(entry)), conditions=conditions)
         return written
 
     def _transact_each(self, items: Sequence[Item]) -> list[int]:
@@ -214,23 +218,22 @@ class Register:
         self._transact_each([self._renewing_before(entries[n]) for n in others])
 
     def _renewing(self, entry: Entry) -> Item:
-        newer = below("stated_at", entry.stated_at)
         if entry.unstated:
-            conditions = (not_exists("programme"), any_of(not_exists("stated_at"), newer))
+            conditions = (not_exists("programme"), any_of(not_exists("stated_at"), _gives_way(entry)))
             return {"Put": put(self._table, deserialise(_item(entry)), conditions=conditions)}
-        sets: dict[Attribute, Any] = {"stated_at": entry.stated_at}
+        sets: dict[Attribute, Any] = {name: getattr(entry, name) for name in _WHOSE}
         key = {"record_id": entry.record_id}
-        return {"Update": update(self._table, key, sets=sets, conditions=(*_is_at(entry), newer))}
+        return {"Update": update(self._table, key, sets=sets, conditions=(*_is_at(entry), _gives_way(entry)))}
 
     def _renewing_before(self, entry: Entry) -> Item:
         """Renew what was known before the statement that a record is at: it counts where that one is never sent."""
-        newer = below(("before", "stated_at"), entry.stated_at)
-        sets: dict[Attribute, Any] = {("before", "stated_at"): entry.stated_at}
-        conditions = (equals(("before", "batch_id"), entry.batch_id), equals(("before", "line"), entry.line), newer)
+        gives_way = _gives_way(entry, "before")
+        sets: dict[Attribute, Any] = {("before", name): getattr(entry, name) for name in _WHOSE}
+        conditions = (equals(("before", "batch_id"), entry.batch_id), equals(("before", "line"), entry.line), gives_way)
         if entry.unstated:
             sets = {"before": entry_document(entry)}
             nothing = any_of(not_exists("before"), equals(("before", "programme"), ""))
-            conditions = (exists("programme"), nothing, any_of(not_exists("before"), newer))
+            conditions = (exists("programme"), nothing, any_of(not_exists("before"), gives_way))
         return {"Update": update(self._table, {"record_id": entry.record_id}, sets=sets, conditions=conditions)}
 
     def _refusing(self, entry: Entry, refusal: Refusal) -> Item:
@@ -468,9 +471,21 @@ def _is_at(entry: Entry) -> tuple[Condition, ...]:
     return equals("batch_id", entry.batch_id), equals("line", entry.line)
 
 
-def _gives_way(known: Entry, entry: Entry) -> bool:
-    """Whether what is known of a record is another statement, and none that is newer."""
-    return known.statement != entry.statement and known.stated_at <= entry.stated_at
+def _gives_way(entry: Entry, *within: str) -> Condition:
+    """Make the condition that what is known of a record gives way to an entry (`Entry.gives_way`)."""
+    since, stated_at = (*within, "owned_since"), (*within, "stated_at")
+    newer = all_of(equals(since, entry.owned_since), below(stated_at, entry.stated_at))
+    return any_of(above(since, entry.owned_since), newer)
+
+
+def _is_as_old(entry: Entry) -> Condition:
+    """Make the condition that what is known of a record is of the same owner, and as old as an entry."""
+    return all_of(equals("owned_since", entry.owned_since), equals("stated_at", entry.stated_at))
+
+
+def _is_overdue(known: Entry, entry: Entry) -> bool:
+    """Whether what is known of a record is another statement, and none to which this one gives way."""
+    return known.statement != entry.statement and not entry.gives_way(known)
 
 
 def _intake_key(batch_id: str) -> Item:
@@ -489,6 +504,7 @@ def _entry(item: Mapping[str, Any]) -> Entry:
         batch_id=item["batch_id"]["S"],
         line=int(item["line"]["N"]),
         owner=item["owner"]["S"],
+        owned_since=item["owned_since"]["S"],
         stated_at=item["stated_at"]["S"],
         on_file=OnFile(item["on_file"]["S"]) if "on_file" in item else OnFile.YES,
         refusal=_refusal(deserialise(item["refusal"]["M"])) if "refusal" in item else None,
@@ -515,6 +531,7 @@ def _item(entry: Entry) -> Item:
         "batch_id": {"S": entry.batch_id},
         "line": {"N": str(entry.line)},
         "owner": {"S": entry.owner},
+        "owned_since": {"S": entry.owned_since},
         "stated_at": {"S": entry.stated_at},
     }
     if entry.programme:

@@ -11,6 +11,7 @@ A *batch line* says what is to become of a record at DPS, and holds the record a
 ``new_in``       batch and line of the last statement that went out as `new`, where that is another; else left out
 ``origin``       batch and line of the upload's statement that a request repeats; else left out
 ``owner``        ODS code of the folder in which the record first arrived
+``owned_since``  how old the statement is with which it arrived there
 ``stated_at``    how old the statement is (`vaccinations.model.entry.age_of`)
 ``before``       what was known of the record before the upload (`entry_document`); left out where that was nothing
 the others       the fields of `vaccinations.model.record.VaccinationRecord` that state something
@@ -102,6 +103,7 @@ def _of_entry(entry: Entry) -> dict[str, Any]:
         "line": entry.line,
         "digest": entry.digest,
         "owner": entry.owner,
+        "owned_since": entry.owned_since,
         "stated_at": entry.stated_at,
     }
     if entry.on_file is not OnFile.YES:
@@ -126,6 +128,7 @@ def entry_of(line: bytes, batch_id: str) -> Entry:
         batch_id=batch_id,
         line=fields["line"],
         owner=fields["owner"],
+        owned_since=fields["owned_since"],
         stated_at=fields["stated_at"],
         on_file=OnFile(fields.get("on_file", OnFile.YES)),
         before=entry_from(fields["before"], fields["uuid"]) if "before" in fields else None,
@@ -149,6 +152,7 @@ def entry_document(entry: Entry) -> dict[str, Any]:
         "batch_id": entry.batch_id,
         "line": entry.line,
         "owner": entry.owner,
+        "owned_since": entry.owned_since,
         "stated_at": entry.stated_at,
         "on_file": entry.on_file,
     }

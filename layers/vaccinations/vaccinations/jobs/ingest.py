@@ -34,6 +34,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import batched
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_plus
@@ -63,21 +64,21 @@ from vaccinations.model.lifecycle import Event, ImpossibleMove
 from vaccinations.model.london import day_in_london
 from vaccinations.model.problems import UnreadableUpload
 from vaccinations.model.programmes import is_ods_code
-from vaccinations.model.row import Faulty, Lost, Nobody, Row, Vaccinated, Withdrawn
+from vaccinations.model.row import Faulty, Lost, Nobody, Row, SendAgain, Vaccinated, Withdrawn
 from vaccinations.model.uploaders import Uploaders
 from vaccinations.ports import BatchGone, IntakeGone, UploadGone
 from vaccinations.prefetch import prefetch
-from vaccinations.results import ParkedUpload, Receipt, RejectedUpload, StoredIntake
+from vaccinations.results import ENDED, ParkedUpload, Receipt, RejectedUpload, StoredIntake
 from vaccinations.telemetry import count, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from vaccinations.model.entry import Entry, Intake
-    from vaccinations.ports import Bucket, Ledger, Register, Upload
+    from vaccinations.ports import Bucket, Ledger, Register, StoredUpload, Upload
     from vaccinations.results import AnyReceipt
 
-__all__ = ["Ingest"]
+__all__ = ["Ingest", "OlderParked"]
 
 _INCOMING = "incoming/"
 _ROWS_AT_ONCE = 1000
@@ -85,6 +86,10 @@ _ROWS_AT_ONCE = 1000
 MOST_LINES = 20
 #: So often it is tried to complete an intake before it is parked.
 MOST_TRIES = 3
+
+
+class OlderParked(Exception):
+    """Whose a record is cannot be told before a person has settled an older upload, which is parked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +123,13 @@ class Ingest:
         ------
         UploadGone
             There is no such object: the message goes to the dead-letter queue, for a person to look at.
+        OlderParked
+            A row is about another's record, and an older upload of either is parked: likewise.
         """
         key = self._key(key, version)
         return self._ingest(key, version, self.bucket.batch_id(key, version))
 
-    def _ingest(self, key: str, version: str, batch_id: str) -> AnyReceipt:
+    def _ingest(self, key: str, version: str, batch_id: str, waiting: frozenset[str] = frozenset()) -> AnyReceipt:
         logger.append_keys(batch_id=batch_id)
         intake = self.register.intake(batch_id)
         if intake and (intake.finished or intake.parked):
@@ -131,7 +138,7 @@ class Ingest:
         self._complete_others(batch_id)
         if intake is None:
             try:
-                self._read(key, version, batch_id)
+                self._read(key, version, batch_id, waiting)
             except UnreadableUpload as unreadable:
                 return self._reject(key, version, batch_id, unreadable)
         if self._complete_or_park(batch_id):
@@ -167,7 +174,7 @@ class Ingest:
         if not self._waits(batch_id):
             return stored.parked or stored.receipt
         again = self.bucket.batch_id(stored.upload, stored.version, retry_of=batch_id)
-        receipt = self._ingest(stored.upload, stored.version, again)
+        receipt = self._ingest(stored.upload, stored.version, again, frozenset({batch_id}))
         logger.append_keys(batch_id=batch_id)
         self._settle(stored, status="retried", retried_as=again, reason=reason)
         return receipt
@@ -215,8 +222,34 @@ class Ingest:
 
     # -- steps 1 to 3
 
-    def _read(self, key: str, version: str, batch_id: str) -> None:
+    def _read(self, key: str, version: str, batch_id: str, waiting: frozenset[str]) -> None:
         """Decide on every row; leave the batches, the rejects file and the intake behind.
+
+        Where a row is about another's record, the uploads of both that are older and were never ingested come first:
+        whose the record is may follow from them.
+
+        Parameters
+        ----------
+        waiting
+            The uploads that wait for this one to be ingested, by batch id.
+
+        Raises
+        ------
+        UnreadableUpload
+            Nothing of it can be ingested, and nothing is left behind.
+        UploadGone
+            It is not there.
+        """
+        waiting |= {batch_id}
+        while older := self._begin(key, version, batch_id, waiting):
+            for older_id, upload in older.items():
+                logger.warning("an older upload comes first", extra={"waiting": batch_id, "older": older_id})
+                self._ingest(upload.key, upload.version, older_id, waiting)
+            logger.append_keys(batch_id=batch_id)
+            waiting |= older.keys()
+
+    def _begin(self, key: str, version: str, batch_id: str, waiting: frozenset[str]) -> Mapping[str, StoredUpload]:
+        """Do so, or return the uploads that come first, by batch id, and leave nothing behind.
 
         Raises
         ------
@@ -235,9 +268,11 @@ class Ingest:
             pass_ = _Pass(self.bucket, spool, facts, self.register.unsent(), frozenset(self.register.parked()))
             self._decide(source.rows(upload), pass_)
             spool.close()
+            if older := self._older(pass_, waiting):
+                return older
             if self.register.intake(batch_id):
                 logger.warning("another run has ingested the upload meanwhile")
-                return
+                return {}
             rejects = self._store(key, batch_id, spool)
             # What an upload says stays true if the run dies here; said again, it changes nothing.
             note = self.register.lose if requeued(key) else self.register.renew
@@ -246,6 +281,49 @@ class Ingest:
         self.bucket.put_intake(batch_id, StoredIntake(upload=key, version=version, receipt=receipt))
         batches = {programme: batch.actions.total() for programme, batch in spool.batches.items()}
         self.register.begin(batch_id, batches, begun, sends=not source.already_sent)
+        return {}
+
+    def _older(self, pass_: _Pass, waiting: frozenset[str]) -> dict[str, StoredUpload]:
+        """Find the uploads that may tell whose the records are, were never ingested, and are older: the oldest first.
+
+        Raises
+        ------
+        OlderParked
+            One of them is parked.
+        """
+        stored = [
+            each for code in pass_.contested for folder in (code, code.lower()) for each in self.bucket.uploads(folder)
+        ]
+        there: dict[tuple[str, str], tuple[str, StoredUpload]] = {}
+        places: Counter[tuple[str, datetime]] = Counter()
+        for each in reversed(stored):  # the oldest version of each object first
+            second = each.key, each.uploaded_at.replace(microsecond=0)
+            age = age_of(each.uploaded_at, each.key, places[second])
+            places[second] += 1
+            if age < pass_.upload.stated_at:
+                there[each.key, each.version] = age, each
+        for parked in pass_.parked - waiting if there else ():
+            key, version = self._upload_of(parked)
+            if (key, version) in there and _source(key).organisation_code in pass_.doubtful:
+                raise OlderParked(
+                    f"an older upload, {parked}, is parked: see mesh uploads --parked; then redrive this one"
+                )
+        in_order = [each for _, each in sorted(there.values(), key=itemgetter(0))]
+        older = {self.bucket.batch_id(each.key, each.version): each for each in in_order}
+        known = self.register.with_intake(older) | waiting
+        return {i: each for i, each in older.items() if i not in known and not self._has_ended(each, i)}
+
+    def _upload_of(self, batch_id: str) -> tuple[str, str]:
+        """Return key and version of the upload of an intake; of one that nobody knows, nothing."""
+        try:
+            stored = self.bucket.intake(batch_id)
+        except IntakeGone:
+            return "", ""
+        return stored.upload, stored.version
+
+    def _has_ended(self, upload: StoredUpload, batch_id: str) -> bool:
+        receipt = self.bucket.receipt(upload.key, batch_id)
+        return receipt is not None and receipt.status in ENDED
 
     def _facts(self, upload: Upload, batch_id: str, source: _Source) -> UploadFacts:
         return UploadFacts(
@@ -324,7 +402,9 @@ class Ingest:
     def _store(self, key: str, batch_id: str, spool: Spool) -> str | None:
         """Store what a pass has left in files; return the key of the rejects file, where there is one."""
         for programme, batch in spool.batches.items():
-            self.bucket.put_batch(programme, batch_id, batch.lines, batch.rows)
+            self.bucket.put_batch(
+                programme, batch_id, batch.lines, batch.rows, lambda: self.register.intake(batch_id) is None
+            )
         return self.bucket.put_rejects(key, batch_id, spool.rejects) if spool.rejected else None
 
     # -- steps 4 and 5
@@ -580,8 +660,13 @@ class _Pass:
         Batch lines of their last statements, where rows only name or change them, as far as these are kept.
     gone
         The batches, by programme and id, that were asked for and are no longer kept.
-    absent
-        The records of the rows at hand that are not on file at DPS after all.
+    noted
+        The records of the rows at hand of which something is to be noted that is no statement: that they are not on
+        file at DPS after all, or arrived earlier.
+    contested
+        The folders of which an older upload may tell whose a record is that a row is about.
+    doubtful
+        Of these, the folders of which one that is parked may change what becomes of the row.
     said_in
         The lines of this upload that said last what it says of the records of the rows at hand.
     assumed, assumed_in
@@ -602,7 +687,9 @@ class _Pass:
     known: dict[str, Entry] = field(default_factory=dict)
     last: dict[str, bytes] = field(default_factory=dict)
     gone: set[tuple[str, str]] = field(default_factory=set)
-    absent: set[str] = field(default_factory=set)
+    noted: set[str] = field(default_factory=set)
+    contested: set[str] = field(default_factory=set)
+    doubtful: set[str] = field(default_factory=set)
     said_in: dict[str, int] = field(default_factory=dict)
     assumed: Counter[str] = field(default_factory=Counter)
     assumed_in: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -621,7 +708,7 @@ class _Pass:
         said, self.said_in = self.spool.seen.get(ids)
         self.known = {**self._sent(registered.values()), **said}
         self.last.clear()
-        self.absent.clear()
+        self.noted.clear()
         self._look_back(rows)
         for row in rows:
             self._decide(row)
@@ -631,16 +718,20 @@ class _Pass:
     def _sent(self, registered: Iterable[Entry]) -> dict[str, Entry]:
         """Put in the place of statements that are never sent what was known before them.
 
-        Where that was nothing, the record stays its owner's while the upload waits for a person.
+        While the upload waits for a person, the record stays its owner's.
         """
         return {entry.record_id: entry for entry in map(self._counts, registered) if entry}
 
     def _counts(self, entry: Entry) -> Entry | None:
-        return entry.counting(self.unsent) or (entry.waiting() if entry.batch_id in self.parked else None)
+        counts = entry.counting(self.unsent)
+        return entry.waiting() if counts is not entry and entry.batch_id in self.parked else counts
 
     def _decide(self, row: Row) -> None:
         self.rows += 1
-        match decide(row, self._known(row), self.upload):
+        known = self._known(row)
+        if known and known.entry.owner != self.upload.folder and not isinstance(row, SendAgain | Lost):
+            self._contest(known.entry)
+        match decide(row, known, self.upload):
             case Queue(entry):
                 self._compare(row, entry)
                 self._queue(row, entry)
@@ -656,16 +747,30 @@ class _Pass:
             case Absent(entry):
                 self.unchanged += 1
                 self.known[entry.record_id] = entry
-                self.absent.add(entry.record_id)
-            case Overtaken():
+                self.noted.add(entry.record_id)
+            case Overtaken(entry):
                 self.overtaken += 1
+                self._arrived(entry)
             case Reject(problems):
                 self.spool.reject(row.line, problems)
+
+    def _contest(self, entry: Entry) -> None:
+        """Note that a row is about a record that is not its folder's, as far as is known."""
+        folder, uploaders = self.upload.folder, self.upload.uploaders
+        folders = {entry.owner, folder, *uploaders.succeeds.get(entry.owner, ()), *uploaders.succeeds.get(folder, ())}
+        self.contested |= folders
+        self.doubtful |= {folder} if uploaders.may_change(folder, entry.owner) else folders
+
+    def _arrived(self, entry: Entry) -> None:
+        """Note where and when a record arrived, where that was earlier than is known."""
+        if entry != self.known[entry.record_id]:
+            self.known[entry.record_id] = entry
+            self.noted.add(entry.record_id)
 
     def _says(self, entry: Entry) -> bool:
         """Tell whether what is known of a record is what this upload says of it."""
         said = self.upload.batch_id == entry.batch_id or self.upload.stated_at == entry.stated_at
-        return said or entry.record_id in self.absent
+        return said or entry.record_id in self.noted
 
     def _known(self, row: Row) -> Known | None:
         entry = None if isinstance(row, Faulty | Nobody) else self.known.get(row.record_id)

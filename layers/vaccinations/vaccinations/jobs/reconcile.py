@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 from vaccinations.jobs.restoring import Restoring
 from vaccinations.model.problems import TRUE_OR_FALSE, check_event
 from vaccinations.ports import IntakeGone
-from vaccinations.results import QueuedUpload, ReconcileRun
+from vaccinations.results import ENDED, QueuedUpload, ReconcileRun
 from vaccinations.telemetry import count, logger
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ AT_ONCE = 500
 SECONDS_TO_END = 30.0
 #: So many of the uploads that were queued are named in the answer.
 MOST_NAMED = 100
-#: The receipts of uploads that need no intake.
-_ENDED = {"rejected", "abandoned"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +153,7 @@ class Reconcile:
             if batch_id in known:
                 continue
             receipt = self.bucket.receipt(upload.key, batch_id)
-            if receipt is None or (request.restored and receipt.status not in _ENDED):
+            if receipt is None or (request.restored and receipt.status not in ENDED):
                 uploaded_at = upload.uploaded_at.astimezone(UTC).isoformat(timespec="seconds")
                 yield QueuedUpload(
                     batch_id=batch_id, upload=upload.key, version=upload.version, uploaded_at=uploaded_at

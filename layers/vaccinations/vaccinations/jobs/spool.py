@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import orjson
 from isal import igzip
@@ -144,8 +144,8 @@ class Seen:
         self._db.execute("PRAGMA synchronous = OFF")
         self._db.execute(
             "CREATE TABLE seen "
-            "(record_id TEXT PRIMARY KEY, programme, digest, action, batch_id, line, owner, stated_at, on_file, "
-            "before, new_in, origin, said_in) WITHOUT ROWID"
+            "(record_id TEXT PRIMARY KEY, programme, digest, action, batch_id, line, owner, owned_since, stated_at, "
+            "on_file, before, new_in, origin, said_in) WITHOUT ROWID"
         )
 
     def get(self, record_ids: Iterable[str]) -> tuple[dict[str, Entry], dict[str, int]]:
@@ -164,7 +164,7 @@ class Seen:
         """Note what was said last of records, and in which lines."""
         self._db.execute("BEGIN")
         self._db.executemany(
-            "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (_row(entry, line) for entry, line in said),
         )
         self._db.execute("COMMIT")
@@ -174,7 +174,7 @@ class Seen:
         self._db.close()
 
 
-type _Row = tuple[str, str, str, str, str, int, str, str, str, bytes | None, bytes | None, bytes | None, int]
+type _Row = tuple[Any, ...]
 
 
 def _row(entry: Entry, said_in: int) -> _Row:
@@ -186,6 +186,7 @@ def _row(entry: Entry, said_in: int) -> _Row:
         entry.batch_id,
         entry.line,
         entry.owner,
+        entry.owned_since,
         entry.stated_at,
         entry.on_file.value,
         orjson.dumps(entry_document(entry.before)) if entry.before else None,
@@ -196,7 +197,8 @@ def _row(entry: Entry, said_in: int) -> _Row:
 
 
 def _entry(row: _Row) -> Entry:
-    record_id, programme, digest, action, batch_id, line, owner, stated_at, on_file, before, new_in, origin, _ = row
+    record_id, programme, digest, action, batch_id, line, owner, since, stated_at, *others = row
+    on_file, before, new_in, origin, _ = others
     return Entry(
         record_id,
         programme,
@@ -205,6 +207,7 @@ def _entry(row: _Row) -> Entry:
         batch_id,
         line,
         owner,
+        since,
         stated_at,
         OnFile(on_file),
         before=entry_from(orjson.loads(before), record_id) if before else None,

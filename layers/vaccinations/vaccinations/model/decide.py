@@ -5,7 +5,7 @@ The row        What is known of its record                      The decision
 =============  ===============================================  =======================================================
 `Faulty`       anything                                         reject: all that is wrong with it
 `Nobody`       anything                                       skip: it is about no record
-any other      another organisation's                           reject, whatever the row says
+any other      another organisation's, since before the upload  reject, whatever the row says
 `Vaccinated`   anything, and of a code not to be stated for     reject: the code, and what else is wrong
                anything, and given later than the upload        reject: the time, and what else is wrong
                stated by a newer upload                         overtaken
@@ -42,6 +42,9 @@ any other      another organisation's                           reject, whatever
 
 DPS is told of a withdrawal, and again, even where the record is not known to be on file there: that does no harm. Where
 several rows of the table fit, the first counts.
+
+A record is the organisation's in whose folder it first arrived, by the time of the upload: an older upload than that,
+from another folder, makes it that one's. What others stated, who may not change its records, counts no more then.
 
 A statement is as old as its upload (`vaccinations.model.entry.age_of`); within one upload the later row counts. What is
 unchanged or skipped is a statement, too: no older upload changes it. To send a record again states nothing new, whoever
@@ -196,7 +199,15 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Overtaken:
-    """The row is older than what is known of its record."""
+    """The row is older than what is known of its record.
+
+    Attributes
+    ----------
+    entry
+        What is known of the record from now on: the same, but perhaps arrived earlier.
+    """
+
+    entry: Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +224,6 @@ class Reject:
 
 
 type Decision = Queue | Unchanged | Skip | Absent | Overtaken | Reject
-
-_OVERTAKEN = Overtaken()
 
 
 def decide(row: Row, known: Known | None, upload: UploadFacts) -> Decision:
@@ -234,7 +243,8 @@ def decide(row: Row, known: Known | None, upload: UploadFacts) -> Decision:
             return _send_again(row, known, upload)
         case Lost():
             return _requeue(row, known, upload)
-    if known and not upload.uploaders.may_change(upload.folder, known.entry.owner):
+    counts = _what_counts(known, upload) if known else None
+    if known and counts is None:
         return _reject(
             upload.columns.record,
             "this record is another organisation's",
@@ -242,11 +252,25 @@ def decide(row: Row, known: Known | None, upload: UploadFacts) -> Decision:
         )
     match row:
         case Vaccinated() if upload.already_sent:
-            return _register(row, known, upload)
+            return _register(row, counts, upload)
         case Vaccinated():
-            return _state(row, known, upload)
+            decision = _state(row, counts, upload)
         case Withdrawn():
-            return _withdraw(row, known, upload)
+            decision = _withdraw(row, counts, upload)
+    if known and isinstance(decision, Queue):
+        return replace(decision, entry=decision.entry.following(known.entry))
+    return decision
+
+
+def _what_counts(known: Known, upload: UploadFacts) -> Known | None:
+    """Return what counts of what is known of a record, beside the upload; None where the record is another's."""
+    entry, folder, since = known.entry, upload.folder, upload.stated_at
+    may_change = upload.uploaders.may_change
+    if since >= entry.owned_since or upload.already_sent:
+        return known if may_change(folder, entry.owner) else None
+    if may_change(entry.owner, folder):
+        return replace(known, entry=replace(entry, owner=folder, owned_since=since))
+    return replace(known, entry=entry.of(folder, since), person=None)
 
 
 def _state(row: Vaccinated, known: Known | None, upload: UploadFacts) -> Decision:
@@ -257,8 +281,8 @@ def _state(row: Vaccinated, known: Known | None, upload: UploadFacts) -> Decisio
         problems.append(_known_elsewhere(entry, upload.columns))
     if problems:
         return Reject(tuple(problems))
-    if overtaken:
-        return _OVERTAKEN
+    if entry and overtaken:
+        return Overtaken(entry)
     if entry and entry.digest == row.digest:
         return Unchanged(_as_lately(entry, upload))
     if known and known.person and known.person.differs_wholly(_person(row)):
@@ -267,7 +291,7 @@ def _state(row: Vaccinated, known: Known | None, upload: UploadFacts) -> Decisio
             "this record was ingested before, of another child: NHS number, surname and date of birth all differ",
             "a UUID of its own; where it is the same child, withdraw the old record",
         )
-    return Queue(_stated(row, entry, upload).following(entry), repeats=False)
+    return Queue(_stated(row, entry, upload), repeats=False)
 
 
 def _register(row: Vaccinated, known: Known | None, upload: UploadFacts) -> Decision:
@@ -305,6 +329,7 @@ def _stated(row: Vaccinated, entry: Entry | None, upload: UploadFacts) -> Entry:
         upload.batch_id,
         row.line,
         owner=entry.owner if entry else upload.folder,
+        owned_since=entry.owned_since if entry else upload.stated_at,
         stated_at=upload.stated_at,
         new_in=entry.last_new if entry and updates else None,
     )
@@ -319,17 +344,18 @@ def _withdraw(row: Withdrawn, known: Known | None, upload: UploadFacts) -> Decis
     if known is None:
         return Skip(_never_stated(row, upload))
     if upload.stated_at < known.entry.stated_at:
-        return _OVERTAKEN
+        return Overtaken(known.entry)
     if known.entry.unstated:
         entry = known.entry if known.entry.withdrawn else _never_stated(row, upload)
-        return Skip(_as_lately(replace(entry, owner=known.entry.owner), upload))
+        owned = replace(entry, owner=known.entry.owner, owned_since=known.entry.owned_since)
+        return Skip(_as_lately(owned, upload))
     if known.entry.withdrawn:
         return Unchanged(_as_lately(known.entry, upload))
     if not known.kept:
         what = "this record was ingested so long ago that it is no longer kept, so it cannot be withdrawn"
         return _reject(upload.columns.withdrawn, what, "upload the vaccination once more, then withdraw it")
     entry = replace(known.entry, digest=WITHDRAWN, stated_at=upload.stated_at, origin=None)
-    return _repeat(entry, Action.DELETE, known.entry, row, upload)
+    return Queue(_repeated(entry, Action.DELETE, known.entry, row, upload), repeats=True)
 
 
 def _never_stated(row: Withdrawn, upload: UploadFacts) -> Entry:
@@ -341,6 +367,7 @@ def _never_stated(row: Withdrawn, upload: UploadFacts) -> Entry:
         upload.batch_id,
         row.line,
         owner=upload.folder,
+        owned_since=upload.stated_at,
         stated_at=upload.stated_at,
         on_file=OnFile.NO,
     )
@@ -382,13 +409,14 @@ def _again(entry: Entry, row: SendAgain | Lost, upload: UploadFacts) -> Queue:
     """Queue a record's last statement once more, as what DPS has to be told now."""
     action = Action.UPDATE if entry.on_file is OnFile.YES else Action.NEW
     repeated = replace(entry, on_file=OnFile.YES, origin=entry.stated_in)
-    return _repeat(repeated, Action.DELETE if entry.withdrawn else action, entry, row, upload)
+    queued = _repeated(repeated, Action.DELETE if entry.withdrawn else action, entry, row, upload)
+    return Queue(queued.following(entry), repeats=True)
 
 
-def _repeat(
+def _repeated(
     entry: Entry, action: Action, known: Entry, row: Withdrawn | SendAgain | Lost, upload: UploadFacts
-) -> Queue:
-    queued = replace(
+) -> Entry:
+    return replace(
         entry,
         action=action,
         batch_id=upload.batch_id,
@@ -396,7 +424,6 @@ def _repeat(
         refusal=None,
         new_in=None if action is Action.NEW else known.last_new,
     )
-    return Queue(queued.following(known), repeats=True)
 
 
 def _not_to_be_stated_for(code: str, upload: UploadFacts) -> list[Problem]:

@@ -88,7 +88,9 @@ class Entry:
     batch_id, line
         The batch that holds this statement, and the upload's line that it came from.
     owner
-        ODS code of the folder in which the record first arrived.
+        ODS code of the folder in which the record first arrived, by the time of the upload.
+    owned_since
+        How old the statement is with which it arrived there (`age_of`).
     stated_at
         How old the last statement about it is (`age_of`). A row that says the same once more makes it newer.
     on_file
@@ -111,6 +113,7 @@ class Entry:
     batch_id: str
     line: int
     owner: str
+    owned_since: str
     stated_at: str
     on_file: OnFile = OnFile.YES
     refusal: Refusal | None = None
@@ -129,9 +132,23 @@ class Entry:
         """Return what counts: this, or what was known before where its batch, by programme and id, is never sent."""
         return self.before if (self.programme, self.batch_id) in unsent else self
 
+    def gives_way(self, other: Entry) -> bool:
+        """Tell whether another entry of the record counts more: its owner's is older, or it is the same and newer."""
+        return (other.owned_since, self.stated_at) < (self.owned_since, other.stated_at)
+
     def waiting(self) -> Entry:
-        """Return what is known of a record of which only a parked upload speaks: whose it is, and nothing else."""
-        return Entry(self.record_id, "", "", Action.NEW, "", 0, self.owner, "", OnFile.NO)
+        """Return what counts while the upload of this statement is parked and waits for a person.
+
+        That is what was known before. The record is whose it was first nevertheless, this one's perhaps. Where nothing
+        was known before, nothing else is known than whose it is.
+        """
+        nothing = Entry(self.record_id, "", "", Action.NEW, "", 0, self.owner, self.owned_since, "", OnFile.NO)
+        before = self.before or nothing
+        return before if before.owned_since <= self.owned_since else before.of(self.owner, self.owned_since)
+
+    def of(self, owner: str, since: str) -> Entry:
+        """Return this entry of a record that turns out to be another's: what was stated about it counts no more."""
+        return replace(self, owner=owner, owned_since=since, stated_at="")
 
     @property
     def statement(self) -> Place:
