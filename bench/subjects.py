@@ -68,7 +68,7 @@ def ours(job: Job) -> Callable[[], dict[str, Any]]:
         ledger=Ledger(dynamodb, settings.exports_table),
         bucket=bucket,
         connect=lambda: client,
-        names=lambda programme: file_names(programme, settings.filename_style, settings.ods_code),
+        names=lambda programme: file_names(programme, settings.filename_style, settings.supplier_ods_code),
         recipient=settings.dps_mailbox,
         workflow_id=settings.workflow_id,
         holder=str(uuid.uuid4()),

@@ -307,7 +307,7 @@ def test_the_receipt_of_an_upload_can_be_asked_for_later(mesh: Callable[..., Don
     assert "PERSON_POSTCODE" in shown.stdout
     receipt = json_of(mesh("receipt", "R1L/later.csv", "--json"))
     assert (receipt["accepted"], receipt["rejected"]) == ({"menacwy": {"new": 1}}, 1)
-    own = json_of(mesh("upload", str(file), "--json"))
+    own = json_of(mesh("upload", str(file), "--organisation", "X26", "--json"))
     assert (own["upload"], own["rejected"]) == ("incoming/X26/later.csv", 2), "it is R1L's record"
     missing = mesh("receipt", "R1L/never.csv")
     assert (missing.returncode, missing.stdout) == (1, "")

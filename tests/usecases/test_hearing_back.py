@@ -105,7 +105,7 @@ def counts(world: World, number: int = 1) -> tuple[Processing | None, int | None
 def test_an_inf_ack_finds_its_export_by_name_in_any_case_and_either_style(
     world: World, dps: Dps, style: str, change: Callable[[str], str]
 ) -> None:
-    world.style, world.ods_code = FilenameStyle(style), "R1L"
+    world.style = FilenameStyle(style)
     file = sent(world, dps, row(1))
     file.name = change(file.name)
     assert hear(world, dps, "InfAck") == ["received"]

@@ -314,6 +314,8 @@ class ExportOutcome:
         The export, and how many rows it has; None where the programme failed before an export was known.
     status
         The export's, or ``error``.
+    filename, mesh_filename
+        Its file's name in the ledger, and on MESH; empty while it is open.
     message_id
         MESH's id of its message; empty where there is none.
     error_code, error_description
@@ -326,6 +328,8 @@ class ExportOutcome:
     status: str
     export_id: str | None = None
     records: int | None = None
+    filename: str = ""
+    mesh_filename: str = ""
     message_id: str = ""
     error_code: str = ""
     error_description: str = ""
@@ -367,6 +371,8 @@ class TrackedExport:
         The export, and the key of its programme.
     status
         The state that it is in now.
+    filename, mesh_filename
+        Its file's name in the ledger, and on MESH.
     message_id
         MESH's id of the message that was asked about.
     """
@@ -374,6 +380,8 @@ class TrackedExport:
     export_id: str
     programme: str
     status: Status
+    filename: str
+    mesh_filename: str
     message_id: str
 
 
@@ -488,8 +496,8 @@ class ExportChanged:
         1 for the first time that it is sent.
     records
         How many rows the file has.
-    filename
-        The file's name; each attempt has its own.
+    filename, mesh_filename
+        The file's name in the ledger, and on MESH; each attempt has its own.
     message_id
         MESH's id of this attempt's message; empty until MESH gave one.
     processing
@@ -507,6 +515,7 @@ class ExportChanged:
     attempt: int
     records: int
     filename: str
+    mesh_filename: str
     message_id: str
     processing: Processing | None
     rows_processed: int | None

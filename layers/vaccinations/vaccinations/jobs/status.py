@@ -27,11 +27,23 @@ __all__ = ["StatusPage"]
 
 #: So many exports are shown unless the widget asks for another number, and at most.
 _SHOWN, _MOST = 20, 100
-_COLUMNS = ("export", "programme", "records", "delivery", "DPS", "sealed", "sent", "picked up", "attempt", "message id")
+_COLUMNS = (
+    "export",
+    "programme",
+    "records",
+    "file",
+    "delivery",
+    "DPS",
+    "sealed",
+    "sent",
+    "picked up",
+    "attempt",
+    "message id",
+)
 _STYLE = (
     "<style>.exports{border-collapse:collapse;width:100%;font:13px/1.4 system-ui,sans-serif}"
     ".exports th,.exports td{padding:3px 10px 3px 0;text-align:left;vertical-align:top;border-bottom:1px solid #8884}"
-    ".exports td{white-space:nowrap}.exports td:nth-child(4){white-space:normal}"
+    ".exports td{white-space:pre}.exports td:nth-child(5){white-space:normal}"
     ".exports .number{text-align:right}.exports .person td{font-weight:bold}</style>"
 )
 _DESCRIPTION = f"""\
@@ -109,6 +121,7 @@ class StatusPage:
             export.export_id,
             PROGRAMMES[export.programme].name,
             export.records,
+            "\n".join(attempt.file_names) if attempt else "",
             delivery,
             processing_in_words(export),
             _when(export.sealed_at),

@@ -76,6 +76,10 @@ class FileNames(NamedTuple):
     filename: str
     mesh_filename: str
 
+    def told(self) -> dict[str, str]:
+        """Return what a log line says of them: ``filename`` is a word of the logger's own."""
+        return {"file": self.filename, "mesh_file": self.mesh_filename}
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -145,6 +149,11 @@ class Attempt:
     rows_processed: int | None = None
     rows_refused: int | None = None
     refusal: str = ""
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """The file's name in the ledger, and its name on MESH where that is another."""
+        return tuple(dict.fromkeys((self.filename, self.mesh_filename)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
