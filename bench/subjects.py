@@ -193,7 +193,7 @@ def checking(job: Job) -> Callable[[], dict[str, Any]]:
                 entry = Entry(
                     row.record_id, row.record.programme, row.digest, Action.NEW, "b", row.line, "R1L", stated_at
                 )
-                line = batch_line(row.record, entry, recorded_on=today)
+                line = batch_line(row.record, entry, today=today)
                 records += 1
                 if job["rows"]:
                     rows.write(render_row(line))

@@ -233,15 +233,27 @@ def show(context: typer.Context, export_id: ExportId, as_json: Json = False) -> 
     found = find_export(wiring.ledger(), export_id)
     manifest = wiring.bucket().manifest(found.programme, found.number)
     tracking = _tracking(wiring, found)
+    behind = _behind(wiring.ledger(), found)
     if as_json:
         parts = [asdict(part) for part in manifest.parts] if manifest else []
-        print_json(_document(found) | {"parts_sent_of": parts, "tracking": tracking})
+        print_json(_document(found) | {"parts_sent_of": parts, "tracking": tracking, "may_wait_behind_it": behind})
         return
-    facts = [*_facts(found), *(("MESH says", f"{name}: {value}") for name, value in tracking.items())]
+    facts = [
+        *_facts(found),
+        ("may wait behind it", behind),
+        *(("MESH says", f"{name}: {value}") for name, value in tracking.items()),
+    ]
     data.print(table(found.export_id, ["what", "value"], [fact for fact in facts if fact[1]]))
     if manifest:
         rows = [[part.number, part.rows, part.size, part.sha256] for part in manifest.parts]
         data.print(table("Parts", ["part", "rows", "bytes", "sha256 (compressed)"], rows))
+
+
+def _behind(ledger: Ledger, export: DPSExport) -> list[str]:
+    """Name the exports that DPS may leave waiting until it has cleared this one's file."""
+    if export.processing is not Processing.REFUSED:
+        return []
+    return [each.export_id for each in lifecycle.behind(export, ledger.exports(export.programme))]
 
 
 def _facts(export: DPSExport) -> Iterator[tuple[str, str]]:
@@ -263,6 +275,9 @@ def _facts(export: DPSExport) -> Iterator[tuple[str, str]]:
         yield "parts", f"{attempt.parts_sent} of {export.parts} sent" if export.parts else ""
         for name in ("begun", "sending", "sent", "acknowledged", "received", "processed"):
             yield name, _when(getattr(attempt, f"{name}_at"))
+        if attempt.arrival:
+            yield "DPS's id of the file", attempt.arrival.header_id
+            yield "arrived at DPS", attempt.arrival.received_time
         yield "error", _error(attempt)
     yield "updated", _when(export.updated_at)
     for earlier in export.attempts[:-1]:
@@ -297,6 +312,10 @@ def resend(context: typer.Context, export_id: ExportId, wait: Wait = 300, as_jso
     works_on = deployment(context)
     ledger = works_on.wiring.ledger()
     found = find_export(ledger, export_id)
+    export_id = found.export_id
+    if behind := _behind(ledger, found):
+        name = PROGRAMMES[found.programme].name
+        talk.print(f"DPS may move no later file of {name} until it has cleared this one: {', '.join(behind)}")
     if any(move.event is Event.REQUEUE for move in lifecycle.possible(found)):
         request(works_on, requeue_name(export_id), b"", wait, as_json=as_json)
         return

@@ -216,7 +216,8 @@ def test_a_file_name_that_was_used_since_is_not_used_again(scene: Scene, style: 
     scene.world.export()
     scene.dps.work()
     scene.night()
-    scene.all_is_well(n1="AB1234", n2="AB1234", n3="AB1234")
+    if style is FilenameStyle.BATCH_V5:  # DPS knows no others
+        scene.all_is_well(n1="AB1234", n2="AB1234", n3="AB1234")
     assert len({file.name for file in scene.dps.files}) == 3
 
 

@@ -417,7 +417,7 @@ class Answer:
         ``InfAck`` or ``BusAck``.
     outcome
         ``received``, ``refused``, ``processed``; or why it changed nothing: ``known already``, ``contradiction``,
-        ``about an earlier attempt``, ``unmatched``, ``unreadable``.
+        ``about an earlier attempt``, ``about another arrival``, ``unmatched``, ``unreadable``.
     export_id, attempt
         What it is about; None where that is not ours.
     code
@@ -425,7 +425,8 @@ class Answer:
     problem
         Why it cannot be read.
     processed, refused, not_believed
-        How many rows it says were processed and refused, and how many that it lists are not in the file.
+        How many rows it says were processed and refused, and how many that it lists are not in the file, or are about
+        another record there.
     """
 
     kind: str

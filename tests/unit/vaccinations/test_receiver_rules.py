@@ -1,4 +1,4 @@
-"""Whatever an upload holds, DPS's receiver takes each row that we accept."""
+"""Whatever an upload holds, DPS's receiver takes the file's name and each row that we accept."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from tests.receiver import faults_of
+from tests.receiver import disease_of, faults_of
 from vaccinations.formats.batches import batch_line
 from vaccinations.formats.dps_columns import COLUMNS, render_row
+from vaccinations.formats.dps_names import FilenameStyle, file_names
 from vaccinations.formats.upload_csv import read_csv
 from vaccinations.model.decide import Columns, Queue, UploadFacts, decide
 from vaccinations.model.london import day_in_london
-from vaccinations.model.programmes import GENDERS, PROGRAMMES, SITES, VACCINES
+from vaccinations.model.programmes import GENDERS, PROGRAMMES, SITES, VACCINES, Programme
 from vaccinations.model.row import Vaccinated
 from vaccinations.model.uploaders import Uploaders
 
@@ -71,7 +72,7 @@ def sent(cells: dict[str, str]) -> dict[str, str] | None:
     for row in read_csv(body, organisation_code="R1L", today=day_in_london(NOW)):
         decision = decide(row, None, UPLOAD)
         if isinstance(row, Vaccinated) and isinstance(decision, Queue):
-            rendered = render_row(batch_line(row.record, decision.entry, recorded_on=day_in_london(NOW)))
+            rendered = render_row(batch_line(row.record, decision.entry, today=day_in_london(NOW)))
             (values,) = csv.reader(io.StringIO(rendered, newline=""), delimiter="|", strict=True)
             return dict(zip(COLUMNS, values, strict=True))
     return None
@@ -97,6 +98,20 @@ GOOD = {
     "TIME_OF_VACCINATION": "12:00",
     "PROGRAMME": "HPV",
 }
+
+
+@given(
+    st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31)),  # noqa: DTZ001 - by London's clock and by UTC's
+    st.sampled_from([*PROGRAMMES.values()]),
+    st.integers(1, 99),
+    st.sampled_from(["V0V8L", "v0v8l"]),
+)
+def test_the_receiver_takes_every_file_name_for_its_disease(
+    moment: datetime, programme: Programme, sequence: int, supplier: str
+) -> None:
+    names = file_names(programme, FilenameStyle.BATCH_V5, supplier)(moment.replace(tzinfo=UTC), sequence)
+    assert disease_of(names.mesh_filename) == programme.dps_vaccine_type
+    assert disease_of(names.filename) == ""  # the guide's
 
 
 @pytest.mark.parametrize("vaccine", VACCINES.values(), ids=lambda vaccine: vaccine.key)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 __all__ = [
+    "Arrival",
     "Attempt",
     "DPSExport",
     "Failure",
@@ -82,6 +83,28 @@ class FileNames(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """Which arrival of a file at DPS an InfAck is about. A file that arrives twice is answered twice.
+
+    Attributes
+    ----------
+    header_id
+        DPS's id of it (MESSAGE_HEADER_ID); empty where DPS does not know it.
+    received_time
+        When it arrived, as DPS writes that (RECEIVED_TIME).
+    """
+
+    header_id: str
+    received_time: str
+
+    def is_another(self, than: Arrival) -> bool:
+        """Tell whether this is another arrival of the file: by DPS's ids, or by time where it does not give both."""
+        if self.header_id and than.header_id:
+            return self.header_id != than.header_id
+        return self.received_time != than.received_time
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """What was last wrong with an attempt; both words are MESH's own where MESH said them."""
 
@@ -123,6 +146,8 @@ class Attempt:
         What was last wrong with it.
     processing
         What DPS has made of the file.
+    arrival
+        Which arrival of the file at DPS that is about, as the InfAck says; None before there is one.
     received_at, processed_at
         When it was heard that DPS had received or refused the file, and that it had processed it.
     rows_processed, rows_refused
@@ -144,6 +169,7 @@ class Attempt:
     acknowledged_at: datetime | None = None
     error: Failure | None = None
     processing: Processing | None = None
+    arrival: Arrival | None = None
     received_at: datetime | None = None
     processed_at: datetime | None = None
     rows_processed: int | None = None
