@@ -222,7 +222,7 @@ def find_export(ledger: Ledger, which: str) -> DPSExport:
     for export in list_exports(ledger):
         if stem in {names.filename.lower().removesuffix(".csv") for names in export.names}:
             return ledger.get(export.programme, export.number)  # with its batches
-    said = f"{which!r} is neither an export id, such as hpv-17, nor the file name of an export; see `mesh exports`"
+    said = f"{which!r} is no export id, such as hpv-17, nor an export's file name; see `mesh exports`"
     raise typer.BadParameter(said, param_hint="ID")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -238,6 +239,16 @@ def test_whatever_comes_either_reads_or_is_unreadable(body: bytes, begun: bool) 
             read(beginning * begun + body)
     with contextlib.suppress(UnreadableAnswer):
         read_inf_ack(io.BytesIO(INF_HEADER.encode() * begun + body))
+
+
+def test_a_json_of_ten_thousand_rows_is_read_in_little_memory() -> None:
+    body = as_json(*(RefusedRow(n, f"{n}^https://uri", "Validation errors: lotNumber " * 4) for n in range(1, 10_001)))
+    tracemalloc.start()
+    rows = sum(1 for _ in read_bus_ack(io.BytesIO(body)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (rows, len(body) > 2_000_000) == (10_000, True)
+    assert peak < 700_000
 
 
 # --- which columns
