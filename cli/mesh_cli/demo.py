@@ -83,7 +83,7 @@ class Demo:
             and self.receipt.skipped == sample.skipped
         )
         for file in sample.others:
-            self._upload(f"Another team's file, as it comes: {file.system}", file.name, file.csv)
+            self._upload(f"A file as it comes from {file.system}", file.name, file.csv)
             self._check(
                 isinstance(self.receipt, Receipt)
                 and {key: sum(actions.values()) for key, actions in self.receipt.accepted.items()} == file.accepted

@@ -79,7 +79,7 @@ def test_dps_processes_312_of_314_records_and_says_why_it_refuses_two(told: tupl
 
 def test_the_files_of_other_systems_are_taken_as_they_come(told: tuple[Demo, dict[str, str]]) -> None:
     demo, _ = told
-    receipts = [step["result"] for step in demo.steps if step["step"].startswith("Another team's file")]
+    receipts = [step["result"] for step in demo.steps if step["step"].startswith("A file as it comes from")]
     assert [receipt["upload"].rpartition("/")[2] for receipt in receipts] == [
         "systmone.csv",
         "offline.csv",
