@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import TYPE_CHECKING
@@ -9,7 +11,18 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["disease_of", "faults_of", "verhoeff_holds"]
+__all__ = ["disease_of", "faults_of", "faults_of_file", "verhoeff_holds"]
+
+#: The first line of a file, word by word.
+_HEADER = (
+    "NHS_NUMBER|PERSON_FORENAME|PERSON_SURNAME|PERSON_DOB|PERSON_GENDER_CODE|PERSON_POSTCODE|DATE_AND_TIME|SITE_CODE|"
+    "SITE_CODE_TYPE_URI|UNIQUE_ID|UNIQUE_ID_URI|ACTION_FLAG|PERFORMING_PROFESSIONAL_FORENAME|"
+    "PERFORMING_PROFESSIONAL_SURNAME|RECORDED_DATE|PRIMARY_SOURCE|VACCINATION_PROCEDURE_CODE|"
+    "VACCINATION_PROCEDURE_TERM|DOSE_SEQUENCE|VACCINE_PRODUCT_CODE|VACCINE_PRODUCT_TERM|VACCINE_MANUFACTURER|"
+    "BATCH_NUMBER|EXPIRY_DATE|SITE_OF_VACCINATION_CODE|SITE_OF_VACCINATION_TERM|ROUTE_OF_VACCINATION_CODE|"
+    "ROUTE_OF_VACCINATION_TERM|DOSE_AMOUNT|DOSE_UNIT_CODE|DOSE_UNIT_TERM|INDICATION_CODE|LOCATION_CODE|"
+    "LOCATION_CODE_TYPE_URI"
+)
 
 _DISEASES = (
     *("3IN1", "4IN1", "6IN1", "BCG", "COVID", "FLU", "HEPB", "HIB", "HIBMENC", "HPV", "MENACWY", "MENB", "MMR", "MMRV"),
@@ -42,6 +55,29 @@ def disease_of(name: str) -> str:
     except ValueError:
         return ""
     return found[1]
+
+
+def faults_of_file(name: str | None, body: bytes, now: datetime) -> list[str]:
+    """Return what the receiver would refuse of a file at a moment: its name, its header, the columns of its rows."""
+    if not name or not disease_of(name):
+        return ["name"]
+    try:
+        lines = csv.reader(io.StringIO(body.decode("utf-8"), newline=""), delimiter="|", strict=True)
+        header, *rows = lines
+    except (UnicodeDecodeError, ValueError, csv.Error):
+        return ["file"]
+    if "|".join(header) != _HEADER:
+        return ["header"]
+    wrong = []
+    for number, cells in enumerate(rows, 1):
+        row = dict(zip(header, cells, strict=False))
+        if len(cells) != len(header) or any(len(cell) > 131_072 for cell in cells):
+            wrong.append(f"{number}: cells")
+        elif row["ACTION_FLAG"].lower() == "delete":  # of which nothing else counts
+            wrong += [f"{number}: {column}" for column in ("UNIQUE_ID", "UNIQUE_ID_URI") if not row[column].strip()]
+        else:
+            wrong += [f"{number}: {column}" for column in faults_of(row, now)]
+    return wrong if rows else ["no rows"]
 
 
 def faults_of(row: Mapping[str, str], now: datetime) -> list[str]:

@@ -240,7 +240,7 @@ def show(context: typer.Context, export_id: ExportId, as_json: Json = False) -> 
         return
     facts = [
         *_facts(found),
-        ("may wait behind it", behind),
+        ("may wait behind it", ", ".join(behind)),
         *(("MESH says", f"{name}: {value}") for name, value in tracking.items()),
     ]
     data.print(table(found.export_id, ["what", "value"], [fact for fact in facts if fact[1]]))

@@ -6,14 +6,15 @@ what is concluded from answers in test_hearing_back.py.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from local.dps import Dps, FileStatus, JudgedRow
-from tests.receiver import disease_of, faults_of
+from tests.receiver import disease_of, faults_of_file
 from tests.usecases.rows import HEADER, row, upload_of, uuid_of
 from tests.usecases.test_hearing_back import answer, counts, entry, export, metrics, outcomes
+from vaccinations.formats.dps_names import FilenameStyle
 from vaccinations.formats.requests import requeue_name
 from vaccinations.model import lifecycle
 from vaccinations.model.export import Processing, Status
@@ -55,14 +56,31 @@ def on_file(dps: Dps) -> dict[str, str]:
 # --- names and rows
 
 
-def test_every_file_has_a_name_that_dps_takes_for_its_disease_and_rows_that_it_finds_nothing_wrong_with(
-    world: World,
-) -> None:
-    world.upload(upload_of(*(row(n, name) for n, name in enumerate(("HPV", "Flu", "MenACWY", "MMR", "Td/IPV")))))
-    world.next_night()
-    named = {disease_of(name): rows for name, rows in world.inbox()}
-    assert set(named) == {programme.dps_vaccine_type for programme in PROGRAMMES.values()} - {"MMRV"}
-    assert [faults_of(sent, world.clock()) for rows in named.values() for sent in rows] == [[]] * 5
+def files_at_dps(world: World) -> dict[str, bytes]:
+    """Read what waits for DPS, and acknowledge it."""
+    found = {}
+    for message_id in list(world.receiver.inbox()):
+        with world.receiver.download(message_id) as message:
+            found[str(message.filename)] = message.read()
+    world.acknowledge()
+    return found
+
+
+def test_dps_finds_nothing_wrong_with_any_file_whatever_it_says_and_of_whatever_programme(world: World) -> None:
+    names = ("HPV", "Flu", "MenACWY", "MMR", "Td/IPV")
+    said: list[dict[str, Any]] = [{}, {"batch": "CD5678"}, {"vaccinated": "N"}, {"forename": "Zoë"}]
+    for day, changes in enumerate(said):
+        world.upload(upload_of(*(row(n, name, **changes) for n, name in enumerate(names))), f"{day}.csv")
+        world.next_night()
+        files = files_at_dps(world)
+        assert {disease_of(name) for name in files} == {p.dps_vaccine_type for p in PROGRAMMES.values()} - {"MMRV"}
+        assert [faults_of_file(name, body, world.clock()) for name, body in files.items()] == [[]] * len(names)
+
+
+def test_a_file_of_the_guides_name_is_one_that_dps_refuses(world: World, dps: Dps) -> None:
+    world.style = FilenameStyle.GUIDE
+    assert night(world, dps, row(1)) == ["bad name"]
+    assert export(world).processing is Processing.REFUSED
 
 
 @pytest.mark.parametrize("clock", ["00:30 BST"], indirect=True)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import csv
 import io
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from tests.receiver import disease_of, faults_of
+from tests.receiver import disease_of, faults_of, faults_of_file
 from vaccinations.formats.batches import batch_line
-from vaccinations.formats.dps_columns import COLUMNS, render_row
+from vaccinations.formats.dps_columns import COLUMNS, HEADER, render_row
 from vaccinations.formats.dps_names import FilenameStyle, file_names
 from vaccinations.formats.upload_csv import read_csv
 from vaccinations.model.decide import Columns, Queue, UploadFacts, decide
@@ -20,6 +21,9 @@ from vaccinations.model.london import day_in_london
 from vaccinations.model.programmes import GENDERS, PROGRAMMES, SITES, VACCINES, Programme
 from vaccinations.model.row import Vaccinated
 from vaccinations.model.uploaders import Uploaders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 UPLOAD = UploadFacts(
@@ -141,6 +145,37 @@ def test_these_rules_find_what_the_receiver_refuses(column: str, text: str) -> N
     row = sent(GOOD)
     assert row is not None
     assert faults_of(row | {column: text}, NOW) == [column]
+
+
+NAME = "HPV_Vaccinations_v5_V0V8L_20260310T12000000.csv"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "fault"),
+    [
+        (NAME, bytes, []),
+        ("Vaccinations-HPV-2026-03-10.csv", bytes, ["name"]),
+        (None, bytes, ["name"]),
+        (NAME, lambda body: b"\xef\xbb\xbf" + body, ["header"]),
+        (NAME, lambda body: b"\n" + body, ["header"]),
+        (NAME, lambda body: body.replace(b"NHS_NUMBER", b"nhs_number"), ["header"]),
+        (NAME, lambda body: body.replace(b"\n", b"|\n", 1), ["header"]),
+        (NAME, lambda body: body.replace(b'"INDICATION_CODE"|', b""), ["header"]),
+        (NAME, lambda _: HEADER, ["no rows"]),
+        (NAME, lambda body: body + b'"1"\n', ["2: cells"]),
+        (NAME, lambda body: body.replace(b"Ann", b"\xff"), ["file"]),
+        (NAME, lambda body: body.replace(b'"Ann"', b'""'), ["1: PERSON_FORENAME"]),
+        (NAME, lambda body: body.replace(b'"Ann"', b'""').replace(b'"new"', b'"delete"'), []),
+    ],
+)
+def test_these_rules_find_what_the_receiver_refuses_of_a_file(
+    name: str | None, change: Callable[[bytes], bytes], fault: list[str]
+) -> None:
+    row = sent(GOOD)
+    assert row is not None
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter="|", quoting=csv.QUOTE_ALL, lineterminator="\n").writerow(row.values())
+    assert faults_of_file(name, change(HEADER + text.getvalue().encode()), NOW) == fault
 
 
 def test_a_row_of_a_minute_from_now_is_not_taken_and_not_accepted() -> None:

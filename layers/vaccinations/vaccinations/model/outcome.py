@@ -55,10 +55,8 @@ class Outcome(StrEnum):
     @classmethod
     def of(cls, text: str) -> Outcome:
         """Tell the class of an OPERATION_OUTCOME."""
-        for outcome, meaning in OUTCOMES.items():
-            if any(re.match(rf"\W*{pattern}", text, re.IGNORECASE) for pattern in meaning.patterns):
-                return outcome
-        return cls.OTHER
+        match = _CLASSES.match(text)
+        return cls[match.lastgroup] if match and match.lastgroup else cls.OTHER
 
     @property
     def fix(self) -> str:
@@ -113,7 +111,7 @@ OUTCOMES: Mapping[Outcome, Meaning] = {
     ),
     Outcome.INVALID: Meaning(
         (
-            r"([0-9]+ )?validation errors?\b",
+            r"(?:[0-9]+ )?validation errors?\b",
             r"invalid action_flag\b",
             r"unique_id or unique_id_uri is missing",
             r"\S+ is a mandatory field",
@@ -126,6 +124,11 @@ OUTCOMES: Mapping[Outcome, Meaning] = {
     Outcome.UNHANDLED: Meaning((r"an unhandled error occurred",), OnFile.UNKNOWN, None, _AS_IT_IS),
     Outcome.OTHER: Meaning((), OnFile.UNKNOWN, OnFile.UNKNOWN, f"{_CORRECT}; if nothing is wrong with it, {_AS_IT_IS}"),
 }
+
+
+#: All of their patterns, each class a group of its name.
+_GROUPS = "|".join(f"(?P<{each.name}>{'|'.join(means.patterns)})" for each, means in OUTCOMES.items() if means.patterns)
+_CLASSES = re.compile(rf"\W*(?:{_GROUPS})", re.IGNORECASE)
 
 
 def on_file_after(sent: Action, answer: Outcome | None, before: OnFile = OnFile.YES) -> OnFile:
