@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -199,8 +200,16 @@ def test_dps_is_played_and_answers_over_mesh(mesh: Callable[..., Done], tmp_path
     [refused] = json_of(mesh("local", "dps", "--refuse-files", "wrong headers", "--clear", "mmr", "--json"))
     assert (refused["problem"], refused["status"]) == ("wrong headers", "bad name")
     assert mesh("collect").returncode == 0
-    assert "then mesh export resend mmr-4" in mesh("export", "show", "mmr-4", COLUMNS="200").stdout
-    receipt = json_of(mesh("export", "resend", "mmr-4", "--json"))
+    later = tmp_path / "later.csv"
+    later.write_text(upload_of(row(94, "MMR")))
+    assert mesh("upload", str(later), "--organisation", "R1L").returncode == 0
+    assert mesh("dps-export", "-p", "mmr").returncode == 0
+    told = mesh("export", "show", "mmr-4", COLUMNS="200").stdout
+    assert "then mesh export resend mmr-4" in told
+    assert re.search(r"may wait behind it +mmr-5", told)
+    asked = mesh("export", "resend", refused["filename"], "--json")
+    assert "DPS may move no later file of MMR until it has cleared this one: mmr-5" in asked.stderr
+    receipt = json_of(asked)
     assert (receipt["upload"], receipt["accepted"]) == ("requests/mmr-4.requeue", {"mmr": {"new": 1}})
     assert json_of(mesh("receipt", "requests/mmr-4.requeue", "--json"))["batch_id"] == receipt["batch_id"]
     shown = json_of(mesh("export", "show", "mmr-4", "--json"))
@@ -209,7 +218,7 @@ def test_dps_is_played_and_answers_over_mesh(mesh: Callable[..., Done], tmp_path
     story = json_of(mesh("record", "find", uuid_of(92), "--json"))
     assert (story["upload"], story["sent again by"]) == ("incoming/R1L/mmr.csv", "requests/mmr-4.requeue")
     assert mesh("dps-export", "-p", "mmr").returncode == 0
-    assert [one["processed"] for one in json_of(mesh("local", "dps", "--json"))] == [1]
+    assert [one["processed"] for one in json_of(mesh("local", "dps", "--json"))] == [1, 1]
 
     # What another system has sent before is not sent again.
     file.write_text(upload_of(row(93, "MMR")))
