@@ -106,7 +106,7 @@ chromium: $(CHROMIUM)/.fetched ## Fetch Chromium, in which the dashboard's table
 
 .PHONY: screenshot
 screenshot: $(INSTALLED) $(BUILT) $(CHROMIUM)/.fetched ## Take a new picture of the dashboard's table, for docs/
-	@SCREENSHOT=docs/status.png REQUIRE_CHROMIUM=1 $(BIN)/pytest -q tests/e2e/test_status.py
+	@SCREENSHOT=docs/status.png REQUIRE_CHROMIUM=1 $(BIN)/pytest -q -p no:randomly tests/e2e/test_status.py
 
 .PHONY: check
 check: $(INSTALLED) $(SAM_SETTINGS) ## Check formatting, lint, types, imports, the layers' requirements and the templates

@@ -182,6 +182,7 @@ def set_up(stack: ExitStack, core: int | None) -> Stage:
         "MESH_JOBS_PARAMETER": "/bench/mesh_jobs",
         "MESH_BASE_URL": sandbox.base_url,
         "DPS_MAILBOX": "X26ABC3",
+        "DPS_SUPPLIER_ODS_CODE": "V0V8L",
     }
     settings = Settings.of(COMMAND, variables)
     s3.create_bucket(Bucket=settings.bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-2"})

@@ -68,7 +68,7 @@ def ours(job: Job) -> Callable[[], dict[str, Any]]:
         ledger=Ledger(dynamodb, settings.exports_table),
         bucket=bucket,
         connect=lambda: client,
-        names=lambda programme: file_names(programme, settings.filename_style, settings.ods_code),
+        names=lambda programme: file_names(programme, settings.filename_style, settings.supplier_ods_code),
         recipient=settings.dps_mailbox,
         workflow_id=settings.workflow_id,
         holder=str(uuid.uuid4()),
@@ -201,7 +201,7 @@ def checking(job: Job) -> Callable[[], dict[str, Any]]:
                     stated_at,
                     stated_at,
                 )
-                line = batch_line(row.record, entry, recorded_on=today)
+                line = batch_line(row.record, entry, today=today)
                 records += 1
                 if job["rows"]:
                     rows.write(render_row(line))

@@ -68,7 +68,8 @@ class Demo:
 
         sample = sample_upload(day_in_london(datetime.now(UTC)))
         programmes = sorted(sample.accepted)
-        total = sum(sample.accepted.values())
+        monday = sum(sample.accepted.values())
+        total = monday + sum(sum(file.accepted.values()) for file in sample.others)
         receiver = self.cloud.sandbox.client(RECEIVER)
         disliked = dict(sample.to_refuse)
         dps = Dps(receiver, refuse=because(disliked))
@@ -81,6 +82,13 @@ class Demo:
             and self.receipt.rejected == len(sample.bad_lines)
             and self.receipt.skipped == sample.skipped
         )
+        for file in sample.others:
+            self._upload(f"A file as it comes from {file.system}", file.name, file.csv)
+            self._check(
+                isinstance(self.receipt, Receipt)
+                and {key: sum(actions.values()) for key, actions in self.receipt.accepted.items()} == file.accepted
+                and (self.receipt.skipped, self.receipt.rejected) == (file.skipped, 0)
+            )
         self._validate()
         self._export("Night falls: the export runs", programmes, total)
         self._ledger("The ledger: MESH has accepted every file", "accepted", len(programmes))
@@ -96,7 +104,7 @@ class Demo:
         self._check(
             isinstance(self.receipt, Receipt)
             and not self.receipt.accepted
-            and self.receipt.unchanged == total + sample.duplicates
+            and self.receipt.unchanged == monday + sample.duplicates
         )
         self._export("The night after: nothing to send", [], 0)
         self._check(list(receiver.inbox()) == [])
@@ -164,6 +172,7 @@ class Demo:
                 "status": str(e.status),
                 "records": e.records,
                 "filename": e.attempt and e.attempt.filename,
+                "mesh_filename": e.attempt and e.attempt.mesh_filename,
                 "processing": processing_in_words(e),
             }
             for e in found
@@ -241,14 +250,15 @@ class Demo:
         if not self.as_json:
             rows = [
                 [
-                    m.filename,
+                    m.answer.export_id if m.answer else "",
+                    f"{m.answer.kind}, {m.filename.rpartition('.')[2]}" if m.answer else m.filename,
                     m.answer.outcome if m.answer else "kept",
                     m.answer and m.answer.processed,
                     m.answer and m.answer.refused,
                 ]
                 for m in run.messages
             ]
-            data.print(table("Collected", ["file", "outcome", "processed", "refused"], rows))
+            data.print(table("Collected", ["export", "answer", "outcome", "processed", "refused"], rows))
             data.print(f"DPS processed {processed} of {processed + refused} records and refused {refused}.")
 
     def _refused(self, title: str, refused: dict[str, str]) -> None:

@@ -154,6 +154,6 @@ OUTPUTS = {
     "MESH_WORKFLOW_ID": "MeshWorkflowId",
     "MESH_DISABLE_SSL_VERIFICATION": "MeshDisableSslVerification",
     "DPS_FILENAME_STYLE": "DpsFilenameStyle",
-    "DPS_ODS_CODE": "DpsOdsCode",
+    "DPS_SUPPLIER_ODS_CODE": "DpsSupplierOdsCode",
     "EVENT_BUS": "EventBusName",
 }

@@ -73,7 +73,12 @@ def known_programme(programme: str | None) -> str | None:
     return programme
 
 
-ExportId = Annotated[str, typer.Argument(metavar="ID", help="Export id, as `mesh exports` lists it, such as hpv-17.")]
+ExportId = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID", help="Export id, such as hpv-17, or one of its file names, as `mesh exports` lists them."
+    ),
+]
 
 
 def dps_export(
@@ -152,7 +157,7 @@ def exports(context: typer.Context, programme: Programme = None, as_json: Json =
     elif found:
         data.print(exports_table(found))
     else:
-        talk.print("There are no exports yet. Records come in with: mesh upload FILE")
+        talk.print("There are no exports yet. Records come in with: mesh upload FILE -O ODS")
 
 
 def list_exports(ledger: Ledger, programme: str | None = None) -> list[DPSExport]:
@@ -173,7 +178,7 @@ def exports_table(found: list[DPSExport]) -> Table:
     if answered:
         columns["DPS"] = processing_in_words
     if data.width >= WIDE or not answered:
-        columns["file"] = lambda export: export.attempt and export.attempt.filename
+        columns["file"] = _names
     columns["changed"] = lambda export: age(export.updated_at)
     if data.width >= WIDE:
         columns["message id"] = lambda export: export.message_id
@@ -193,15 +198,32 @@ def _error(attempt: Attempt | None) -> str:
     return f"{attempt.error.code} {attempt.error.description}".rstrip() if attempt and attempt.error else ""
 
 
-def find_export(ledger: Ledger, export_id: str) -> DPSExport:
-    """Return the export of an id such as ``hpv-17``."""
-    programme, _, number = export_id.rpartition("-")
-    if programme not in PROGRAMMES or not number.isdecimal():
-        raise typer.BadParameter(f"{export_id!r} is no export id; they look like hpv-17", param_hint="ID")
-    try:
-        return ledger.get(programme, int(number))
-    except KeyError:
-        raise typer.BadParameter(f"there is no export {export_id}; see `mesh exports`", param_hint="ID") from None
+def _names(export: DPSExport) -> str:
+    return "\n".join(export.attempt.file_names) if export.attempt else ""
+
+
+def find_export(ledger: Ledger, which: str) -> DPSExport:
+    """Return the export of an id such as ``hpv-17``, or the one of which an attempt bore a file name.
+
+    Parameters
+    ----------
+    which
+        The id, or either name, with or without its extension and in any case.
+    """
+    programme, _, number = which.rpartition("-")
+    if programme in PROGRAMMES and number.isdecimal():
+        try:
+            return ledger.get(programme, int(number))
+        except KeyError:
+            raise typer.BadParameter(f"there is no export {which}; see `mesh exports`", param_hint="ID") from None
+    stem = which.lower().removesuffix(".csv")
+    if found := ledger.find(stem):
+        return found[0]
+    for export in list_exports(ledger):
+        if stem in {names.filename.lower().removesuffix(".csv") for names in export.names}:
+            return ledger.get(export.programme, export.number)  # with its batches
+    said = f"{which!r} is no export id, such as hpv-17, nor an export's file name; see `mesh exports`"
+    raise typer.BadParameter(said, param_hint="ID")
 
 
 @export.command("show")
@@ -211,15 +233,27 @@ def show(context: typer.Context, export_id: ExportId, as_json: Json = False) -> 
     found = find_export(wiring.ledger(), export_id)
     manifest = wiring.bucket().manifest(found.programme, found.number)
     tracking = _tracking(wiring, found)
+    behind = _behind(wiring.ledger(), found)
     if as_json:
         parts = [asdict(part) for part in manifest.parts] if manifest else []
-        print_json(_document(found) | {"parts_sent_of": parts, "tracking": tracking})
+        print_json(_document(found) | {"parts_sent_of": parts, "tracking": tracking, "may_wait_behind_it": behind})
         return
-    facts = [*_facts(found), *(("MESH says", f"{name}: {value}") for name, value in tracking.items())]
+    facts = [
+        *_facts(found),
+        ("may wait behind it", ", ".join(behind)),
+        *(("MESH says", f"{name}: {value}") for name, value in tracking.items()),
+    ]
     data.print(table(found.export_id, ["what", "value"], [fact for fact in facts if fact[1]]))
     if manifest:
         rows = [[part.number, part.rows, part.size, part.sha256] for part in manifest.parts]
         data.print(table("Parts", ["part", "rows", "bytes", "sha256 (compressed)"], rows))
+
+
+def _behind(ledger: Ledger, export: DPSExport) -> list[str]:
+    """Name the exports that DPS may leave waiting until it has cleared this one's file."""
+    if export.processing is not Processing.REFUSED:
+        return []
+    return [each.export_id for each in lifecycle.behind(export, ledger.exports(export.programme))]
 
 
 def _facts(export: DPSExport) -> Iterator[tuple[str, str]]:
@@ -241,10 +275,13 @@ def _facts(export: DPSExport) -> Iterator[tuple[str, str]]:
         yield "parts", f"{attempt.parts_sent} of {export.parts} sent" if export.parts else ""
         for name in ("begun", "sending", "sent", "acknowledged", "received", "processed"):
             yield name, _when(getattr(attempt, f"{name}_at"))
+        if attempt.arrival:
+            yield "DPS's id of the file", attempt.arrival.header_id
+            yield "arrived at DPS", attempt.arrival.received_time
         yield "error", _error(attempt)
     yield "updated", _when(export.updated_at)
     for earlier in export.attempts[:-1]:
-        told = (f"{earlier.number}: {earlier.filename}", earlier.message_id, earlier.processing, _error(earlier))
+        told = (f"{earlier.number}:", *earlier.file_names, earlier.message_id, earlier.processing, _error(earlier))
         yield "attempt before", " ".join(str(part) for part in told if part)
 
 
@@ -275,6 +312,10 @@ def resend(context: typer.Context, export_id: ExportId, wait: Wait = 300, as_jso
     works_on = deployment(context)
     ledger = works_on.wiring.ledger()
     found = find_export(ledger, export_id)
+    export_id = found.export_id
+    if behind := _behind(ledger, found):
+        name = PROGRAMMES[found.programme].name
+        talk.print(f"DPS may move no later file of {name} until it has cleared this one: {', '.join(behind)}")
     if any(move.event is Event.REQUEUE for move in lifecycle.possible(found)):
         request(works_on, requeue_name(export_id), b"", wait, as_json=as_json)
         return
@@ -407,6 +448,7 @@ def _way(export: DPSExport) -> dict[str, Any]:
         "export": export.export_id,
         "status": str(export.status),
         "file": attempt and attempt.filename,
+        "file on MESH": attempt and attempt.mesh_filename,
         "message": export.message_id,
         "sent": attempt and attempt.sent_at and attempt.sent_at.isoformat(),
         "picked up": attempt and attempt.acknowledged_at and attempt.acknowledged_at.isoformat(),

@@ -71,14 +71,8 @@ def upload(
         ),
     ],
     organisation: Annotated[
-        str | None,
-        typer.Option(
-            "--organisation",
-            "-O",
-            help="ODS code of the organisation that uploads; the deployment's own (DPS_ODS_CODE) where left out.",
-            metavar="ODS",
-        ),
-    ] = None,
+        str, typer.Option("--organisation", "-O", help="ODS code of the organisation that uploads.", metavar="ODS")
+    ],
     wait: Annotated[
         int, typer.Option(help="How long to wait for the receipt, in seconds; 0 does not wait.", min=0)
     ] = 300,
@@ -87,9 +81,6 @@ def upload(
     """Upload vaccination records, wait for the receipt and show it. Exits with 1 if the file was rejected."""
     works_on = deployment(context)
     bucket = works_on.wiring.bucket()
-    organisation = organisation or works_on.settings.ods_code
-    if not organisation:
-        raise typer.BadParameter("the deployment has no ODS code of its own; give one", param_hint="--organisation")
     progress, task = transfer(f"Uploading {file.name}", file.stat().st_size)
     with progress, progress.open(file, "rb", task_id=task) as body:
         key, version = bucket.put_upload(organisation, file.name, body)

@@ -26,12 +26,17 @@ def play_dps(
     refuse_files: Annotated[
         str | None, typer.Option("--refuse-files", help="Refuse each file as a whole, for that reason.", metavar="TEXT")
     ] = None,
+    clear: Annotated[
+        str | None,
+        typer.Option("--clear", help="First clear the failed file that holds back those of a type.", metavar="TYPE"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Play DPS on the stack of this machine: pick up the files that have arrived, process them, and answer each.
 
-    Rows are judged by DPS's rules on new, update and delete; what was processed is remembered while the stack is up.
-    The answers, InfAck and BusAck files, arrive in the sender's inbox.
+    Names and rows are judged by DPS's rules; what was processed is remembered while the stack is up. A file that fails
+    as a whole holds back later ones of its type (such as HPV) until it is cleared. The answers, InfAck and BusAck
+    files, arrive in the sender's inbox.
     """
     from local.dps import Dps
     from local.sandbox import Sandbox
@@ -45,11 +50,13 @@ def play_dps(
         works_on.wiring.mesh(),
         refuse=because(reasons),
         refuse_file=lambda _: refuse_files,
-        workflow_id=works_on.settings.workflow_id,
     )
     on_file = PROJECT / ".local" / "dps.json"
     dps.load(on_file)
-    files = dps.work()
+    files = dps.clear(clear.upper()) if clear else []
+    for file in files:
+        dps.answer(file)
+    files += dps.work()
     dps.save(on_file)
     if as_json:
         print_json([facts(file) for file in files])
@@ -76,6 +83,7 @@ def facts(file: VaccinationFile) -> dict[str, Any]:
     return {
         "filename": file.name,
         "message_id": file.message_id,
+        "status": str(file.status),
         "problem": file.problem or None,
         "processed": file.processed,
         "refused": [
@@ -87,8 +95,8 @@ def facts(file: VaccinationFile) -> dict[str, Any]:
 
 def show_files(files: list[VaccinationFile]) -> None:
     """Show what DPS processed and refused."""
-    rows = [[file.name, file.processed, len(file.refused)] for file in files]
-    data.print(table("DPS has picked up", ["file", "processed", "refused"], rows))
+    rows = [[file.name, file.status, file.processed, len(file.refused)] for file in files]
+    data.print(table("DPS has picked up", ["file", "status", "processed", "refused"], rows))
     refused = [[row.row["UNIQUE_ID"], row.refused] for file in files for row in file.refused]
     if refused:
         data.print(table("and refused", ["record", "why"], refused))

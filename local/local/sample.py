@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from vaccinations.model.programmes import Programme, Vaccine
 
-__all__ = ["SampleUpload", "corrected_upload", "make_batch_lines", "sample_upload"]
+__all__ = ["SampleUpload", "TeamFile", "corrected_upload", "make_batch_lines", "sample_upload"]
 
 ROWS_A_PROGRAMME = 50
 
@@ -54,6 +54,21 @@ _COLUMNS = (
     "PERFORMING_PROFESSIONAL_SURNAME",
     "NOTES",
     "UUID",
+)
+#: Those of a SystmOne report, and of Mavis's offline spreadsheet.
+_SYSTMONE_COLUMNS = (
+    *("Date of birth", "NHS number", "Vaccination area code", "Vaccination batch number", "Vaccination reason"),
+    *("Vaccination type", "First name", "Postcode", "Sex", "Surname", "Event date", "Event location type"),
+    *("Event time", "Team ID", "School", "School code", "Patient Count"),
+)
+_OFFLINE_COLUMNS = (
+    *("PERSON_FORENAME", "PERSON_SURNAME", "ORGANISATION_CODE", "SCHOOL_NAME", "CLINIC_NAME", "CARE_SETTING"),
+    *("PERSON_DOB", "YEAR_GROUP", "REGISTRATION", "PERSON_GENDER_CODE", "PERSON_ADDRESS_LINE_1", "PERSON_POSTCODE"),
+    *("NHS_NUMBER", "CONSENT_STATUS", "CONSENT_DETAILS", "HEALTH_QUESTION_ANSWERS", "TRIAGE_STATUS", "TRIAGED_BY"),
+    *("TRIAGE_DATE", "TRIAGE_NOTES", "GILLICK_STATUS", "GILLICK_ASSESSMENT_DATE", "GILLICK_ASSESSED_BY"),
+    *("GILLICK_ASSESSMENT_NOTES", "PSD_STATUS", "VACCINATED", "DATE_OF_VACCINATION", "TIME_OF_VACCINATION"),
+    *("PROGRAMME", "VACCINE_GIVEN", "PERFORMING_PROFESSIONAL_EMAIL", "SUPPLIER_EMAIL", "BATCH_NUMBER"),
+    *("BATCH_EXPIRY_DATE", "ANATOMICAL_SITE", "DOSE_SEQUENCE", "REASON_NOT_VACCINATED", "NOTES", "SESSION_ID", "UUID"),
 )
 type _Cells = dict[str, str]
 
@@ -83,6 +98,31 @@ _SCHOOLS = ("123456", "138213", "888888", "999999", "", "110345")
 
 
 @dataclass(frozen=True, slots=True)
+class TeamFile:
+    """An upload as a team's own system writes it.
+
+    Attributes
+    ----------
+    name
+        Of the file.
+    system
+        What has written it.
+    csv
+        The file.
+    accepted
+        By programme, how many records are accepted.
+    skipped
+        Rows about somebody who was not vaccinated.
+    """
+
+    name: str
+    system: str
+    csv: bytes = field(repr=False)
+    accepted: dict[str, int]
+    skipped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class SampleUpload:
     """An upload, and what is to become of it.
 
@@ -104,6 +144,8 @@ class SampleUpload:
         UUIDs of rows that `corrected_upload` changes.
     to_refuse
         Rows that DPS does not like, and why, by UUID; `corrected_upload` changes them, too.
+    others
+        Files of other vaccinations, each as another system writes them.
     """
 
     csv: bytes = field(repr=False)
@@ -115,6 +157,7 @@ class SampleUpload:
     to_update: str
     to_withdraw: str
     to_refuse: dict[str, str]
+    others: tuple[TeamFile, ...]
 
 
 def sample_upload(today: date, *, rows_a_programme: int = ROWS_A_PROGRAMME) -> SampleUpload:
@@ -150,6 +193,7 @@ def sample_upload(today: date, *, rows_a_programme: int = ROWS_A_PROGRAMME) -> S
         rows.insert(place, row)
     rows[len(rows) // 2 : len(rows) // 2] = [absent]
     rows += duplicates
+    others = (_systmone(people, today), _offline_spreadsheet(people, today), _semicolons(people, today))
     return SampleUpload(
         csv=_written(rows),
         accepted=dict.fromkeys(PROGRAMMES, rows_a_programme),
@@ -160,6 +204,7 @@ def sample_upload(today: date, *, rows_a_programme: int = ROWS_A_PROGRAMME) -> S
         to_update=to_update["UUID"],
         to_withdraw=to_withdraw["UUID"],
         to_refuse={row["UUID"]: why for row, why in zip(to_refuse, _REFUSALS, strict=True)},
+        others=others,
     )
 
 
@@ -320,6 +365,96 @@ def _bad_rows(people: _People, today: date) -> list[_Cells]:
     ]
     people.personal_values.add(faults[0]["NHS_NUMBER"])
     return [row | fault for row, fault in zip(good, faults, strict=True)]
+
+
+def _systmone(people: _People, today: date) -> TeamFile:
+    """Make a report of SystmOne: columns of its own, and programme, vaccine and dose in one of them."""
+    types = ("Cervarix 1", "HPV 2", "MenACWY 1", "Td/IPV 1st Scheduled Booster", "MMR 2", "Fluenz 1")
+    schools = ("123456", "110158A", "TT110158")
+    rows = []
+    for number, written in enumerate(types):
+        person = people.next()
+        rows.append(
+            dict.fromkeys(_SYSTMONE_COLUMNS, "")
+            | {
+                "Date of birth": f"{person.date_of_birth:%Y%m%d}",
+                "NHS number": _spaced(person.nhs_number),
+                "Vaccination batch number": f"SY{100 + number}",
+                "Vaccination reason": "Routine",
+                "Vaccination type": written,
+                "First name": person.forename,
+                "Postcode": person.postcode,
+                "Sex": ("Female", "Male")[number % 2],
+                "Surname": person.surname,
+                "Event date": f"{today - timedelta(days=1 + number):%Y%m%d}",
+                "Event location type": "School",
+                "School code": schools[number % len(schools)],
+                "Patient Count": "1",
+            }
+        )
+    accepted = {"hpv": 2, "menacwy": 1, "td_ipv": 1, "mmr": 1, "flu": 1}
+    return TeamFile("systmone.csv", "SystmOne", _table(_SYSTMONE_COLUMNS, rows), accepted)
+
+
+def _offline_spreadsheet(people: _People, today: date) -> TeamFile:
+    """Make Mavis's offline spreadsheet, saved as CSV in Excel: one row a child, vaccinated or not."""
+    vaccinated = (("HPV", "Gardasil9"), ("HPV", "Gardasil9"), ("MenACWY", "MenQuadfi"), ("MenACWY", "Nimenrix"), None)
+    rows = []
+    for number, given in enumerate(vaccinated):
+        person = people.next()
+        rows.append(
+            dict.fromkeys(_OFFLINE_COLUMNS, "")
+            | {
+                "PERSON_FORENAME": person.forename,
+                "PERSON_SURNAME": person.surname,
+                "ORGANISATION_CODE": "R1L",
+                "CARE_SETTING": "1",
+                "PERSON_DOB": f"{person.date_of_birth:%d/%m/%Y}",
+                "YEAR_GROUP": "8",
+                "PERSON_GENDER_CODE": ("not_known", "not_specified", "female")[number % 3],
+                "PERSON_POSTCODE": "" if number == 1 else person.postcode,
+                "NHS_NUMBER": person.nhs_number,
+                "CONSENT_STATUS": "Consent given",
+                "HEALTH_QUESTION_ANSWERS": "Allergies: no\r\nAsthma: no",
+                "PROGRAMME": given[0] if given else "HPV",
+                "SESSION_ID": "17",
+                "VACCINATED": "Y" if given else "N",
+            }
+            | (
+                {
+                    "DATE_OF_VACCINATION": f"{today - timedelta(days=2):%d/%m/%Y}",
+                    "TIME_OF_VACCINATION": f"{9 + number}:30",
+                    "VACCINE_GIVEN": given[1],
+                    "BATCH_NUMBER": f"OF{100 + number}",
+                    "BATCH_EXPIRY_DATE": f"{today + timedelta(days=200):%d/%m/%Y}",
+                    "ANATOMICAL_SITE": "left arm (upper position)",
+                    "DOSE_SEQUENCE": "1",
+                }
+                if given
+                else {"REASON_NOT_VACCINATED": "absent from session"}
+            )
+        )
+    body = _table(_OFFLINE_COLUMNS, rows, encoding="utf-8-sig")
+    return TeamFile("offline.csv", "Mavis's offline spreadsheet", body, {"hpv": 2, "menacwy": 2}, skipped=1)
+
+
+def _semicolons(people: _People, today: date) -> TeamFile:
+    """Make a file as Excel saves it where a comma is the decimal sign: semicolons, and Windows-1252."""
+    rows = []
+    for number, key in enumerate(("flu", "flu", "mmrv", "mmrv")):
+        row = _vaccination(PROGRAMMES[key], 3 * number + 1, people, today)
+        people.remember("Zéphyrine", "Fjörnsson")
+        rows.append(row | {"PERSON_FORENAME": "Zéphyrine", "PERSON_SURNAME": "Fjörnsson", "UUID": ""})
+    body = _table(_COLUMNS, rows, delimiter=";", encoding="cp1252")
+    return TeamFile("semicolons.csv", "Excel with semicolons", body, {"flu": 2, "mmrv": 2})
+
+
+def _table(columns: Sequence[str], rows: list[_Cells], *, delimiter: str = ",", encoding: str = "utf-8") -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, delimiter=delimiter, lineterminator="\r\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode(encoding)
 
 
 def _line_of(place: int, rows: list[_Cells]) -> int:

@@ -46,6 +46,8 @@ SENDER = "X26ABC1"
 RECEIVER = "X26ABC3"
 #: The organisation of the sandbox that has the sender's mailbox.
 ODS_CODE = "X26"
+#: What the stand-in for DPS, as DPS itself, knows the supplier Mavis by.
+SUPPLIER = "V0V8L"
 
 
 class LocalCloud:
@@ -178,7 +180,7 @@ class LocalCloud:
                 "MeshBaseUrl": self.sandbox.base_url,
                 "MeshJobs": "enabled",
                 "DpsMailbox": RECEIVER,
-                "DpsOdsCode": ODS_CODE,
+                "DpsSupplierOdsCode": SUPPLIER,
                 "DeletionProtection": "false",
             },
             secrets={"MeshSecret": json.dumps(self._secret())},

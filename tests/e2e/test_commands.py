@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -141,7 +142,7 @@ def test_dps_is_played_and_answers_over_mesh(mesh: Callable[..., Done], tmp_path
     first = sent_and_picked_up(row(90, "MMR"), row(91, "MMR"), refuse=f"{uuid_of(91).upper()}=No permissions")
     assert (first["problem"], first["processed"]) == (None, 1)
     assert first["refused"] == [{"row": 2, "record": uuid_of(91), "outcome": "No permissions"}]
-    assert [name.split("_")[1] for name in first["answers"]] == ["InfAck", "BusAck", "BusAck"]
+    assert [name.split("_")[-2] for name in first["answers"]] == ["InfAck", "BusAck", "BusAck"]
     inbox = json_of(mesh("check-inbox", "--json", "--workflow", "dps export ack"))["messages"]
     answer = json.loads(mesh("get-message", inbox[-1]).stdout)
     assert (answer["summary"]["succeeded"], answer["summary"]["failed"]) == (1, 1)
@@ -162,7 +163,9 @@ def test_dps_is_played_and_answers_over_mesh(mesh: Callable[..., Done], tmp_path
     assert [[e["attempts"][0][fact] for fact in facts] for e in listed] == [["processed", 1, 1]] * 2
     assert [e["status"] for e in listed] == ["accepted"] * 2
     assert "processed 1 of 2" in mesh("exports", "-p", "mmr").stdout
-    assert "processed 1 of 2" in mesh("export", "show", "mmr-1").stdout
+    for name in ("mmr-1", first["filename"], listed[-1]["attempts"][0]["filename"].upper()):
+        assert "processed 1 of 2" in mesh("export", "show", name).stdout
+    assert listed[-1]["attempts"][0]["arrival"]["header_id"] in mesh("export", "show", "mmr-1").stdout
     [refused] = json_of(mesh("refused", "--programme", "mmr", "--json"))
     facts = ("record", "class", "upload", "line", "export", "row")
     assert [refused[fact] for fact in facts] == [uuid_of(91), "unknown", "incoming/R1L/mmr.csv", 3, "mmr-2", 2]
@@ -194,10 +197,19 @@ def test_dps_is_played_and_answers_over_mesh(mesh: Callable[..., Done], tmp_path
     file.write_text(upload_of(row(92, "MMR")))
     assert mesh("upload", str(file), "--organisation", "R1L").returncode == 0
     assert mesh("dps-export", "-p", "mmr").returncode == 0
-    assert json_of(mesh("local", "dps", "--refuse-files", "wrong headers", "--json"))[0]["problem"] == "wrong headers"
+    [refused] = json_of(mesh("local", "dps", "--refuse-files", "wrong headers", "--clear", "mmr", "--json"))
+    assert (refused["problem"], refused["status"]) == ("wrong headers", "bad name")
     assert mesh("collect").returncode == 0
-    assert "then mesh export resend mmr-4" in mesh("export", "show", "mmr-4", COLUMNS="200").stdout
-    receipt = json_of(mesh("export", "resend", "mmr-4", "--json"))
+    later = tmp_path / "later.csv"
+    later.write_text(upload_of(row(94, "MMR")))
+    assert mesh("upload", str(later), "--organisation", "R1L").returncode == 0
+    assert mesh("dps-export", "-p", "mmr").returncode == 0
+    told = mesh("export", "show", "mmr-4", COLUMNS="200").stdout
+    assert "then mesh export resend mmr-4" in told
+    assert re.search(r"may wait behind it +mmr-5", told)
+    asked = mesh("export", "resend", refused["filename"], "--json")
+    assert "DPS may move no later file of MMR until it has cleared this one: mmr-5" in asked.stderr
+    receipt = json_of(asked)
     assert (receipt["upload"], receipt["accepted"]) == ("requests/mmr-4.requeue", {"mmr": {"new": 1}})
     assert json_of(mesh("receipt", "requests/mmr-4.requeue", "--json"))["batch_id"] == receipt["batch_id"]
     shown = json_of(mesh("export", "show", "mmr-4", "--json"))
@@ -206,7 +218,7 @@ def test_dps_is_played_and_answers_over_mesh(mesh: Callable[..., Done], tmp_path
     story = json_of(mesh("record", "find", uuid_of(92), "--json"))
     assert (story["upload"], story["sent again by"]) == ("incoming/R1L/mmr.csv", "requests/mmr-4.requeue")
     assert mesh("dps-export", "-p", "mmr").returncode == 0
-    assert [one["processed"] for one in json_of(mesh("local", "dps", "--json"))] == [1]
+    assert [one["processed"] for one in json_of(mesh("local", "dps", "--json"))] == [1, 1]
 
     # What another system has sent before is not sent again.
     file.write_text(upload_of(row(93, "MMR")))
@@ -307,7 +319,7 @@ def test_the_receipt_of_an_upload_can_be_asked_for_later(mesh: Callable[..., Don
     assert "PERSON_POSTCODE" in shown.stdout
     receipt = json_of(mesh("receipt", "R1L/later.csv", "--json"))
     assert (receipt["accepted"], receipt["rejected"]) == ({"menacwy": {"new": 1}}, 1)
-    own = json_of(mesh("upload", str(file), "--json"))
+    own = json_of(mesh("upload", str(file), "--organisation", "X26", "--json"))
     assert (own["upload"], own["rejected"]) == ("incoming/X26/later.csv", 2), "it is R1L's record"
     missing = mesh("receipt", "R1L/never.csv")
     assert (missing.returncode, missing.stdout) == (1, "")

@@ -14,6 +14,7 @@ import pytest
 from local.dps import Dps
 from local.stack import RECEIVER, LocalCloud
 from tests.chromium import see
+from tests.receiver import disease_of
 from tests.usecases.memory import MemoryLedger, MemoryRegister
 from tests.usecases.rows import row, upload_of, uuid_of
 from vaccinations.aws.ledger import Ledger
@@ -84,12 +85,15 @@ def test_a_person_sees_what_became_of_the_exports_and_which_need_a_person(
     rows = {cells[0]: dict(zip(seen["header"], cells, strict=True)) for cells in seen["rows"]}
     assert next(iter(rows)) == "hpv-2"
     assert sorted(rows) == ["flu-1", "hpv-1", "hpv-2", "menacwy-1", "mmr-1"]
-    assert (rows["hpv-2"]["delivery"], rows["hpv-2"]["sent"], rows["hpv-2"]["message id"]) == ("open", "", "")
+    assert (rows["hpv-2"]["delivery"], rows["hpv-2"]["sent"], rows["hpv-2"]["file and message id"]) == ("open", "", "")
     hpv = rows["hpv-1"]
     assert (hpv["programme"], hpv["records"], hpv["delivery"], hpv["attempt"]) == ("HPV", "3", "acknowledged", "1")
     assert hpv["DPS"] == "processed 2 of 3"
     assert re.fullmatch(r"[A-Z][a-z]{2} \d\d [A-Z][a-z]{2} \d\d:\d\d", hpv["picked up"])
-    assert re.fullmatch("[0-9A-F]{32}", hpv["message id"])
+    file, mesh_file, message_id = hpv["file and message id"].split("\n")
+    assert file.startswith("Vaccinations-HPV-")
+    assert disease_of(mesh_file) == "HPV"
+    assert re.fullmatch("[0-9A-F]{32}", message_id)
     assert sorted(seen["bold"]) == ["menacwy-1", "mmr-1"]
     assert rows["menacwy-1"]["delivery"] == "accepted \u2014 ask DPS why nobody picks it up"
     assert rows["mmr-1"]["delivery"].endswith("ask MESH whether it arrived, then mesh export resend mmr-1")

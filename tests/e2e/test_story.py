@@ -15,6 +15,7 @@ from local.sample import sample_upload
 from local.stack import LocalCloud
 from mesh_cli.demo import Demo
 from mesh_cli.deployment import local_deployment
+from tests.receiver import disease_of
 
 MESH = Path(sys.executable).parent / "mesh"
 
@@ -64,15 +65,34 @@ def test_each_sent_export_is_logged_as_the_guide_shows_it(told: tuple[Demo, dict
     assert "No vaccination records to export for programme flu" in logs["ExportFunction"]
 
 
-def test_dps_processes_298_of_300_records_and_says_why_it_refuses_two(told: tuple[Demo, dict[str, str]]) -> None:
+def test_dps_processes_312_of_314_records_and_says_why_it_refuses_two(told: tuple[Demo, dict[str, str]]) -> None:
     demo, _ = told
     files = step(demo, "DPS picks the files up")
-    assert (len(files), sum(file["processed"] for file in files)) == (6, 298)
+    assert (len(files), sum(file["processed"] for file in files)) == (6, 312)
     assert (
         len([row for file in files for row in file["refused"] if row["outcome"].startswith("Validation errors")]) == 2
     )
+    assert {file["status"] for file in files} == {"processed"}
     collected = {message["filename"] for message in step(demo, "Collect")["messages"]}
     assert collected == {name for file in files for name in file["answers"]}
+
+
+def test_the_files_of_other_systems_are_taken_as_they_come(told: tuple[Demo, dict[str, str]]) -> None:
+    demo, _ = told
+    receipts = [step["result"] for step in demo.steps if step["step"].startswith("A file as it comes from")]
+    assert [receipt["upload"].rpartition("/")[2] for receipt in receipts] == [
+        "systmone.csv",
+        "offline.csv",
+        "semicolons.csv",
+    ]
+    assert [receipt["rejected"] for receipt in receipts] == [0, 0, 0]
+    assert all(receipt["assumed"] for receipt in receipts)
+
+
+def test_dps_gets_files_under_names_that_it_takes(told: tuple[Demo, dict[str, str]]) -> None:
+    demo, _ = told
+    files = step(demo, "The ledger: MESH has accepted every file")
+    assert {disease_of(file["mesh_filename"]) for file in files} == {"3IN1", "FLU", "HPV", "MENACWY", "MMR", "MMRV"}
 
 
 def test_no_personal_value_is_in_any_functions_log(told: tuple[Demo, dict[str, str]]) -> None:

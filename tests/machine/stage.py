@@ -104,7 +104,7 @@ class _WatchedBucket(MemoryBucket):
 
 
 def names(programme: Programme) -> Any:
-    return file_names(programme, FilenameStyle.GUIDE)
+    return file_names(programme, FilenameStyle.BATCH_V5, "V0V8L")
 
 
 @dataclass

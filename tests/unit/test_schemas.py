@@ -20,6 +20,7 @@ EVENT = ExportChanged(
     attempt=1,
     records=298,
     filename="Vaccinations-HPV-2024-08-23.csv",
+    mesh_filename="HPV_Vaccinations_v5_V0V8L_20240823T20000001.csv",
     message_id="3F5A532496B341798B698FD44A0155F7",
     processing=None,
     rows_processed=None,

@@ -632,7 +632,7 @@ def test_a_parameter_says_what_it_is_for_and_refuses_nonsense(name: str) -> None
         ("MeshBaseUrl", "https://user:pass@msg.intspineservices.nhs.uk"),
         ("DpsMailbox", "x26abc3"),
         ("DpsMailbox", ""),
-        ("DpsOdsCode", "r1"),
+        ("DpsSupplierOdsCode", "r1"),
         ("MeshWorkflowId", " dps export"),
         ("MeshWorkflowId", ""),
         ("ExportSchedule", "0 19 * * ? *"),
@@ -642,6 +642,30 @@ def test_a_parameter_says_what_it_is_for_and_refuses_nonsense(name: str) -> None
 )
 def test_a_mistyped_parameter_is_refused_before_anything_is_deployed(name: str, value: str) -> None:
     assert not re.search(TEMPLATE.parameters[name]["AllowedPattern"], value)
+
+
+@pytest.mark.parametrize(
+    ("style", "code", "deployed"),
+    [("batch-v5", "V0V8L", True), ("batch-v5", "", False), ("guide", "", True), ("guide", "V0V8L", True)],
+)
+def test_names_that_dps_takes_are_not_deployed_without_the_suppliers_code(
+    style: str, code: str, deployed: bool
+) -> None:
+    given = {"DpsFilenameStyle": style, "DpsSupplierOdsCode": code}
+
+    def holds(condition: Any) -> bool:
+        match condition:
+            case {"Fn::Equals": [{"Ref": name}, value]}:
+                return bool(given[name] == value)
+            case {"Fn::Not": [negated]}:
+                return not holds(negated)
+        raise AssertionError(condition)
+
+    (rule,) = TEMPLATE.document["Rules"].values()
+    (assertion,) = rule["Assertions"]
+    assert (not holds(rule["RuleCondition"]) or holds(assertion["Assert"])) is deployed
+    assert TEMPLATE.parameters["DpsFilenameStyle"]["Default"] == "batch-v5"
+    assert "supplier" in assertion["AssertDescription"]
 
 
 @pytest.mark.parametrize("environment", ["default", "integration", "production"])

@@ -22,7 +22,7 @@ from samcli.yamlhelper import yaml_parse
 from tests.usecases.memory import NOT_COLLECTED, MemoryBucket, MemoryLedger, MemoryMesh, MemoryRegister
 from tests.usecases.stores import STORES, WORLDS, Stores
 from tests.usecases.tables import MemoryTables
-from tests.usecases.world import DPS, OURS, WORKFLOW, World
+from tests.usecases.world import DPS, OURS, SUPPLIER, WORKFLOW, World
 from vaccinations.aws.bucket import Bucket
 from vaccinations.aws.ledger import Ledger
 from vaccinations.aws.register import Register
@@ -109,6 +109,7 @@ def fresh_settings(dynamodb: Any, s3: Any, resources: dict[str, Any]) -> Iterato
                 "MESH_JOBS_PARAMETER": "/test/mesh_jobs",
                 "MESH_BASE_URL": "https://localhost",
                 "DPS_MAILBOX": DPS,
+                "DPS_SUPPLIER_ODS_CODE": SUPPLIER,
             },
         )
 

@@ -43,9 +43,14 @@ def test_each_programme_with_unsent_records_gets_one_file(world: World) -> None:
         ("menacwy-1", "menacwy", "accepted", 1),
     ]
     assert answer.nothing_to_send == ("flu", "mmr", "mmrv", "td_ipv")
+    assert [e.filename for e in answer.exports] == [
+        f"Vaccinations-HPV-{world.clock.today}.csv",
+        f"Vaccinations-MenACWY-{world.clock.today}.csv",
+    ]
     files = dict(world.inbox())
-    assert [r["UNIQUE_ID"] for r in files[f"Vaccinations-HPV-{world.clock.today}.csv"]] == [uuid_of(1), uuid_of(3)]
-    assert [r["UNIQUE_ID"] for r in files[f"Vaccinations-MenACWY-{world.clock.today}.csv"]] == [uuid_of(2)]
+    hpv, menacwy = (files[e.mesh_filename] for e in answer.exports)
+    assert [r["UNIQUE_ID"] for r in hpv] == [uuid_of(1), uuid_of(3)]
+    assert [r["UNIQUE_ID"] for r in menacwy] == [uuid_of(2)]
 
 
 def test_a_file_has_the_34_columns_and_names_every_record_new(world: World) -> None:
@@ -90,7 +95,8 @@ def test_records_of_later_uploads_go_into_the_next_file_of_the_day(world: World)
     world.upload(some(numbers=range(10, 12)), name="later.csv")
     world.export()
     day = f"{world.clock.today}"
-    assert [(name, len(rows)) for name, rows in world.inbox()] == [
+    named = {names.mesh_filename: names.filename for e in world.ledger.exports("hpv") for names in e.names}
+    assert [(named[name], len(rows)) for name, rows in world.inbox()] == [
         (f"Vaccinations-HPV-{day}.csv", 3),
         (f"Vaccinations-HPV-{day}-2.csv", 2),
     ]

@@ -15,7 +15,7 @@ from tests.usecases.stores import in_memory, on_every_database, on_moto
 from vaccinations.jobs.ingest import MOST_LINES, Ingest
 from vaccinations.model.assumed import Assumed
 from vaccinations.model.entry import Refusal
-from vaccinations.model.london import day_in_london, in_london
+from vaccinations.model.london import in_london
 from vaccinations.model.outcome import OnFile, Outcome
 from vaccinations.ports import BatchGone, UploadGone
 from vaccinations.results import Receipt, RejectedUpload
@@ -634,12 +634,11 @@ def test_a_vaccination_later_than_the_upload_is_rejected(stores: Stores) -> None
     assert (receipt.accepted, receipt.rejected) == ({"hpv": {"new": 1}}, 1)
 
 
-def test_a_record_that_does_not_say_when_it_was_made_was_made_on_the_day_of_its_upload_in_london(
-    stores: Stores,
-) -> None:
+def test_a_record_that_does_not_say_when_it_was_made_was_made_on_the_day_of_its_upload_by_utc(stores: Stores) -> None:
+    """DPS goes by UTC."""
     stores.accept(row(1))
     [queued] = stores.queued()
-    assert queued["RECORDED_DATE"] == f"{day_in_london(stores.clock()):%Y%m%d}"
+    assert queued["RECORDED_DATE"] == f"{stores.clock():%Y%m%d}"
 
 
 def test_an_upload_of_one_record_many_times_leaves_what_was_said_last(stores: Stores) -> None:

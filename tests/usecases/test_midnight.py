@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -46,12 +47,14 @@ def test_the_time_of_a_vaccination_is_londons_when_it_is_compared_with_the_uploa
     assert world.upload(given_on(world.clock.today, "11:40", 2), "later.csv").rejected == 1
 
 
-def test_a_record_is_recorded_and_its_file_is_named_on_londons_day(world: World) -> None:
+def test_a_file_is_named_on_londons_day_and_its_records_are_recorded_on_one_that_has_come_for_dps(world: World) -> None:
+    """DPS goes by UTC, and refuses a date that is in the future for it."""
     world.upload(upload_of(row(1)))
     world.export()
     ((filename, rows),) = world.inbox()
-    assert filename == "Vaccinations-HPV-2027-07-01.csv"
-    assert [(sent["UNIQUE_ID"], sent["RECORDED_DATE"]) for sent in rows] == [(uuid_of(1), "20270701")]
+    assert re.fullmatch("HPV_Vaccinations_v5_V0V8L_20270701T0030[0-9]{2}01.csv", filename)
+    assert world.attempt().filename == "Vaccinations-HPV-2027-07-01.csv"
+    assert [(sent["UNIQUE_ID"], sent["RECORDED_DATE"]) for sent in rows] == [(uuid_of(1), "20270630")]
 
 
 def test_the_files_of_a_day_are_counted_from_londons_midnight(world: World) -> None:
@@ -64,7 +67,7 @@ def test_the_files_of_a_day_are_counted_from_londons_midnight(world: World) -> N
         world.clock.now = moment
         world.upload(upload_of(row(n)), f"{n}.csv")
         world.export()
-    assert [name for name, _ in world.inbox()] == [
+    assert [e.names[0].filename for e in world.ledger.exports("hpv")] == [
         "Vaccinations-HPV-2027-06-30.csv",
         "Vaccinations-HPV-2027-07-01.csv",
         "Vaccinations-HPV-2027-07-01-2.csv",

@@ -24,7 +24,10 @@ pytestmark = [
     pytest.mark.parametrize("world", ["memory"], indirect=True),
     pytest.mark.parametrize("clock", ["noon", "00:30 BST"], indirect=True),
 ]
-HEADER = ["export", "programme", "records", "delivery", "DPS", "sealed", "sent", "picked up", "attempt", "message id"]
+HEADER = [
+    *("export", "programme", "records", "file and message id", "delivery", "DPS", "sealed", "sent", "picked up"),
+    "attempt",
+]
 
 
 class Table(HTMLParser):
@@ -83,7 +86,7 @@ def test_an_export_that_gathers_records_was_neither_sealed_nor_sent(world: World
     shown = table(world)
     assert shown.header == HEADER
     assert shown.rows == [
-        dict(zip(HEADER, ["hpv-1", "HPV", "2", "open", "", "", "", "", "", ""], strict=True)),
+        dict(zip(HEADER, ["hpv-1", "HPV", "2", "", "open", "", "", "", "", ""], strict=True)),
     ]
     assert shown.bold == []
     assert shown.numbers[-1] == {"records"}
@@ -105,13 +108,13 @@ def test_an_export_that_dps_has_processed_says_when_in_londons_time_and_how_much
         "export": "hpv-1",
         "programme": "HPV",
         "records": "2",
+        "file and message id": "\n".join([*export.names[0], export.message_id]),
         "delivery": "acknowledged",
         "DPS": "processed 1 of 2",
         "sealed": london(sent),
         "sent": london(sent),
         "picked up": london(sent + timedelta(hours=2)),
         "attempt": "1",
-        "message id": export.message_id,
     }
     assert shown.bold == []
     assert shown.numbers[-1] == {"records", "attempt"}

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Our mailbox, and DPS's, as the sandbox has them; what files are sent under.
 OURS, DPS, WORKFLOW = "X26ABC1", "X26ABC3", "dps export"
+#: What DPS knows the supplier by.
+SUPPLIER = "V0V8L"
 
 
 @dataclass
@@ -49,8 +51,7 @@ class World:
     receiver: Any
     report: Callable[[str], object]
     recipient: str = DPS
-    style: FilenameStyle = FilenameStyle.GUIDE
-    ods_code: str = ""
+    style: FilenameStyle = FilenameStyle.BATCH_V5
     seconds_left: float = 900.0
     uploads: list[tuple[str, str]] = field(default_factory=list)
 
@@ -112,7 +113,7 @@ class World:
     # -- what the schedules do
 
     def names(self, programme: Programme) -> Any:
-        return file_names(programme, self.style, self.ods_code)
+        return file_names(programme, self.style, SUPPLIER)
 
     def export_use_case(self, **changes: Any) -> Export:
         export = Export(

@@ -319,6 +319,8 @@ class ExportOutcome:
         The export, and how many rows it has; None where the programme failed before an export was known.
     status
         The export's, or ``error``.
+    filename, mesh_filename
+        Its file's name in the ledger, and on MESH; empty while it is open.
     message_id
         MESH's id of its message; empty where there is none.
     error_code, error_description
@@ -331,6 +333,8 @@ class ExportOutcome:
     status: str
     export_id: str | None = None
     records: int | None = None
+    filename: str = ""
+    mesh_filename: str = ""
     message_id: str = ""
     error_code: str = ""
     error_description: str = ""
@@ -372,6 +376,8 @@ class TrackedExport:
         The export, and the key of its programme.
     status
         The state that it is in now.
+    filename, mesh_filename
+        Its file's name in the ledger, and on MESH.
     message_id
         MESH's id of the message that was asked about.
     """
@@ -379,6 +385,8 @@ class TrackedExport:
     export_id: str
     programme: str
     status: Status
+    filename: str
+    mesh_filename: str
     message_id: str
 
 
@@ -414,7 +422,7 @@ class Answer:
         ``InfAck`` or ``BusAck``.
     outcome
         ``received``, ``refused``, ``processed``; or why it changed nothing: ``known already``, ``contradiction``,
-        ``about an earlier attempt``, ``unmatched``, ``unreadable``.
+        ``about an earlier attempt``, ``about another arrival``, ``unmatched``, ``unreadable``.
     export_id, attempt
         What it is about; None where that is not ours.
     code
@@ -422,7 +430,8 @@ class Answer:
     problem
         Why it cannot be read.
     processed, refused, not_believed
-        How many rows it says were processed and refused, and how many that it lists are not in the file.
+        How many rows it says were processed and refused, and how many that it lists are not in the file, or are about
+        another record there.
     """
 
     kind: str
@@ -493,8 +502,8 @@ class ExportChanged:
         1 for the first time that it is sent.
     records
         How many rows the file has.
-    filename
-        The file's name; each attempt has its own.
+    filename, mesh_filename
+        The file's name in the ledger, and on MESH; each attempt has its own.
     message_id
         MESH's id of this attempt's message; empty until MESH gave one.
     processing
@@ -512,6 +521,7 @@ class ExportChanged:
     attempt: int
     records: int
     filename: str
+    mesh_filename: str
     message_id: str
     processing: Processing | None
     rows_processed: int | None

@@ -28,7 +28,7 @@ READS: Mapping[str, tuple[str, ...]] = {
         "DPS_MAILBOX",
         "MESH_WORKFLOW_ID",
         "DPS_FILENAME_STYLE",
-        "DPS_ODS_CODE",
+        "DPS_SUPPLIER_ODS_CODE",
         "EVENT_BUS",
     ),
     "track": (*_MESH, "BUCKET", "DPS_EXPORTS_TABLE", "EVENT_BUS"),
@@ -43,8 +43,8 @@ COMMAND = "command"
 _DEFAULTS = {
     "MESH_WORKFLOW_ID": "dps export",
     "MESH_DISABLE_SSL_VERIFICATION": "false",
-    "DPS_FILENAME_STYLE": "guide",
-    "DPS_ODS_CODE": "",
+    "DPS_FILENAME_STYLE": "batch-v5",
+    "DPS_SUPPLIER_ODS_CODE": "",
     "EVENT_BUS": "",
     "UPLOADERS": "{}",
 }
@@ -105,9 +105,9 @@ class Settings:
         if (
             "DPS_FILENAME_STYLE" in reads
             and settings.filename_style is FilenameStyle.BATCH_V5
-            and not is_ods_code(settings.ods_code)
+            and not is_ods_code(settings.supplier_ods_code)
         ):
-            raise SettingsError("DPS_FILENAME_STYLE=batch-v5 needs DPS_ODS_CODE, the sender's ODS code")
+            raise SettingsError("DPS_FILENAME_STYLE=batch-v5 needs DPS_SUPPLIER_ODS_CODE, the supplier's ODS code")
         return settings
 
     def __getitem__(self, name: str) -> str:
@@ -172,9 +172,9 @@ class Settings:
         return FilenameStyle(self["DPS_FILENAME_STYLE"].lower())
 
     @property
-    def ods_code(self) -> str:
-        """The sender's ODS code, part of the ``batch-v5`` name; empty where there is none."""
-        return self["DPS_ODS_CODE"]
+    def supplier_ods_code(self) -> str:
+        """The ODS code that DPS knows the supplier of this system by, part of the ``batch-v5`` name, or empty."""
+        return self["DPS_SUPPLIER_ODS_CODE"]
 
     @property
     def uploaders(self) -> Uploaders:

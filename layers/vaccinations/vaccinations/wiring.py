@@ -198,7 +198,7 @@ class Wiring:
         """Make what names a programme's files."""
         from vaccinations.formats.dps_names import file_names
 
-        return file_names(programme, self.settings.filename_style, self.settings.ods_code)
+        return file_names(programme, self.settings.filename_style, self.settings.supplier_ods_code)
 
     def track(self) -> Track:
         """Make what learns whether each file was picked up."""

@@ -54,8 +54,7 @@ def test_the_functions_speak_to_mesh_over_mutual_tls(cloud: LocalCloud) -> None:
 
 def test_every_output_has_a_value(cloud: LocalCloud) -> None:
     assert set(cloud.outputs) == set(Template.read(PROJECT / "template.yaml").outputs)
-    optional = {"DpsOdsCode"}
-    assert not [name for name, value in cloud.outputs.items() if not value and name not in optional]
+    assert not [name for name, value in cloud.outputs.items() if not value]
 
 
 def test_a_functions_environment_is_the_templates_with_this_stacks_names(cloud: LocalCloud) -> None:

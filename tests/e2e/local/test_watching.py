@@ -119,12 +119,13 @@ def tell(cloud: LocalCloud, folder: Path) -> str:
     # DPS refuses Td/IPV's file, and flu's row; it answers a row and a file that there never were, and nonsense.
     assert export("flu") == export("td_ipv") == "accepted"
     with cloud.sandbox.client(RECEIVER) as receiver:
-        dps = Dps(receiver, refuse=lambda _: "Validation errors: lotNumber")
+        dps = Dps(receiver, refuse=lambda _: "Unable to determine diagnostics issue")
         *_, flu, td_ipv = dps.pick_up()
         cloud.invoke("TrackFunction")
         flu.rows.append(JudgedRow(2, flu.rows[0].row, "Validation errors: lotNumber"))
         td_ipv.problem = "its headers are missing or wrong"
-        for file in (flu, td_ipv, replace(flu, name="Unheard-of.csv")):
+        # That of Td/IPV it says again once it has processed the rows.
+        for file in (flu, td_ipv, td_ipv, replace(flu, name="Unheard-of.csv")):
             dps.answer(file, formats={"csv"})
         name = f"{td_ipv.name.rpartition('.')[0]}_InfAck_20240823T20000000.csv"
         receiver.send_file(SENDER, "dps export ack", b"nonsense", filename=name)

@@ -23,6 +23,7 @@ VARIABLES = {
     "MESH_JOBS_PARAMETER": "/mesh_jobs",
     "MESH_BASE_URL": "https://localhost",
     "DPS_MAILBOX": "X26ABC3",
+    "DPS_SUPPLIER_ODS_CODE": "V0V8L",
 }
 AWS = {
     "AWS_ENDPOINT_URL": "http://127.0.0.1:9",

@@ -38,13 +38,13 @@ def record(**changes: Any) -> VaccinationRecord:
 
 def line(**changes: Any) -> bytes:
     stated = record(**changes)
-    return batch_line(stated, entry_for(stated, "update", 7), recorded_on=date(2024, 8, 22))
+    return batch_line(stated, entry_for(stated, "update", 7), today=date(2024, 8, 22))
 
 
 def test_a_batch_line_is_the_record_and_what_is_to_become_of_it() -> None:
     stated = record()
     entry = entry_for(stated, "update", 7, digest="d1")
-    fields = orjson.loads(batch_line(stated, entry, recorded_on=date(2024, 8, 22)))
+    fields = orjson.loads(batch_line(stated, entry, today=date(2024, 8, 22)))
     assert (fields.pop("action"), fields.pop("line"), fields.pop("digest")) == ("update", 7, "d1")
     assert (fields.pop("owner"), fields.pop("owned_since"), fields.pop("stated_at")) == ("R1L", STATED_AT, STATED_AT)
     assert fields.pop("recorded_on") == "2024-08-22"
@@ -83,6 +83,10 @@ def test_a_batch_line_holds_the_digest_of_what_was_stated() -> None:
 
 def test_a_statement_of_when_a_record_was_made_counts_before_the_day_of_the_upload() -> None:
     assert orjson.loads(line(recorded_on="2024-08-21"))["recorded_on"] == "2024-08-21"
+
+
+def test_no_record_is_recorded_on_a_day_that_has_not_come_by_utc() -> None:
+    assert orjson.loads(line(recorded_on="2024-08-23"))["recorded_on"] == "2024-08-22"
     assert orjson.loads(line())["recorded_on"] == "2024-08-22"
 
 
@@ -114,7 +118,7 @@ def test_a_withdrawal_repeats_the_record_and_what_is_known_to_be_on_file(*, on_f
 def test_a_line_holds_what_was_known_before_its_upload_and_no_more(refusal: Refusal | None) -> None:
     since, stated_at = "2022-08-22T12:00:00+00:00 01234567 0000", "2023-08-22T12:00:00+00:00 01234567 0000"
     before = Entry(UUID, "hpv", "d1", Action.NEW, "b0", 3, "V0V8L", since, stated_at, OnFile.NO, refusal)
-    stated = batch_line(record(), entry_for(record(), before=before), recorded_on=date(2024, 8, 22))
+    stated = batch_line(record(), entry_for(record(), before=before), today=date(2024, 8, 22))
     assert entry_of(stated, "b1").before == before
     assert entry_of(repeat_line(stated, entry_for(record())), "b2").before is None
     assert entry_of(repeat_line(line(), entry_for(record(), before=before)), "b2").before == before

@@ -59,7 +59,7 @@ def record(**changes: Any) -> VaccinationRecord:
 
 def line(action: str = "new", **changes: Any) -> bytes:
     stated = record(**changes)
-    return batch_line(stated, entry_for(stated, action), recorded_on=date(2024, 8, 22))
+    return batch_line(stated, entry_for(stated, action), today=date(2024, 8, 22))
 
 
 def cells(row: str) -> dict[str, str]:

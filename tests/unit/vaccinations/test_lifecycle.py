@@ -13,6 +13,7 @@ import pytest
 
 from vaccinations.model import lifecycle
 from vaccinations.model.export import (
+    Arrival,
     Attempt,
     DPSExport,
     Failure,
@@ -34,6 +35,7 @@ from vaccinations.model.lifecycle import (
     LeaseLost,
     LeaseTaken,
     Step,
+    Which,
     Who,
 )
 
@@ -358,22 +360,94 @@ def test_each_move_is_a_change_of_the_export_now(move: Move) -> None:
 # --- what DPS answers
 
 
+FIRST, SECOND = Arrival("file-1", "20260504T03020100"), Arrival("file-2", "20260504T03050000")
+WORDS = {None: "nothing yet"} | {state: str(state) for state in Processing}
+
+
+def answered(processing: Processing | None, arrival: Arrival | None = FIRST) -> DPSExport:
+    """Make an export of which DPS has said something of one arrival."""
+    export = export_in(Status.ACKNOWLEDGED, processing=processing)
+    return replace(export, attempts=(replace(export.attempts[0], arrival=arrival if processing else None),))
+
+
+def told(before: Processing | None, to: Processing, arrival: Arrival | None) -> str:
+    return lifecycle.changes_nothing(answered(before).attempts[0], to, arrival) or str(to)
+
+
+def test_the_architecture_page_shows_what_each_answer_changes() -> None:
+    text = ARCHITECTURE.read_text()
+    for before in (None, *Processing):
+        cells = [WORDS[before]]
+        for to in (Processing.RECEIVED, Processing.REFUSED):
+            same, another = (told(before, to, arrival) for arrival in (FIRST, SECOND))
+            which = "the same" if (before, to) != (Processing.REFUSED, Processing.RECEIVED) else "another"
+            one, other = (same, another) if which == "the same" else (another, same)
+            cells.append(one if one == other else f"{one} if about {which} arrival, else {other}")
+        cells.append(told(before, Processing.PROCESSED, None))
+        assert f"| {' | '.join(cells)} |\n" in text
+
+
+@pytest.mark.parametrize("arrival", [FIRST, SECOND, None])
 @pytest.mark.parametrize("before", [None, *Processing])
 @pytest.mark.parametrize("to", Processing)
 def test_what_dps_makes_of_a_file_moves_along_its_table_and_leaves_the_delivery_alone(
-    before: Processing | None, to: Processing
+    before: Processing | None, to: Processing, arrival: Arrival | None
 ) -> None:
-    export = export_in(Status.ACKNOWLEDGED, processing=before)
-    if (before, to) not in ANSWERS:
+    export = answered(before)
+    which = ANSWERS.get((before, to))
+    if which is None or (which is not Which.ANY and (arrival is SECOND) is (which is Which.SAME)):
         with pytest.raises(ImpossibleMove, match=f"hpv-17: DPS's answer {before} to {to}"):
-            lifecycle.hear(export, 1, to, NOW)
+            lifecycle.hear(export, 1, to, NOW, arrival)
         return
-    heard = lifecycle.hear(export, 1, to, NOW, refusal="10001/10002")
+    heard = lifecycle.hear(export, 1, to, NOW, arrival, refusal="10001/10002")
     assert (heard.processing, heard.status, heard.updated_at) == (to, Status.ACKNOWLEDGED, export.updated_at)
     attempt = heard.attempts[-1]
     assert attempt.refusal == "10001/10002"
+    assert attempt.arrival == (arrival or (FIRST if before else None))
     expected = (None, NOW) if to is Processing.PROCESSED else (NOW, None)
     assert (attempt.received_at, attempt.processed_at) == expected
+
+
+def test_what_dps_refused_and_then_processed_has_no_codes_of_a_refusal() -> None:
+    export = lifecycle.hear(answered(None), 1, Processing.REFUSED, NOW, FIRST, refusal="10001/10002")
+    assert lifecycle.hear(export, 1, Processing.RECEIVED, NOW, SECOND).attempts[0].refusal == ""
+    assert lifecycle.hear(export, 1, Processing.PROCESSED, NOW).attempts[0].refusal == ""
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "another"),
+    [
+        (FIRST, FIRST, False),
+        (FIRST, SECOND, True),
+        (FIRST, Arrival("file-2", FIRST.received_time), True),
+        (FIRST, Arrival("", FIRST.received_time), False),  # DPS has lost its id in a crash
+        (FIRST, Arrival("", SECOND.received_time), True),
+    ],
+)
+def test_arrivals_are_told_apart_by_dpss_id_or_by_their_time(one: Arrival, other: Arrival, another: bool) -> None:
+    assert one.is_another(other) is other.is_another(one) is another
+
+
+def test_an_arrival_is_noted_once() -> None:
+    export = answered(Processing.PROCESSED, None)
+    noted = lifecycle.note_arrival(export, 1, FIRST)
+    assert noted.attempts[0].arrival == FIRST
+    assert lifecycle.note_arrival(noted, 1, SECOND) is noted
+
+
+def test_a_refused_file_may_hold_back_the_later_ones_that_dps_has_not_answered() -> None:
+    refused = answered(Processing.REFUSED)
+    waiting = replace(export_in(Status.ACKNOWLEDGED), number=18)
+    exports = [
+        replace(waiting, number=16),
+        refused,
+        waiting,
+        replace(answered(Processing.PROCESSED), number=19),
+        replace(export_in(Phase.UPLOADING), number=20),
+        replace(export_in(Status.ACCEPTED), number=21),
+    ]
+    assert [each.number for each in lifecycle.behind(refused, exports)] == [18, 21]
+    assert lifecycle.behind(answered(Processing.PROCESSED), exports) == []
 
 
 def test_an_answer_to_an_earlier_attempt_is_noted_with_it() -> None:
@@ -430,13 +504,18 @@ RESEND = "mesh export resend hpv-17"
         ),
         (export_in(Status.UNCLEAR), Who.PERSON, Attention.PERSON, f"ask MESH whether it arrived, then {RESEND}"),
         (export_in(Status.ACCEPTED), Who.DPS, Attention.WAITING, ""),
-        (export_in(Status.ACCEPTED, processing=REFUSED), Who.PERSON, Attention.PERSON, f"ask DPS why, then {RESEND}"),
+        (
+            export_in(Status.ACCEPTED, processing=REFUSED),
+            Who.PERSON,
+            Attention.PERSON,
+            f"ask DPS why, and to clear it, for later files may wait behind it; then {RESEND}",
+        ),
         (export_in(Status.ACKNOWLEDGED), None, Attention.DONE, ""),
         (
             export_in(Status.ACKNOWLEDGED, processing=REFUSED),
             Who.PERSON,
             Attention.PERSON,
-            f"ask DPS why, then {RESEND}",
+            f"ask DPS why, and to clear it, for later files may wait behind it; then {RESEND}",
         ),
         (export_in(Status.UNDELIVERED), Who.RUN, Attention.WAITING, ""),
         (export_in(Status.REQUEUED), None, Attention.DONE, ""),

@@ -71,7 +71,7 @@ def abroad(moment: datetime) -> list[datetime]:
 
 def sent(record: VaccinationRecord, recorded_on: date) -> dict[str, str]:
     """Return a record's row as DPS reads it, by column."""
-    text = render_row(batch_line(record, entry_for(record), recorded_on=recorded_on))
+    text = render_row(batch_line(record, entry_for(record), today=recorded_on))
     (cells,) = csv.reader(io.StringIO(text, newline=""), delimiter="|", strict=True)
     return dict(zip(COLUMNS, cells, strict=True))
 

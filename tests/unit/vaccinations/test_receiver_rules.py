@@ -1,24 +1,29 @@
-"""Whatever an upload holds, DPS's receiver takes each row that we accept."""
+"""Whatever an upload holds, DPS's receiver takes the file's name and each row that we accept."""
 
 from __future__ import annotations
 
 import csv
 import io
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from tests.receiver import faults_of
+from tests.receiver import disease_of, faults_of, faults_of_file
 from vaccinations.formats.batches import batch_line
-from vaccinations.formats.dps_columns import COLUMNS, render_row
+from vaccinations.formats.dps_columns import COLUMNS, HEADER, render_row
+from vaccinations.formats.dps_names import FilenameStyle, file_names
 from vaccinations.formats.upload_csv import read_csv
 from vaccinations.model.decide import Columns, Queue, UploadFacts, decide
 from vaccinations.model.london import day_in_london
-from vaccinations.model.programmes import GENDERS, PROGRAMMES, SITES, VACCINES
+from vaccinations.model.programmes import GENDERS, PROGRAMMES, SITES, VACCINES, Programme
 from vaccinations.model.row import Vaccinated
 from vaccinations.model.uploaders import Uploaders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 UPLOAD = UploadFacts(
@@ -71,7 +76,7 @@ def sent(cells: dict[str, str]) -> dict[str, str] | None:
     for row in read_csv(body, organisation_code="R1L", today=day_in_london(NOW)):
         decision = decide(row, None, UPLOAD)
         if isinstance(row, Vaccinated) and isinstance(decision, Queue):
-            rendered = render_row(batch_line(row.record, decision.entry, recorded_on=day_in_london(NOW)))
+            rendered = render_row(batch_line(row.record, decision.entry, today=day_in_london(NOW)))
             (values,) = csv.reader(io.StringIO(rendered, newline=""), delimiter="|", strict=True)
             return dict(zip(COLUMNS, values, strict=True))
     return None
@@ -97,6 +102,20 @@ GOOD = {
     "TIME_OF_VACCINATION": "12:00",
     "PROGRAMME": "HPV",
 }
+
+
+@given(
+    st.datetimes(datetime(2000, 1, 1), datetime(2099, 12, 31)),  # noqa: DTZ001 - by London's clock and by UTC's
+    st.sampled_from([*PROGRAMMES.values()]),
+    st.integers(1, 99),
+    st.sampled_from(["V0V8L", "v0v8l"]),
+)
+def test_the_receiver_takes_every_file_name_for_its_disease(
+    moment: datetime, programme: Programme, sequence: int, supplier: str
+) -> None:
+    names = file_names(programme, FilenameStyle.BATCH_V5, supplier)(moment.replace(tzinfo=UTC), sequence)
+    assert disease_of(names.mesh_filename) == programme.dps_vaccine_type
+    assert disease_of(names.filename) == ""  # the guide's
 
 
 @pytest.mark.parametrize("vaccine", VACCINES.values(), ids=lambda vaccine: vaccine.key)
@@ -126,6 +145,37 @@ def test_these_rules_find_what_the_receiver_refuses(column: str, text: str) -> N
     row = sent(GOOD)
     assert row is not None
     assert faults_of(row | {column: text}, NOW) == [column]
+
+
+NAME = "HPV_Vaccinations_v5_V0V8L_20260310T12000000.csv"
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "fault"),
+    [
+        (NAME, bytes, []),
+        ("Vaccinations-HPV-2026-03-10.csv", bytes, ["name"]),
+        (None, bytes, ["name"]),
+        (NAME, lambda body: b"\xef\xbb\xbf" + body, ["header"]),
+        (NAME, lambda body: b"\n" + body, ["header"]),
+        (NAME, lambda body: body.replace(b"NHS_NUMBER", b"nhs_number"), ["header"]),
+        (NAME, lambda body: body.replace(b"\n", b"|\n", 1), ["header"]),
+        (NAME, lambda body: body.replace(b'"INDICATION_CODE"|', b""), ["header"]),
+        (NAME, lambda _: HEADER, ["no rows"]),
+        (NAME, lambda body: body + b'"1"\n', ["2: cells"]),
+        (NAME, lambda body: body.replace(b"Ann", b"\xff"), ["file"]),
+        (NAME, lambda body: body.replace(b'"Ann"', b'""'), ["1: PERSON_FORENAME"]),
+        (NAME, lambda body: body.replace(b'"Ann"', b'""').replace(b'"new"', b'"delete"'), []),
+    ],
+)
+def test_these_rules_find_what_the_receiver_refuses_of_a_file(
+    name: str | None, change: Callable[[bytes], bytes], fault: list[str]
+) -> None:
+    row = sent(GOOD)
+    assert row is not None
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter="|", quoting=csv.QUOTE_ALL, lineterminator="\n").writerow(row.values())
+    assert faults_of_file(name, change(HEADER + text.getvalue().encode()), NOW) == fault
 
 
 def test_a_row_of_a_minute_from_now_is_not_taken_and_not_accepted() -> None:

@@ -14,7 +14,13 @@ TEMPLATE = Path(__file__).parents[3] / "template.yaml"
 #: Variables of libraries, which are not ours to read.
 LIBRARIES = ("POWERTOOLS_", "AWS_")
 MESH = {"MESH_BASE_URL": "https://localhost", "MESH_SECRET": "mesh", "MESH_JOBS_PARAMETER": "/mesh_jobs"}
-EXPORT = {**MESH, "DPS_EXPORTS_TABLE": "exports", "BUCKET": "bucket", "DPS_MAILBOX": "X26ABC3"}
+EXPORT = {
+    **MESH,
+    "DPS_EXPORTS_TABLE": "exports",
+    "BUCKET": "bucket",
+    "DPS_MAILBOX": "X26ABC3",
+    "DPS_SUPPLIER_ODS_CODE": "V0V8L",
+}
 
 
 def test_the_template_gives_each_function_the_variables_that_it_reads_and_no_others() -> None:
@@ -50,10 +56,10 @@ def test_the_command_reads_everything() -> None:
         assert name in str(caught.value)
 
 
-def test_what_is_left_out_means_what_the_guide_says() -> None:
+def test_what_is_left_out_means_what_the_guide_says_and_names_that_dps_takes() -> None:
     settings = Settings.of("export", EXPORT)
-    assert (settings.workflow_id, settings.filename_style) == ("dps export", FilenameStyle.GUIDE)
-    assert (settings.verify_ssl, settings.ods_code, settings.event_bus) == (True, "", "")
+    assert (settings.workflow_id, settings.filename_style) == ("dps export", FilenameStyle.BATCH_V5)
+    assert (settings.verify_ssl, settings.event_bus) == (True, "")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +67,6 @@ def test_what_is_left_out_means_what_the_guide_says() -> None:
     [
         ("MESH_DISABLE_SSL_VERIFICATION", "yes", "MESH_DISABLE_SSL_VERIFICATION must be one of: false, true"),
         ("DPS_FILENAME_STYLE", "v6", "DPS_FILENAME_STYLE must be one of: guide, batch-v5"),
-        ("DPS_FILENAME_STYLE", "batch-v5", "needs DPS_ODS_CODE"),
     ],
 )
 def test_a_value_that_means_nothing_is_named_with_what_it_may_be(name: str, value: str, says: str) -> None:
@@ -70,11 +75,15 @@ def test_a_value_that_means_nothing_is_named_with_what_it_may_be(name: str, valu
 
 
 @pytest.mark.parametrize("code", ["", "V", "V0V8L-1"])
-def test_the_names_of_the_batch_service_need_an_ods_code(code: str) -> None:
-    style = {**EXPORT, "DPS_FILENAME_STYLE": "batch-v5"}
-    with pytest.raises(SettingsError, match="needs DPS_ODS_CODE"):
-        Settings.of("export", {**style, "DPS_ODS_CODE": code})
-    assert Settings.of("export", {**style, "DPS_ODS_CODE": "V0V8L"}).ods_code == "V0V8L"
+def test_the_names_that_dps_takes_need_the_suppliers_ods_code(code: str) -> None:
+    with pytest.raises(SettingsError, match="needs DPS_SUPPLIER_ODS_CODE"):
+        Settings.of("export", {**EXPORT, "DPS_SUPPLIER_ODS_CODE": code})
+    assert Settings.of("export", EXPORT).supplier_ods_code == "V0V8L"
+
+
+def test_the_names_of_the_guide_need_no_ods_code() -> None:
+    guide = {**EXPORT, "DPS_FILENAME_STYLE": "guide", "DPS_SUPPLIER_ODS_CODE": ""}
+    assert Settings.of("export", guide).filename_style is FilenameStyle.GUIDE
 
 
 @pytest.mark.parametrize(("value", "verified"), [("true", False), ("True", False), ("false", True)])

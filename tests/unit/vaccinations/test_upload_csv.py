@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import tracemalloc
+from collections import Counter
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -1002,6 +1003,17 @@ def test_the_sample_upload_is_what_it_says_it_is() -> None:
     assert {programme: len(ids) for programme, ids in found.items()} == sample.accepted
     assert duplicates == sample.duplicates
     assert (lines_of(Faulty, rows), len(lines_of(Withdrawn, rows))) == (sample.bad_lines, sample.skipped)
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_the_samples_of_other_systems_are_read_as_they_are(place: int) -> None:
+    file = sample_upload(TODAY).others[place]
+    rows = read(file.csv)
+    assert not [row for row in rows if isinstance(row, Faulty)]
+    accepted = [row.record.programme for row in rows if isinstance(row, Vaccinated)]
+    assert Counter(accepted) == file.accepted
+    assert len(rows) == len(accepted) + file.skipped
+    assert len({row.record_id for row in rows if isinstance(row, Vaccinated)}) == len(accepted)
 
 
 def test_the_corrected_sample_differs_in_what_is_put_right_and_what_is_withdrawn() -> None:

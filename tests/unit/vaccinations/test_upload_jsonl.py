@@ -134,7 +134,7 @@ def test_a_csv_row_and_the_same_as_json_are_one_and_the_same_record() -> None:
     ]
     assert of_csv
     for row in of_csv:
-        fields = orjson.loads(batch_line(row.record, entry_for(row.record), recorded_on=TODAY))
+        fields = orjson.loads(batch_line(row.record, entry_for(row.record), today=TODAY))
         stated = {name: value for name, value in fields.items() if name not in OF_THE_BATCH}
         (again,) = read(lines(stated))
         assert isinstance(again, Vaccinated)

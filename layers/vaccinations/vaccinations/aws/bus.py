@@ -65,6 +65,7 @@ def _event(export: DPSExport) -> ExportChanged:
         attempt=attempt.number,
         records=export.records,
         filename=attempt.filename,
+        mesh_filename=attempt.mesh_filename,
         message_id=attempt.message_id,
         processing=attempt.processing,
         rows_processed=attempt.rows_processed,

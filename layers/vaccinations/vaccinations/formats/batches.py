@@ -5,7 +5,7 @@ A *batch line* says what is to become of a record at DPS, and holds the record a
 ===============  =====================================================================================
 ``action``       ``new``, ``update`` or ``delete``
 ``line``         the line of the upload that it came from
-``recorded_on``  the record's own, or the day of the upload where the record does not state one
+``recorded_on``  the record's own, or the day of the upload by UTC where the record does not state one, or a later one
 ``digest``       of what was stated (`digest_of`)
 ``on_file``      ``no`` or ``unknown`` where the record is not known to be on file at DPS; else left out
 ``new_in``       batch and line of the last statement that went out as `new`, where that is another; else left out
@@ -61,23 +61,24 @@ def digest_of(record: VaccinationRecord) -> str:
     return hashlib.sha256(orjson.dumps(_stated(record), option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def batch_line(record: VaccinationRecord, entry: Entry, *, recorded_on: date) -> bytes:
+def batch_line(record: VaccinationRecord, entry: Entry, *, today: date) -> bytes:
     """Write a record as a line of a batch.
 
     Parameters
     ----------
     entry
         What the register is to know of it.
-    recorded_on
-        When the record was made, where it does not state that itself.
+    today
+        The day of the upload by UTC: when the record was made, where it does not state an earlier day. DPS goes by UTC,
+        and for the first hour of a summer's day in London finds that day in the future.
 
     Returns
     -------
     bytes
         One flat JSON object and a line end.
     """
-    fields: dict[str, Any] = {"recorded_on": recorded_on}
-    return orjson.dumps(fields | _stated(record) | _of_entry(entry), option=orjson.OPT_APPEND_NEWLINE)
+    fields: dict[str, Any] = {"recorded_on": min(record.recorded_on or today, today)}
+    return orjson.dumps(_stated(record) | fields | _of_entry(entry), option=orjson.OPT_APPEND_NEWLINE)
 
 
 def repeat_line(last: bytes, entry: Entry) -> bytes:

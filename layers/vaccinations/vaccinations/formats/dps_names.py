@@ -28,15 +28,15 @@ class FilenameStyle(StrEnum):
     """As the national batch service takes it: ``HPV_Vaccinations_v5_V0V8L_20240823T23150001.csv``."""
 
 
-def file_names(programme: Programme, style: FilenameStyle, ods_code: str = "") -> Callable[[datetime, int], FileNames]:
+def file_names(programme: Programme, style: FilenameStyle, supplier: str = "") -> Callable[[datetime, int], FileNames]:
     """Make the function that names a programme's files in the ledger and on MESH.
 
     Parameters
     ----------
     style
         How they are named on MESH; in the ledger they bear the guide's names.
-    ods_code
-        The sender's, which is part of the names in the style ``batch-v5``.
+    supplier
+        The ODS code that DPS knows the supplier by, which is part of the names in the style ``batch-v5``.
 
     Returns
     -------
@@ -53,7 +53,7 @@ def file_names(programme: Programme, style: FilenameStyle, ods_code: str = "") -
         if style is FilenameStyle.GUIDE:
             return FileNames(filename, filename)
         stamp = f"{local:%Y%m%dT%H%M%S}{'01' if local.utcoffset() else '00'}"
-        return FileNames(filename, f"{programme.dps_vaccine_type}_Vaccinations_v5_{ods_code.upper()}_{stamp}.csv")
+        return FileNames(filename, f"{programme.dps_vaccine_type}_Vaccinations_v5_{supplier.upper()}_{stamp}.csv")
 
     return name
 

@@ -7,8 +7,8 @@ reports are Track's.
 A message whose file name is that of an answer of DPS is read once it is in the bucket. What it says of the file goes
 to the ledger. Each row that it refuses is looked up in the batches that were sent; the record's refusal goes to the
 register, and to a file for the team that uploaded it. A `new` that is a duplicate says that DPS has the record, not
-with which content: a request has it sent again, as `update`. BusAcks come as CSV and as JSON, which say the same: the
-JSON is kept and not read.
+with which content: a request has it sent again, as `update`. BusAcks come as CSV and as JSON, which say the same:
+whichever comes first counts.
 
 The order of effects makes it safe to die anywhere and be run again: body, then its facts (which say that the body is
 there), the records' refusals, the request, the ledger, and last the acknowledgement. What was noted before stays as it
@@ -33,6 +33,7 @@ from vaccinations.formats.acknowledgements import (
     Kind,
     RefusedRow,
     UnreadableAnswer,
+    fields_at_fault,
     read_bus_ack,
     read_inf_ack,
 )
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from nhs_mesh import Message
-    from vaccinations.model.export import DPSExport
+    from vaccinations.model.export import Arrival, DPSExport
     from vaccinations.ports import Bucket, Ledger, Mesh, Register
 
 __all__ = ["Collect"]
@@ -69,7 +70,7 @@ _FACTS = (
     *("message_id", "sender", "recipient", "workflow_id", "filename", "local_id", "subject"),
     *("content_type", "checksum"),
 )
-_CHANGES_NOTHING = {"unmatched", "unreadable", "contradiction"}
+_CHANGES_NOTHING = {"unmatched", "unreadable", "contradiction", "about another arrival"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,7 @@ class Collect:
     def _hear(self, facts: dict[str, Any]) -> Answer | None:
         """Apply what an answer says; return that, or None where the message is no answer, or is not read."""
         name = AnswerName.of(facts["filename"])
-        if name is None or name.is_json or "problem" in facts:
+        if name is None or "problem" in facts:
             return None
         answer = self._apply(name, facts["key"])
         extra = {
@@ -229,27 +230,25 @@ class Collect:
         """Note whether DPS has received a file as a whole, or refused it."""
         inf_ack = read_inf_ack(body)
         to = Processing.RECEIVED if inf_ack.received else Processing.REFUSED
-        if nothing := self._changes_nothing(export, attempt, to):
+        if nothing := self._changes_nothing(export, attempt, to, inf_ack.arrival):
+            if nothing == "known already" and export.attempts[attempt - 1].arrival is None:
+                self.ledger.change(export, lambda current: lifecycle.note_arrival(current, attempt, inf_ack.arrival))
             return replace(answer, outcome=nothing)
+        self._note(export, attempt, to, arrival=inf_ack.arrival, refusal=inf_ack.code)
         if inf_ack.received:
-            self._note(export, attempt, to)
             count("ExportsReceived", programme=export.programme)
         else:
-            self._note(export, attempt, to, refusal=inf_ack.code)
             count("ExportsRefused", programme=export.programme)
+            refused = self.ledger.get(export.programme, export.number)
             extra = {
                 "export_id": export.export_id,
                 "message_id": export.message_id,
                 "code": inf_ack.code,
-                "behind_it": self._behind(export),
+                "behind_it": [e.export_id for e in lifecycle.behind(refused, self.ledger.exports(export.programme))],
+                **export.names[attempt - 1].told(),
             }
             logger.error("DPS has refused the export's file as a whole", extra=extra)
         return replace(answer, outcome=str(to), code=inf_ack.code)
-
-    def _behind(self, export: DPSExport) -> list[str]:
-        """Name the later exports of the programme that DPS may leave waiting until it has cleared a refused file."""
-        later = (each for each in self.ledger.exports(export.programme) if each.number > export.number)
-        return [each.export_id for each in later if each.accepted_at and not each.processing]
 
     def _apply_bus_ack(self, answer: Answer, export: DPSExport, attempt: int, key: str, body: BinaryIO) -> Answer:
         """Note which of an export's rows DPS refused."""
@@ -257,7 +256,8 @@ class Collect:
             return replace(answer, outcome=nothing)
         tally = self._note_refusals(export, read_bus_ack(body), key, f"{export.export_id}-{attempt}-duplicates.resend")
         refused, not_believed = tally["refused"], tally["not believed"]
-        processed = export.records - refused
+        # What became of a row of which DPS says something that cannot be believed is not known.
+        processed = export.records - refused - tally["another record"]
         self._note(export, attempt, Processing.PROCESSED, rows_processed=processed, rows_refused=refused)
         count("ExportsProcessed", programme=export.programme)
         count("RecordsProcessed", processed, programme=export.programme)
@@ -266,25 +266,26 @@ class Collect:
             extra = {"export_id": export.export_id, "rows": not_believed}
             logger.error("DPS answers rows that are not in the file", extra=extra)
             count("RowsNotBelieved", not_believed)
+        if other := tally[Outcome.OTHER]:
+            extra = {"export_id": export.export_id, "rows": other}
+            logger.error("DPS has refused rows for a reason that is not known", extra=extra)
+            count("RefusalsNotUnderstood", other)
         outcome = str(Processing.PROCESSED)
         return replace(answer, outcome=outcome, processed=processed, refused=refused, not_believed=not_believed)
 
-    def _changes_nothing(self, export: DPSExport, attempt: int, to: Processing) -> str:
+    def _changes_nothing(self, export: DPSExport, attempt: int, to: Processing, arrival: Arrival | None = None) -> str:
         """Tell why an answer changes nothing that counts now; empty where it does.
 
         An answer to an earlier attempt is noted with that one.
         """
+        nothing = lifecycle.changes_nothing(export.attempts[attempt - 1], to, arrival)
         if attempt != len(export.attempts):
-            if (export.attempts[attempt - 1].processing, to) in lifecycle.ANSWERS:
-                self._note(export, attempt, to)
+            if not nothing:
+                self._note(export, attempt, to, arrival=arrival)
             return "about an earlier attempt"
-        known = export.processing
-        if (known, to) in lifecycle.ANSWERS:
-            return ""
-        if (known is Processing.REFUSED) is (to is Processing.REFUSED):
-            return "known already"
-        count("AnswersContradicting")
-        return "contradiction"
+        if nothing == "contradiction":
+            count("AnswersContradicting")
+        return nothing
 
     def _note(self, export: DPSExport, attempt: int, to: Processing, **facts: Any) -> None:
         """Write what DPS has made of an attempt's file to the ledger."""
@@ -315,13 +316,16 @@ class Collect:
             files: dict[str, Path] = {}
             found = self._found(export, refused, tally)
             # Rows that a request repeated are told to those who uploaded them.
+            uploads: dict[str, str] = {}
             for batch_id, of_batch in groupby(found, key=lambda each: each[0].stated_in.batch_id):
-                file = files.setdefault(batch_id, Path(directory) / f"{len(files)}.csv")
-                self.register.refuse(self._refusals(export, of_batch, key, file, to_send_again))
+                if batch_id not in files:
+                    files[batch_id] = Path(directory) / f"{len(files)}.csv"
+                    uploads[batch_id] = self.bucket.intake(batch_id).upload
+                columns = _columns_of(uploads[batch_id])
+                self.register.refuse(self._refusals(export, of_batch, key, files[batch_id], to_send_again, columns))
             for batch_id, file in files.items():
                 if file.exists():
-                    upload = self.bucket.intake(batch_id).upload
-                    self.bucket.put_refusals(upload, batch_id, export.export_id, file)
+                    self.bucket.put_refusals(uploads[batch_id], batch_id, export.export_id, file)
             if to_send_again.tell():
                 to_send_again.seek(0)
                 self.bucket.put_request(duplicates, to_send_again)
@@ -348,7 +352,10 @@ class Collect:
                         entry = entry_of(line, batch_id)
                         kind = _kind(entry, row)
                         tally[kind] += 1
-                        if kind != "not believed":
+                        if kind == "another record":
+                            tally["not believed"] += 1
+                        else:
+                            tally[Outcome.of(row.text)] += 1
                             yield entry, row
                         row = next(waiting, None)
         tally["not believed"] += (row is not None) + sum(1 for _ in waiting)
@@ -360,6 +367,7 @@ class Collect:
         answer: str,
         file: Path,
         duplicates: BinaryIO,
+        columns: Callable[[str], str],
     ) -> Iterator[Entry]:
         """Add refusals to a file for their uploader, or to the duplicates; yield what the register is to note of each.
 
@@ -382,7 +390,8 @@ class Collect:
                         opened = stack.enter_context(file.open("a", encoding="utf-8", newline=""))
                         writer = RejectsWriter(opened, header=new)
                     text = "".join(c if c.isprintable() else " " for c in row.text[:_LONGEST_TEXT])
-                    writer.write(entry.stated_in.line, "", f"DPS refused it ({outcome}): {text}", outcome.fix)
+                    what = f"DPS refused it ({outcome}): {text}"
+                    writer.write(entry.stated_in.line, columns(row.text), what, outcome.fix)
                 yield replace(
                     entry,
                     on_file=on_file_after(entry.action, outcome, entry.on_file),
@@ -422,18 +431,24 @@ def _collected(facts: dict[str, Any], answer: Answer | None) -> CollectedMessage
 
 
 def _kind(entry: Entry, row: RefusedRow) -> str:
-    """Tell what an answered row is: not in the file, or refused, if it has not come to its aim all the same.
+    """Tell what an answered row is: another record's, or refused, if it has not come to its aim all the same.
 
     A `new` is a duplicate where the record is on file already, and a `delete` has nothing to do where it is gone.
     """
     if row.local_id.lower() != local_id_of(entry.record_id).lower():
-        return "not believed"
+        return "another record"
     match entry.action, Outcome.of(row.text):
         case Action.NEW, Outcome.DUPLICATE:
             return "duplicate"
         case Action.DELETE, Outcome.UNKNOWN:
             return "gone"
     return "refused"
+
+
+def _columns_of(upload: str) -> Callable[[str], str]:
+    """Make what names the columns that DPS finds something wrong with, as an upload calls them."""
+    place = 0 if upload.lower().endswith((".jsonl", ".jsonl.gz")) else 1
+    return lambda text: ", ".join(names[place] for names in fields_at_fault(text))
 
 
 class _RefusedRows:

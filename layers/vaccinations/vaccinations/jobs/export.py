@@ -182,6 +182,7 @@ class Export:
             export, lambda export, names: begin(export, names, now), self.names(programme)
         )
         extra = {"export_id": export.export_id, "attempt": len(export.attempts), "records": export.records}
+        extra |= export.names[-1].told()
         logger.info("export sealed" if step is Step.SEAL else "export to be tried again", extra=extra)
         return export
 
@@ -193,6 +194,7 @@ class Export:
             "export_id": export.export_id,
             "local_id": export.local_id,
             "records": export.records,
+            **export.names[-1].told(),
         }
         try:
             transfer.run()
@@ -250,12 +252,15 @@ def _failed(programme: Programme, error: Exception) -> ExportOutcome:
 
 
 def _outcome(export: DPSExport, would: str | None = None) -> ExportOutcome:
-    error = export.attempts[-1].error if export.attempts else None
+    attempt = export.attempt
+    error = attempt.error if attempt else None
     return ExportOutcome(
         programme=export.programme,
         status=str(export.status),
         export_id=export.export_id,
         records=export.records,
+        filename=attempt.filename if attempt else "",
+        mesh_filename=attempt.mesh_filename if attempt else "",
         message_id=export.message_id,
         error_code=error.code if error else "",
         error_description=error.description if error else "",

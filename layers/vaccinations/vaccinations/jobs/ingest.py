@@ -797,8 +797,7 @@ class _Pass:
 
     def _queue(self, row: Row, entry: Entry) -> None:
         if isinstance(row, Vaccinated):
-            recorded_on = day_in_london(self.upload.uploaded_at)
-            line = batch_line(row.record, entry, recorded_on=recorded_on)
+            line = batch_line(row.record, entry, today=self.upload.uploaded_at.astimezone(UTC).date())
         else:
             line = repeat_line(self.last[entry.record_id], entry)
         self.spool.add(entry, line)

@@ -27,11 +27,14 @@ __all__ = ["StatusPage"]
 
 #: So many exports are shown unless the widget asks for another number, and at most.
 _SHOWN, _MOST = 20, 100
-_COLUMNS = ("export", "programme", "records", "delivery", "DPS", "sealed", "sent", "picked up", "attempt", "message id")
+_COLUMNS = (
+    *("export", "programme", "records", "file and message id", "delivery", "DPS", "sealed", "sent", "picked up"),
+    "attempt",
+)
 _STYLE = (
     "<style>.exports{border-collapse:collapse;width:100%;font:13px/1.4 system-ui,sans-serif}"
     ".exports th,.exports td{padding:3px 10px 3px 0;text-align:left;vertical-align:top;border-bottom:1px solid #8884}"
-    ".exports td{white-space:nowrap}.exports td:nth-child(4){white-space:normal}"
+    ".exports td{white-space:pre}.exports td:nth-child(5){white-space:normal}"
     ".exports .number{text-align:right}.exports .person td{font-weight:bold}</style>"
 )
 _DESCRIPTION = f"""\
@@ -109,13 +112,13 @@ class StatusPage:
             export.export_id,
             PROGRAMMES[export.programme].name,
             export.records,
+            "\n".join(filter(None, (*attempt.file_names, attempt.message_id))) if attempt else "",
             delivery,
             processing_in_words(export),
             _when(export.sealed_at),
             _when(attempt.sent_at if attempt else None),
             _when(attempt.acknowledged_at if attempt else None),
             len(export.attempts) or "",
-            export.message_id,
         )
         opening = '<tr class="person">' if todo else "<tr>"
         return opening + "".join(_cell(cell) for cell in cells) + "</tr>"

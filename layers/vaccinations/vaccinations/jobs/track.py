@@ -95,6 +95,8 @@ class Track:
             export_id=export.export_id,
             programme=export.programme,
             status=now.status,
+            filename=export.attempts[-1].filename,
+            mesh_filename=export.attempts[-1].mesh_filename,
             message_id=export.message_id,
         )
 
@@ -212,7 +214,7 @@ def _may_be_about(export: DPSExport, report: Message) -> bool:
 
 
 def _named(export: DPSExport) -> dict[str, str]:
-    return {"export_id": export.export_id, "message_id": export.message_id}
+    return {"export_id": export.export_id, "message_id": export.message_id, **export.names[-1].told()}
 
 
 def _by_message_id(exports: Iterable[DPSExport], message_id: str | None) -> DPSExport | None:

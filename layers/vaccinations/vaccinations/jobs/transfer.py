@@ -230,7 +230,12 @@ class Transfer:
         logger.info(
             f"DPS export ({export.export_id}) for programme ({export.programme}) sent: "
             f'202 - {{"message_id":"{export.message_id}"}}',
-            extra={"export_id": export.export_id, "message_id": export.message_id, "records": export.records},
+            extra={
+                "export_id": export.export_id,
+                "message_id": export.message_id,
+                "records": export.records,
+                **export.names[-1].told(),
+            },
         )
         count("ExportsAccepted", programme=export.programme)
         count("RecordsExported", export.records, programme=export.programme)

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 __all__ = [
+    "Arrival",
     "Attempt",
     "DPSExport",
     "Failure",
@@ -76,6 +77,32 @@ class FileNames(NamedTuple):
     filename: str
     mesh_filename: str
 
+    def told(self) -> dict[str, str]:
+        """Return what a log line says of them: ``filename`` is a word of the logger's own."""
+        return {"file": self.filename, "mesh_file": self.mesh_filename}
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Which arrival of a file at DPS an InfAck is about. A file that arrives twice is answered twice.
+
+    Attributes
+    ----------
+    header_id
+        DPS's id of it (MESSAGE_HEADER_ID); empty where DPS does not know it.
+    received_time
+        When it arrived, as DPS writes that (RECEIVED_TIME).
+    """
+
+    header_id: str
+    received_time: str
+
+    def is_another(self, than: Arrival) -> bool:
+        """Tell whether this is another arrival of the file: by DPS's ids, or by time where it does not give both."""
+        if self.header_id and than.header_id:
+            return self.header_id != than.header_id
+        return self.received_time != than.received_time
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -119,6 +146,8 @@ class Attempt:
         What was last wrong with it.
     processing
         What DPS has made of the file.
+    arrival
+        Which arrival of the file at DPS that is about, as the InfAck says; None before there is one.
     received_at, processed_at
         When it was heard that DPS had received or refused the file, and that it had processed it.
     rows_processed, rows_refused
@@ -140,11 +169,17 @@ class Attempt:
     acknowledged_at: datetime | None = None
     error: Failure | None = None
     processing: Processing | None = None
+    arrival: Arrival | None = None
     received_at: datetime | None = None
     processed_at: datetime | None = None
     rows_processed: int | None = None
     rows_refused: int | None = None
     refusal: str = ""
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """The file's name in the ledger, and its name on MESH where that is another."""
+        return tuple(dict.fromkeys((self.filename, self.mesh_filename)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 from vaccinations.model.export import Attempt, DPSExport, Failure, FileNames, Lease, Phase, Processing, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
-    from vaccinations.model.export import Manifest
+    from vaccinations.model.export import Arrival, Manifest
 
 __all__ = [
     "ANSWERS",
@@ -36,11 +36,14 @@ __all__ = [
     "LeaseTaken",
     "Move",
     "Step",
+    "Which",
     "Who",
     "accept",
     "acknowledge",
     "attention",
     "begin_sending",
+    "behind",
+    "changes_nothing",
     "find_message",
     "find_nothing",
     "hear",
@@ -50,6 +53,7 @@ __all__ = [
     "may_be_sent",
     "name_message",
     "next_step",
+    "note_arrival",
     "note_parts",
     "possible",
     "refuse",
@@ -181,16 +185,30 @@ MOVES: tuple[Move, ...] = (
     Move(Event.RESTORE, Status.UNCLEAR, Phase.OUTCOME_UNKNOWN, Who.PERSON),
 )
 
+
+class Which(StrEnum):
+    """Which arrival of a file an InfAck has to be about for it to count."""
+
+    ANY = "any"
+    SAME = "the same"
+    ANOTHER = "another"
+
+
 #: Every move of `Processing` there is. Answers come in any order and more than once. One that would lead anywhere else
 #: says again what is known, or contradicts it, and changes nothing.
-ANSWERS: frozenset[tuple[Processing | None, Processing]] = frozenset(
-    {
-        (None, Processing.RECEIVED),
-        (None, Processing.REFUSED),
-        (None, Processing.PROCESSED),
-        (Processing.RECEIVED, Processing.PROCESSED),
-    }
-)
+#:
+#: A file may arrive twice, and DPS refuses the second while it goes on with the first; or it processes the second,
+#: having refused the first. So of two arrivals the one that was received counts, and of one arrival the refusal. DPS
+#: says of rows what it has processed: that counts against any refusal.
+ANSWERS: Mapping[tuple[Processing | None, Processing], Which] = {
+    (None, Processing.RECEIVED): Which.ANY,
+    (None, Processing.REFUSED): Which.ANY,
+    (None, Processing.PROCESSED): Which.ANY,
+    (Processing.RECEIVED, Processing.REFUSED): Which.SAME,
+    (Processing.RECEIVED, Processing.PROCESSED): Which.ANY,
+    (Processing.REFUSED, Processing.RECEIVED): Which.ANOTHER,
+    (Processing.REFUSED, Processing.PROCESSED): Which.ANY,
+}
 
 
 # -- what the table tells
@@ -271,7 +289,7 @@ def todo(export: DPSExport, now: datetime) -> str:
     command = f"mesh export resend {export.export_id}"
     if waits_for(export) is Who.PERSON:
         if export.processing is Processing.REFUSED:
-            return f"ask DPS why, then {command}"
+            return f"ask DPS why, and to clear it, for later files may wait behind it; then {command}"
         if export.status is Status.UNCLEAR:
             return f"ask MESH whether it arrived, then {command}"
         return f"tried {len(export.attempts)} times; put the cause right, then {command}"
@@ -467,13 +485,33 @@ def _about(export: DPSExport, message_id: str) -> DPSExport:
     return export
 
 
-def hear(export: DPSExport, number: int, to: Processing, now: datetime, **facts: Any) -> DPSExport:
+def changes_nothing(attempt: Attempt, to: Processing, arrival: Arrival | None = None) -> str:
+    """Tell why an answer of DPS changes nothing of what is known of an attempt's file; empty where it does.
+
+    Parameters
+    ----------
+    arrival
+        Which arrival of the file the answer is about, where it is an InfAck.
+    """
+    another = bool(arrival and attempt.arrival and arrival.is_another(attempt.arrival))
+    if ANSWERS.get((attempt.processing, to)) in {Which.ANY, Which.ANOTHER if another else Which.SAME}:
+        return ""
+    if to is Processing.REFUSED and attempt.processing is not Processing.REFUSED:
+        return "about another arrival" if another else "contradiction"
+    return "known already"
+
+
+def hear(
+    export: DPSExport, number: int, to: Processing, now: datetime, arrival: Arrival | None = None, **facts: Any
+) -> DPSExport:
     """Note what DPS has made of an attempt's file. The state of the delivery stays as it is.
 
     Parameters
     ----------
     number
         The attempt's.
+    arrival
+        Which arrival of the file the answer is about, where it is an InfAck.
     facts
         More of its attributes: ``refusal``; ``rows_processed`` and ``rows_refused``.
 
@@ -483,11 +521,35 @@ def hear(export: DPSExport, number: int, to: Processing, now: datetime, **facts:
         `ANSWERS` has no such move: it is known already, or contradicts what is known.
     """
     attempt = export.attempts[number - 1]
-    if (attempt.processing, to) not in ANSWERS:
-        raise ImpossibleMove(f"{export.export_id}: DPS's answer {attempt.processing} to {to}")
-    facts |= {"processing": to, ("processed_at" if to is Processing.PROCESSED else "received_at"): now}
-    changed = replace(attempt, **facts)
-    return replace(export, attempts=(*export.attempts[: number - 1], changed, *export.attempts[number:]))
+    if why := changes_nothing(attempt, to, arrival):
+        raise ImpossibleMove(f"{export.export_id}: DPS's answer {attempt.processing} to {to}: {why}")
+    facts = {"refusal": "", "arrival": arrival or attempt.arrival, **facts, "processing": to}
+    facts["processed_at" if to is Processing.PROCESSED else "received_at"] = now
+    return _with_attempt(export, replace(attempt, **facts))
+
+
+def note_arrival(export: DPSExport, number: int, arrival: Arrival) -> DPSExport:
+    """Note which arrival of an attempt's file an InfAck is about, where none has said that before."""
+    attempt = export.attempts[number - 1]
+    return export if attempt.arrival else _with_attempt(export, replace(attempt, arrival=arrival))
+
+
+def _with_attempt(export: DPSExport, attempt: Attempt) -> DPSExport:
+    before, after = export.attempts[: attempt.number - 1], export.attempts[attempt.number :]
+    return replace(export, attempts=(*before, attempt, *after))
+
+
+def behind(export: DPSExport, exports: Iterable[DPSExport]) -> list[DPSExport]:
+    """Return the exports that DPS may leave waiting because it has refused this one's file as a whole.
+
+    Parameters
+    ----------
+    exports
+        The programme's. Those are meant that MESH had later, and that DPS has answered nothing to.
+    """
+    if export.processing is not Processing.REFUSED:
+        return []
+    return [each for each in exports if each.number > export.number and each.accepted_at and not each.processing]
 
 
 # -- making a move

@@ -6,9 +6,14 @@ Source: docs/dps-answers.md, "Texts of row refusals".
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-__all__ = ["OUTCOMES", "Action", "OnFile", "Outcome", "on_file_after"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["OUTCOMES", "Action", "Meaning", "OnFile", "Outcome", "on_file_after"]
 
 
 class Action(StrEnum):
@@ -28,12 +33,16 @@ class OnFile(StrEnum):
 
 
 class Outcome(StrEnum):
-    """Why DPS refused a row, as far as anything follows from it."""
+    """Why DPS refused a row, as far as anything follows from it. What each means is in `OUTCOMES`."""
 
     DUPLICATE = "duplicate"
     """A `new` of a record that is on file at DPS already, with whatever content."""
     UNKNOWN = "unknown"
     """An update or a delete of a record that is not on file at DPS."""
+    CONCURRENT = "concurrent"
+    """DPS changed the record at the same moment: nobody knows which of the two it has."""
+    COLLISION = "collision"
+    """DPS gave the record an id of its own that it had already."""
     NOT_PERMITTED = "not-permitted"
     """The sender may not do this."""
     INVALID = "invalid"
@@ -41,59 +50,93 @@ class Outcome(StrEnum):
     UNHANDLED = "unhandled"
     """DPS failed at the row: it may have processed it or not."""
     OTHER = "other"
+    """Something that is not known to us: nothing is concluded from it, and an alarm says so."""
 
     @classmethod
     def of(cls, text: str) -> Outcome:
         """Tell the class of an OPERATION_OUTCOME."""
-        return next((outcome for pattern, outcome in OUTCOMES if re.match(pattern, text, re.IGNORECASE)), cls.OTHER)
+        match = _CLASSES.match(text)
+        return cls[match.lastgroup] if match and match.lastgroup else cls.OTHER
 
     @property
     def fix(self) -> str:
         """What would be right, for the team that uploaded the record."""
-        return _FIXES[self]
+        return OUTCOMES[self].fix
 
 
-#: What OPERATION_OUTCOME looks like for each class; the first that fits counts. An outcome of several faults may quote
-#: what the row holds, so those that DPS states alone are looked for from the beginning.
-OUTCOMES: tuple[tuple[str, Outcome], ...] = (
-    (r"\W*the provided identifier: .* is duplicated", Outcome.DUPLICATE),
-    (r"\W*immunization resource does not exist", Outcome.UNKNOWN),
-    (r"\W*no permissions? for requested operation", Outcome.NOT_PERMITTED),
-    (r"\W*([0-9]+ )?validation errors?\b", Outcome.INVALID),
-    (r"\W*invalid action_flag\b", Outcome.INVALID),
-    (r"\W*unique_id or unique_id_uri is missing", Outcome.INVALID),
-    (r"\W*an unhandled error occurred", Outcome.UNHANDLED),
-)
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a class of refusals looks like, and what follows from it.
+
+    Attributes
+    ----------
+    patterns
+        How DPS's texts of the class begin, as regular expressions for any case.
+    after_new, after_others
+        Whether the record is on file at DPS after a `new`, and after an `update` or a `delete`, that was refused so;
+        None where that is as it was before the row.
+    fix
+        What would be right, for the team that uploaded the record.
+    """
+
+    patterns: tuple[str, ...]
+    after_new: OnFile
+    after_others: OnFile | None
+    fix: str
+
 
 _AS_IT_IS = "the record can be sent again as it is: ask for that where you ask about uploads"
-_FIXES = {
-    Outcome.DUPLICATE: "nothing: an update of the record follows by itself",
-    Outcome.UNKNOWN: _AS_IT_IS,
-    Outcome.NOT_PERMITTED: f"a permission that NHS England gives; then {_AS_IT_IS}",
-    Outcome.INVALID: "correct the record and upload it again",
-    Outcome.UNHANDLED: _AS_IT_IS,
-    Outcome.OTHER: f"correct the record and upload it again; if nothing is wrong with it, {_AS_IT_IS}",
+_CORRECT = "correct the record and upload it again"
+
+#: What each class of refusals means, in the order in which a text is compared with their patterns. A text is looked at
+#: from its beginning, since one of several faults may quote what the row holds.
+OUTCOMES: Mapping[Outcome, Meaning] = {
+    Outcome.DUPLICATE: Meaning(
+        (r"the provided identifier: .* is duplicated",),
+        OnFile.YES,
+        None,
+        "nothing: an update of the record follows by itself",
+    ),
+    # DPS's own id stands in place of the record's identifier, {uri}#{id}.
+    Outcome.CONCURRENT: Meaning(
+        (r"immunization resource does not exist\. id: immunization#",), OnFile.UNKNOWN, OnFile.UNKNOWN, _AS_IT_IS
+    ),
+    Outcome.UNKNOWN: Meaning((r"immunization resource does not exist",), OnFile.NO, OnFile.NO, _AS_IT_IS),
+    Outcome.COLLISION: Meaning((r"immunization resource does exist",), OnFile.NO, None, _AS_IT_IS),
+    Outcome.NOT_PERMITTED: Meaning(
+        (r"no permissions? for requested operation",),
+        OnFile.NO,
+        None,
+        f"a permission that NHS England gives; then {_AS_IT_IS}",
+    ),
+    Outcome.INVALID: Meaning(
+        (
+            r"(?:[0-9]+ )?validation errors?\b",
+            r"invalid action_flag\b",
+            r"unique_id or unique_id_uri is missing",
+            r"\S+ is a mandatory field",
+            r"none\W+is not a valid value for",
+        ),
+        OnFile.NO,
+        None,
+        _CORRECT,
+    ),
+    Outcome.UNHANDLED: Meaning((r"an unhandled error occurred",), OnFile.UNKNOWN, None, _AS_IT_IS),
+    Outcome.OTHER: Meaning((), OnFile.UNKNOWN, OnFile.UNKNOWN, f"{_CORRECT}; if nothing is wrong with it, {_AS_IT_IS}"),
 }
+
+
+#: All of their patterns, each class a group of its name.
+_GROUPS = "|".join(f"(?P<{each.name}>{'|'.join(means.patterns)})" for each, means in OUTCOMES.items() if means.patterns)
+_CLASSES = re.compile(rf"\W*(?:{_GROUPS})", re.IGNORECASE)
 
 
 def on_file_after(sent: Action, answer: Outcome | None, before: OnFile = OnFile.YES) -> OnFile:
     """Tell whether a record is on file at DPS once DPS has answered a row about it.
 
-    =========  ===================================  =============
-    Sent       DPS's answer                         On file
-    =========  ===================================  =============
-    anything   none: the row was processed          yes
-    new        duplicate                            yes
-    new        unhandled                            unknown
-    new        any other refusal                    no
-    update     unknown                              no
-    update     any other refusal                    as before
-    delete     unknown                              no
-    delete     any other refusal                    as before
-    =========  ===================================  =============
-
-    A record that DPS has deleted counts as on file: an `update` brings it back. One that is on file goes out as
-    `update`, any other as `new`. That a `new` is a duplicate says that the record is on file, not with which content.
+    It is where the row was processed; else `OUTCOMES` says. A record that DPS has deleted counts as on file: an
+    `update` brings it back. One that is on file goes out as `update`, any other as `new`. That a `new` is a duplicate
+    says that the record is on file, not with which content.
 
     Parameters
     ----------
@@ -104,9 +147,5 @@ def on_file_after(sent: Action, answer: Outcome | None, before: OnFile = OnFile.
     """
     if answer is None:
         return OnFile.YES
-    if sent is Action.NEW:
-        return _AFTER_NEW.get(answer, OnFile.NO)
-    return OnFile.NO if answer is Outcome.UNKNOWN else before
-
-
-_AFTER_NEW = {Outcome.DUPLICATE: OnFile.YES, Outcome.UNHANDLED: OnFile.UNKNOWN}
+    meaning = OUTCOMES[answer]
+    return meaning.after_new if sent is Action.NEW else meaning.after_others or before
