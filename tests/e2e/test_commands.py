@@ -1,4 +1,4 @@
-"""The installed ``mesh`` command as a process, on a stack that ``mesh local up`` has running.
+"""The ``mesh`` command in processes of its own, on a stack that ``mesh local up`` has running.
 
 The tests share the stack and run in any order. One that counts exports has a programme to itself.
 """
@@ -20,6 +20,7 @@ import boto3
 import pytest
 
 from local.certificates import Certificates
+from tests.e2e.forks import Forks
 from tests.faults.nhs_mesh.proxy import LOSE_ANSWER, Proxy
 from tests.usecases.rows import row, upload_of, uuid_of
 from vaccinations.model.programmes import URIS
@@ -63,20 +64,15 @@ def up() -> Iterator[subprocess.Popen[str]]:
     assert not ENVIRONMENT.exists()
 
 
-@pytest.fixture
-def mesh(up: subprocess.Popen[str]) -> Callable[..., Done]:
-    def run(*arguments: str, **environment: str) -> Done:
-        return subprocess.run(
-            [MESH, *arguments],
-            cwd=PROJECT,
-            env=clean_environment() | environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+@pytest.fixture(scope="module")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    with Forks(clean_environment(), PROJECT, tmp_path_factory.mktemp("forks")) as running:
+        yield running
 
-    return run
+
+@pytest.fixture
+def mesh(up: subprocess.Popen[str], forks: Forks) -> Callable[..., Done]:
+    return forks.run
 
 
 def json_of(done: Done) -> Any:
