@@ -7,6 +7,7 @@ script does. What a command says goes into files. `Forks` is the other end.
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import subprocess
@@ -66,6 +67,7 @@ def _serve() -> None:
     import vaccinations.wiring  # noqa: F401 - what the commands load later
     from mesh_cli.main import main
 
+    gc.freeze()  # no fork looks through what is loaded for garbage
     for line in sys.stdin:
         command = json.loads(line)
         if not (child := os.fork()):

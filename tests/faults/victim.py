@@ -10,6 +10,7 @@ is one line: the points it came to, how it ended, and what the use case answered
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -354,6 +355,7 @@ def _serve() -> None:
     mesh = MeshClient(setup["mesh"].pop("base_url"), Credentials(*setup["credentials"]), **setup["mesh"])
     clients["s3"].can_paginate("list_objects_v2")  # reads that up
     tables: dict[str, Any] = {}
+    gc.freeze()  # no fork looks through what is loaded for garbage
     for line in sys.stdin:
         job = json.loads(line)
         if job["dynamodb"] not in tables:
