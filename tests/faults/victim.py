@@ -19,7 +19,7 @@ import sys
 import time
 import uuid
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,13 +36,16 @@ __all__ = ["SIDES", "Death", "Run", "Victim"]
 
 #: Where at a point it may die: before the request is made, half-way through a body, or once the answer is there.
 SIDES = ("before", "during", "after")
+#: Before which requests nobody freezes, by use case: so little time passes between them and what was asked before.
+SPARED = {"export": ("mesh POST", "s3 GetObject"), "ingest": ("dynamodb BatchWriteItem",)}
 
 
 @dataclass(frozen=True, slots=True)
 class Death:
     """Where to die: at a point (from 1; only those whose names begin so count), on one of its `SIDES`.
 
-    On the side ``lost`` nothing dies, but the answer of MESH never comes.
+    On the side ``lost`` nothing dies, but the answer never comes. On the side ``frozen`` nothing dies, but it stops
+    before the request, or before the next one that is not `SPARED`, until it is thawed.
     """
 
     point: int
@@ -64,12 +67,15 @@ class Run:
         What the use case answered; None where it died.
     error
         What was raised, with its traceback.
+    frozen
+        Where it is frozen: what `Victim.thaw` and `Victim.kill` want to know; empty where it is not.
     """
 
     points: tuple[str, ...]
     killed: bool
     answer: Any
     error: str
+    frozen: str = ""
 
 
 class Victim:
@@ -154,6 +160,19 @@ class Victim:
                 "options": options,
             }
         )
+        return self._answer(job)
+
+    def thaw(self, frozen: str, now: datetime) -> Run:
+        """Let a frozen invocation go on to its end; its clock then says what is given."""
+        self._say({"thaw": frozen, "job": frozen, "now": now.isoformat()})
+        return self._answer(frozen)
+
+    def kill(self, frozen: str) -> None:
+        """Let a frozen invocation never go on."""
+        self._say({"thaw": frozen, "job": frozen, "now": ""})
+        self._answer(frozen)
+
+    def _answer(self, job: str) -> Run:
         assert self._process.stdout
         said: dict[str, Any] = {}
         # A test that was interrupted has left its answer unread.
@@ -162,7 +181,8 @@ class Victim:
             if not line:
                 raise RuntimeError(f"the fork server ended; see {self._log.name}")
             said = json.loads(line)
-        return Run(tuple(said["points"]), said["signal"] == signal.SIGKILL, said["answer"], said["error"])
+        frozen = job if said["frozen"] else ""
+        return Run(tuple(said["points"]), said["signal"] == signal.SIGKILL, said["answer"], said["error"], frozen)
 
     def _say(self, document: Mapping[str, Any]) -> None:
         assert self._process.stdin
@@ -174,7 +194,9 @@ class _Points:
     """Numbers the calls, tells of each, and dies at one of them."""
 
     def __init__(self) -> None:
-        self.tell = -1
+        self.tell = self.hear = -1
+        self.spared: tuple[str, ...] = ()
+        self._ahead = timedelta()
         self.death: Death | None = None
         self._number = 0
         self._counts = False
@@ -184,6 +206,26 @@ class _Points:
         self._number += self._counts
         os.write(self.tell, json.dumps({"point": name}).encode() + b"\n")
         self.at("before")
+        if self.death and self.death.side == "frozen" and self._is_past(name):
+            self._freeze()
+
+    def _is_past(self, name: str) -> bool:
+        return self.death is not None and self._number >= self.death.point and not name.startswith(self.spared)
+
+    def _freeze(self) -> None:
+        self.death = None
+        os.write(self.tell, json.dumps({"frozen": True}).encode() + b"\n")
+        if not (now := os.read(self.hear, 100).decode()):
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)
+        self.set(datetime.fromisoformat(now))
+
+    def set(self, now: datetime) -> None:
+        """Let the clock say something else from now on."""
+        self._ahead = now - datetime.now(UTC)
+
+    def clock(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
 
     def is_here(self, side: str) -> bool:
         """Tell whether this point and side is the one."""
@@ -224,12 +266,15 @@ class _Torn:
 
 def _watch_aws(session: Any, points: _Points) -> None:
     """Make every request of the session's clients to come a point."""
+    from botocore.exceptions import EndpointConnectionError
 
     def before(event_name: str, **_: Any) -> None:
         points.before(" ".join(event_name.split(".")[1:]))
 
     def after(**_: Any) -> None:
         points.at("after")
+        if points.is_here("lost"):
+            raise EndpointConnectionError(endpoint_url="the answer was lost")
 
     session.events.register("before-send", before)
     session.events.register("response-received", after)
@@ -256,7 +301,7 @@ def _watch_mesh(points: _Points) -> None:
     requests.Session.send = watched  # type: ignore[method-assign]
 
 
-def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
+def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any, points: _Points) -> Any:
     """Do one invocation, as Lambda would."""
     # Imported by the fork server already.
     import vaccinations.aws.register
@@ -272,12 +317,8 @@ def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any) -> Any:
     from vaccinations.settings import Settings
     from vaccinations.wiring import Wiring
 
-    ahead = datetime.fromisoformat(job["now"]) - datetime.now(UTC)
-
-    def clock() -> datetime:
-        return datetime.now(UTC) + ahead
-
-    wiring = Wiring(Settings(**job["settings"]), SimpleNamespace(**clients), clock)  # type: ignore[arg-type]
+    points.set(datetime.fromisoformat(job["now"]))
+    wiring = Wiring(Settings(**job["settings"]), SimpleNamespace(**clients), points.clock)  # type: ignore[arg-type]
     vars(wiring)["mesh"] = lambda: mesh
     options = job["options"]
     if job["part_bytes"]:
@@ -356,34 +397,60 @@ def _serve() -> None:
     clients["s3"].can_paginate("list_objects_v2")  # reads that up
     tables: dict[str, Any] = {}
     gc.freeze()  # no fork looks through what is loaded for garbage
+    frozen: dict[str, tuple[int, Any, int]] = {}
     for line in sys.stdin:
         job = json.loads(line)
+        if "thaw" in job:
+            child, pipe, speaking = frozen.pop(job["thaw"])
+            os.write(speaking, job["now"].encode())
+            os.close(speaking)
+            _tell(job["job"], child, pipe)
+            continue
         if job["dynamodb"] not in tables:
             tables[job["dynamodb"]] = session.client("dynamodb", endpoint_url=job["dynamodb"])
             tables[job["dynamodb"]].can_paginate("query")
         clients["dynamodb"] = tables[job["dynamodb"]]
         receiving, telling = os.pipe()
+        hearing, speaking = os.pipe()
         if not (child := os.fork()):
             os.close(receiving)
+            os.close(speaking)
             os.dup2(2, 1)  # metrics are written to standard output
-            points.tell = telling
+            points.tell, points.hear, points.spared = telling, hearing, SPARED.get(job["use_case"], ())
             points.death = Death(**job["die"]) if job["die"] else None
             try:
-                end = {"answer": _do(job, clients, mesh)}
+                end = {"answer": _do(job, clients, mesh, points)}
             except BaseException:  # noqa: BLE001 - it is told
                 end = {"error": traceback.format_exc()}
             os.write(telling, json.dumps(end, default=str).encode() + b"\n")
             os._exit(0)
         os.close(telling)
-        with os.fdopen(receiving) as pipe:
-            told = [json.loads(text) for text in pipe]
+        os.close(hearing)
+        pipe = os.fdopen(receiving)
+        if _tell(job["job"], child, pipe):
+            frozen[job["job"]] = child, pipe, speaking
+        else:
+            os.close(speaking)
+
+
+def _tell(job: str, child: int, pipe: Any) -> bool:
+    """Tell how an invocation went, once it has ended or is frozen; answer whether it is."""
+    said: dict[str, Any] = {"job": job, "points": [], "answer": None, "error": "", "signal": 0, "frozen": False}
+    for text in pipe:
+        told = json.loads(text)
+        if "point" in told:
+            said["points"].append(told["point"])
+        else:
+            said |= told
+        if said["frozen"]:
+            break
+    else:
+        pipe.close()
         _, status = os.waitpid(child, 0)
-        points_told = [t["point"] for t in told if "point" in t]
-        said: dict[str, Any] = {"job": job["job"], "points": points_told, "answer": None, "error": ""}
-        said |= next((t for t in told if "point" not in t), {})
         said["signal"] = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        sys.stdout.write(json.dumps(said) + "\n")
-        sys.stdout.flush()
+    sys.stdout.write(json.dumps(said) + "\n")
+    sys.stdout.flush()
+    return bool(said["frozen"])
 
 
 if __name__ == "__main__":

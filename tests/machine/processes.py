@@ -12,6 +12,7 @@ from tests.machine.interruptions import Invocation
 from tests.machine.stage import names
 from tests.machine.truth import UPLOADERS
 from vaccinations.formats.requests import REQUESTS
+from vaccinations.jobs.ingest import OlderParked
 from vaccinations.model.programmes import PROGRAMMES
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from nhs_mesh import MeshClient
     from tests.faults.stage import Stage
+    from tests.faults.victim import Run
     from tests.machine.interruptions import Interruption
     from tests.machine.stage import Message
     from vaccinations.model.export import DPSExport
@@ -29,7 +31,7 @@ __all__ = ["ProcessStage"]
 class ProcessStage:
     """The world of the tests of faults, for an interleaving.
 
-    A process dies at a request to AWS or MESH. It loses MESH's answers only, and it does not freeze: it dies instead.
+    A process dies, freezes or loses an answer at a request to AWS or MESH. Where it is to fail before one, it dies.
     """
 
     def __init__(self, world: Stage, receiver: MeshClient) -> None:
@@ -81,13 +83,17 @@ class ProcessStage:
             part_bytes=self._world.part_bytes,
             **options,
         )
-        assert not ran.error, ran.error
-        invocation = Invocation(lambda _: None, interruption)
-        invocation.how, invocation.answer = ("died" if ran.killed else "ended"), ran.answer
-        invocation.calls.done = ran.killed or (death is not None and death.side == "lost")
+        invocation = _Process(self, use_case, ran, death)
         if use_case == "reconcile":
             self._take_what_was_queued()
         return invocation
+
+    def go_on(self, frozen: str, *, alive: bool = True) -> Run | None:
+        """Let a frozen invocation go on, or end."""
+        if alive:
+            return self._world.victim.thaw(frozen, self.clock())
+        self._world.victim.kill(frozen)
+        return None
 
     def _take_what_was_queued(self) -> None:
         sqs, queue = self._world.sqs, self._world.queue
@@ -125,6 +131,31 @@ class ProcessStage:
         self.ledger.begin_attempt(export, partial(begin, now=self.clock()), names(PROGRAMMES[export.programme]))
 
 
+class _Process(Invocation):
+    """An invocation that was or is a process."""
+
+    def __init__(self, stage: ProcessStage, use_case: str, ran: Run, death: Death | None) -> None:
+        super().__init__(lambda _: None)
+        self._stage, self._use_case, self._frozen = stage, use_case, ran.frozen
+        self.calls.done = death is not None and (death.side == "lost" or ran.killed or bool(ran.frozen))
+        self._look(ran)
+
+    def thaw(self) -> None:
+        if ran := self._stage.go_on(self._frozen):
+            self._look(ran)
+
+    def kill(self) -> None:
+        self._stage.go_on(self._frozen, alive=False)
+
+    def _look(self, ran: Run) -> None:
+        self.answer = ran.answer
+        self.how = "frozen" if ran.frozen else "died" if ran.killed else "raised" if ran.error else "ended"
+        if "OlderParked" in ran.error:
+            self.error = OlderParked(ran.error)
+        elif ran.error:
+            self.error = RuntimeError(ran.error)
+
+
 def _message(body: dict[str, Any]) -> Message:
     """Return what a message of the queue asks for."""
     for what in ("retry", "abandon"):
@@ -140,4 +171,8 @@ def _death(interruption: Interruption | None) -> Death | None:
     among = "mesh" if interruption.among.startswith("mesh") else ""
     if interruption.how == "loses the answer" and among:
         return Death(interruption.call, "lost", among)
+    if interruption.how == "loses the answer":
+        return Death(interruption.call, "lost")
+    if interruption.how == "freezes":
+        return Death(interruption.call, "frozen")
     return Death(interruption.call, "after" if interruption.after else "before", among)
