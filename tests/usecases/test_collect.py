@@ -101,7 +101,7 @@ def test_a_message_whose_gzip_is_broken_is_kept_as_it_came_reported_and_does_not
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = Part(lambda: io.BytesIO(b"\x1f\x8bthis is no gzip"), 17, content_encoding="gzip")
-    first = world.receiver.send(broken, to="X26ABC1", workflow_id="letters", filename="broken.txt")
+    first = world.receiver.send("X26ABC1", "letters", broken, filename="broken.txt").message_id
     second = world.receiver.send_file("X26ABC1", "letters", b"Dear sender").message_id
     assert len(world.collect().messages) == 2
     assert world.object(f"inbox/letters/{first}") == b"\x1f\x8bthis is no gzip"

@@ -43,7 +43,7 @@ print(json.dumps({{"where": nhs_mesh.__file__, "names": sorted(nhs_mesh.__all__)
 
 def test_it_requires_nothing_of_this_repository() -> None:
     project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
-    assert [requirement.partition(">")[0] for requirement in project["dependencies"]] == ["cryptography", "requests"]
+    assert [requirement.partition(">")[0] for requirement in project["dependencies"]] == ["cryptography", "urllib3"]
 
 
 def test_all_that_it_offers_is_there_and_documented() -> None:

@@ -17,7 +17,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -318,7 +317,7 @@ class Bucket:
 
     # -- what came over MESH
 
-    def put_message(self, workflow_id: str | None, message_id: str, body: io.RawIOBase, facts: dict[str, Any]) -> str:
+    def put_message(self, workflow_id: str | None, message_id: str, body: BinaryIO, facts: dict[str, Any]) -> str:
         """Store the body of a message, in a stream of whatever size; return its key.
 
         What MESH says of it becomes the object's metadata as well, as far as S3 takes it: percent-encoded where it is
@@ -330,12 +329,7 @@ class Bucket:
             for name, value in facts.items()
             if value
         }
-        # Buffered, because a raw stream may give less than it is asked for before its end. It is the caller's to close.
-        buffered = io.BufferedReader(body)
-        try:
-            self._put_stream(key, cast("BinaryIO", buffered), metadata)
-        finally:
-            buffered.detach()
+        self._put_stream(key, body, metadata)
         return key
 
     def put_message_facts(self, workflow_id: str | None, message_id: str, facts: dict[str, Any]) -> None:
