@@ -299,7 +299,10 @@ class _Body(io.RawIOBase):
         self._last = b""  # the last of them
         self._broken = False  # whether the connection broke, so that the chunk has to be asked for again
         self._over = False
-        self._packed = (response.headers.get("Content-Encoding") or "").strip().lower() == "gzip"
+        encoding = (response.headers.get("Content-Encoding") or "identity").strip().lower()
+        if encoding not in {"gzip", "identity"}:
+            raise self._corrupted("is encoded in a way that was not asked for")
+        self._packed = encoding == "gzip"
         self._gzip: Any = zlib.decompressobj(wbits=31) if self._decode and self._packed else None
 
     def _chunks(self, response: BaseHTTPResponse, of: int | None = None) -> int:
