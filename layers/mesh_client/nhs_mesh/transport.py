@@ -72,6 +72,7 @@ _BLOCK = 1 << 17
 _CERTIFICATE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED")
 
 _log = logging.getLogger("nhs_mesh")
+_log.addHandler(logging.NullHandler())  # who logs, and where to, is up to the application
 # Names of their own, so that a test can stop the time.
 _sleep = time.sleep
 

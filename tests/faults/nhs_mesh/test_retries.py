@@ -18,6 +18,7 @@ from nhs_mesh import (
     NotFound,
     Part,
     Refused,
+    Retry,
     SendOutcomeUnknown,
     TrackingStatus,
     Unauthorised,
@@ -176,6 +177,48 @@ def test_an_answer_that_cannot_be_read_is_unavailable(client: MeshClient, proxy:
         proxy.script = [answer(200, body)]
         with pytest.raises(Unavailable, match="cannot be read"):
             call()
+
+
+# -- retries can be seen and set
+
+
+def test_each_retry_is_logged_and_told_before_its_pause(
+    make: Callable[..., MeshClient], proxy: Proxy, sleeps: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Retry] = []
+    proxy.script = [answer(503, Retry_After="7"), LOSE_ANSWER]
+    with caplog.at_level("WARNING", "nhs_mesh"):
+        assert list(make(on_retry=told.append).inbox()) == []
+    assert [(retry.method, retry.path, retry.tries) for retry in told] == [
+        ("GET", "X26ABC1/inbox", 1),
+        ("GET", "X26ABC1/inbox", 2),
+    ]
+    assert [retry.pause for retry in told] == sleeps
+    assert isinstance(told[0].error, Unavailable)
+    assert told[0].error.retry_after == 7
+    said = [record.getMessage() for record in caplog.records if record.name == "nhs_mesh"]
+    assert said[0] == "GET X26ABC1/inbox failed (MESH answered 503); trying again in 7.0 s"
+    assert "the connection to MESH broke" in said[1]
+    assert "NHSMESH" not in caplog.text
+
+
+def test_tries_and_pauses_are_as_they_were_set(
+    make: Callable[..., MeshClient], proxy: Proxy, sleeps: list[float]
+) -> None:
+    proxy.script = [answer(503)] * 100
+    with pytest.raises(Unavailable) as raised:
+        make(tries=4, pauses=(1.0, 2.0)).count()
+    assert raised.value.retry_after is None
+    assert len(proxy.requests) == 4
+    assert 0.5 <= sleeps[0] <= 1 <= sleeps[1] <= 2
+    assert 1 <= sleeps[2] <= 2
+
+
+def test_one_try_is_no_retry(make: Callable[..., MeshClient], proxy: Proxy, sleeps: list[float]) -> None:
+    proxy.script = [answer(503)]
+    with pytest.raises(Unavailable):
+        make(tries=1).count()
+    assert sleeps == []
 
 
 # -- the first POST
