@@ -187,16 +187,30 @@ def check_ca_bundle(pem: str) -> list[str]:
         It is not so; the message says what to do.
     """
     bundle = _certificates(pem, "CA bundle")
-    issuers = {certificate.subject: certificate.issuer for certificate in bundle}
     for certificate in bundle:
-        issuer, passed = certificate.issuer, {certificate.subject}
-        while issuers.get(issuer, issuer) != issuer and issuer not in passed:
-            passed.add(issuer)
-            issuer = issuers[issuer]
-        if issuers.get(issuer) != issuer:
+        # Up, from issuer to issuer; there are no more steps than certificates.
+        top = certificate
+        for _ in bundle:
+            top = next((each for each in bundle if _issued(each, top)), top)
+        if top.issuer != top.subject:
             name = _common_name(certificate)
             raise TlsError(f"the CA bundle lacks the root CA of {name}; put that root CA's certificate into it as well")
     return [_common_name(certificate) for certificate in bundle]
+
+
+def _issued(issuer: Certificate, certificate: Certificate) -> bool:
+    """Tell whether a certificate was issued by another, or by itself: a name alone may be that of several CAs."""
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+    if issuer.subject != certificate.issuer:
+        return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except InvalidSignature:
+        return False
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return True  # signed in a way that only OpenSSL knows
+    return True
 
 
 def _certificates(pem: str, what: str) -> list[Certificate]:

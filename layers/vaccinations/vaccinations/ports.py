@@ -362,6 +362,15 @@ class Bucket(Protocol):
     def put_message(self, workflow_id: str | None, message_id: str, body: BinaryIO, facts: dict[str, Any]) -> str:
         """Store the body of a message, in a stream of whatever size; return its key."""
 
+    def has_chunk(self, workflow_id: str | None, message_id: str, name: str) -> bool:
+        """Tell whether a chunk of a message was stored whole."""
+
+    def put_chunk(self, workflow_id: str | None, message_id: str, name: str, body: BinaryIO) -> None:
+        """Store a chunk of a message, until all of them are there."""
+
+    def join_chunks(self, workflow_id: str | None, message_id: str, names: Sequence[str], facts: dict[str, Any]) -> str:
+        """Store the body of a message, put together from its chunks; return its key."""
+
     def put_message_facts(self, workflow_id: str | None, message_id: str, facts: dict[str, Any]) -> None:
         """Store what MESH said of a message, once its body is there."""
 
@@ -428,8 +437,10 @@ class Mesh(Protocol):
     def inbox(self) -> Iterator[str]:
         """Iterate over the ids of the messages that wait."""
 
-    def download(self, message_id: str, *, decode: bool = True) -> AbstractContextManager[Message]:
-        """Open a message for streaming."""
+    def download(
+        self, message_id: str, *, chunk: int | None = None, decode: bool = True
+    ) -> AbstractContextManager[Message]:
+        """Open a message, or one chunk of it, for streaming."""
 
     def acknowledge(self, message_id: str) -> None:
         """Let MESH remove a message from the inbox."""
