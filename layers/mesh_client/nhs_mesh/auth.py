@@ -28,10 +28,17 @@ def token(credentials: Credentials, *, nonce: str, nonce_count: int, moment: dat
 
     Parameters
     ----------
+    credentials
+        The mailbox's.
     nonce, nonce_count
         A UUID, and how often it was used before: a token is good for one request.
     moment
         With its offset; MESH refuses a token that is more than two hours off.
+
+    Returns
+    -------
+    str
+        The header's value, from ``NHSMESH`` on.
     """
     mailbox = credentials.mailbox.upper()
     timestamp = moment.astimezone(UTC).strftime("%Y%m%d%H%M")

@@ -227,6 +227,11 @@ class MeshClient:
     def count(self) -> int:
         """Count the messages that wait. MESH calls this deprecated; `inbox` tells more.
 
+        Returns
+        -------
+        int
+            How many there are.
+
         Raises
         ------
         Unauthorised, Unavailable

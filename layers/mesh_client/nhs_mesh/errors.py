@@ -170,6 +170,16 @@ class Resume:
     def parse(cls, text: str) -> Self:
         """Read the text of a `Resume`.
 
+        Parameters
+        ----------
+        text
+            As ``str`` makes it.
+
+        Returns
+        -------
+        Resume
+            Where the send goes on.
+
         Raises
         ------
         ConfigurationError

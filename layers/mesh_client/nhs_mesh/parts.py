@@ -242,7 +242,8 @@ class _Told:
     def read(self, size: int = -1) -> bytes:
         block = self._body.read(size)
         self._read += len(block)
-        self._progress(self._start + (self._size * self._read // self._wire if self._wire else 0))
+        if block:
+            self._progress(self._start + self._size * self._read // self._wire)
         return block
 
     def close(self) -> None:

@@ -456,6 +456,7 @@ class _Connection(HTTPSConnection):
 
     rested_at = 0.0
     _has_answered = False
+    _plain: socket.socket | None = None
 
     def connect(self) -> None:
         self._has_answered = False
@@ -463,13 +464,16 @@ class _Connection(HTTPSConnection):
             super().connect()
         except Exception as error:  # noqa: BLE001 - whatever it was, nothing was sent
             self.close()
+            # Before Python 3.12 the answer of a proxy that refuses holds on to it.
+            if self._plain and (descriptor := self._plain.detach()) >= 0:
+                socket.close(descriptor)
             raise _NoConnection(self, error) from None
 
     def _new_conn(self) -> socket.socket:
         """Try each of the host's addresses, all of them within the deadline."""
         failure: OSError = OSError("the host has no address")
         for family, kind, protocol, _, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
-            made = _PlainSocket(family, kind, protocol)
+            self._plain = made = _PlainSocket(family, kind, protocol)
             try:
                 for option in self.socket_options or ():
                     made.setsockopt(*option)
