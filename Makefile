@@ -76,6 +76,10 @@ test-lowest: $(UV) ## Run the MESH client's tests on the oldest Python and the l
 	@PYTHONPATH=layers/mesh_client:local .cache/lowest/bin/python -m pytest -q -n 2 --dist loadfile -p tests.conftest \
 	    --confcutdir tests/faults/nhs_mesh tests/unit/nhs_mesh tests/faults/nhs_mesh tests/sandbox
 
+.PHONY: dist
+dist: $(UV) ## Build the MESH client as it is published: sdist, and the wheel from it, into dist/
+	@rm -rf dist && $(UV) build --quiet --out-dir dist layers/mesh_client
+
 .PHONY: interleavings
 interleavings: $(INSTALLED) ## Play 5000 interleavings, or INTERLEAVINGS, in memory, and say what happened in them
 	@INTERLEAVINGS=$(or $(INTERLEAVINGS),5000) $(BIN)/pytest -n 2 --timeout 3000 tests/usecases/test_interleavings.py
