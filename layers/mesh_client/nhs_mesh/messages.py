@@ -388,15 +388,17 @@ class _Body(io.RawIOBase):
         self._response = self._fetch(self._chunk)
         if _validator(self._response) != self._same:
             raise self._corrupted("has become another one while it was read")
-        passed, last = 0, b""
+        last = b""
         # In blocks that end with the last one that was taken.
         sizes = [_BLOCK] * ((self._wire - len(self._last)) // _BLOCK)
         sizes += [(self._wire - len(self._last)) % _BLOCK, len(self._last)]
         for size in filter(None, sizes):
-            last = self._response.read(size, decode_content=False)
-            passed += len(last)
-            if len(last) != size:
-                raise self._corrupted("has become another one while it was read")
+            last = b""
+            while len(last) < size:
+                # Where the connection breaks again this raises; where the chunk ends, it has become shorter.
+                if not (block := self._response.read(size - len(last), decode_content=False)):
+                    raise self._corrupted("has become another one while it was read")
+                last += block
             if deadline:
                 deadline.restart()
         # The head of a gzip stream holds the time at which MESH made it.
