@@ -67,6 +67,20 @@ test-fast: $(INSTALLED) ## Run the tests that need no server, each at one of the
 coverage: $(INSTALLED) ## Run the same, and report how much of the rules they cover; that is to be 95 %
 	@$(SERVERLESS) --one-clock --hypothesis-profile fast --cov
 
+.PHONY: test-lowest
+test-lowest: $(UV) ## Run the MESH client's tests on the oldest Python and the lowest versions that it works with
+	@rm -rf .cache/lowest && $(UV) venv --quiet --python 3.11 .cache/lowest
+	@printf '%s\n' cryptography==42.0.0 urllib3==2.0.0 > .cache/lowest/versions.txt
+	@$(UV) pip install --quiet --python .cache/lowest/bin/python --override .cache/lowest/versions.txt \
+	    cryptography urllib3 boto3 hypothesis mesh-client mesh-sandbox pytest pytest-randomly pytest-timeout pytest-xdist trustme uvicorn
+	@PYTHONPATH=layers/mesh_client:local .cache/lowest/bin/python -m pytest -q -n 2 --dist loadfile -p tests.conftest \
+	    --confcutdir tests/faults/nhs_mesh tests/unit/nhs_mesh tests/faults/nhs_mesh tests/sandbox \
+	    --ignore tests/unit/nhs_mesh/test_package.py
+
+.PHONY: dist
+dist: $(UV) ## Build the MESH client as it is published: sdist, and the wheel from it, into dist/
+	@rm -rf dist && $(UV) build --quiet --out-dir dist layers/mesh_client
+
 .PHONY: interleavings
 interleavings: $(INSTALLED) ## Play 5000 interleavings, or INTERLEAVINGS, in memory, and say what happened in them
 	@INTERLEAVINGS=$(or $(INTERLEAVINGS),5000) $(BIN)/pytest -n 2 --timeout 3000 tests/usecases/test_interleavings.py
@@ -91,14 +105,19 @@ bench: $(INSTALLED) $(BUILT) ## Measure what a night costs, side by side with ot
 	@$(UV) sync --frozen --quiet --group bench
 	@$(BIN)/python -m bench
 
+.PHONY: bench-clients
+bench-clients: $(INSTALLED) ## Measure the MESH client side by side with NHS England's; writes bench/clients.md
+	@$(BIN)/python -m bench.clients
+
 .PHONY: mutants
 mutants: $(INSTALLED) ## Change the rules in thousands of ways, and see whether a test notices (docs/mutants.md); takes its time
 	@$(UV) pip install --quiet --no-deps --target .cache/mutmut --requirement tests/mutants.txt
 	@PYTHONPATH=$(CURDIR)/.cache/mutmut nice -n 10 $(BIN)/python -m tests.mutants
 
 .PHONY: schemas
-schemas: $(INSTALLED) ## Make the JSON schemas in docs/schemas and the tables of names in docs/upload-format.md
+schemas: $(INSTALLED) ## Make the JSON schemas in docs/schemas, the tables of names in docs/upload-format.md, the API page of the client
 	@$(BIN)/python -m tests.schemas
+	@$(BIN)/python -m tests.api
 	@$(BIN)/python -m tests.names
 
 .PHONY: chromium

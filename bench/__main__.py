@@ -37,7 +37,7 @@ from tests import dynamodb_local
 from vaccinations.aws.bucket import Bucket
 from vaccinations.aws.ledger import Ledger
 from vaccinations.aws.register import Register
-from vaccinations.formats.dps_columns import COLUMNS, HEADER, render_row
+from vaccinations.formats.dps_columns import COLUMNS, render_row
 from vaccinations.formats.dps_parts import RowsWriter
 from vaccinations.settings import COMMAND, Settings
 
@@ -51,7 +51,6 @@ OTHERWISE = {1_000: 3, 3_000: 3, 10_000: 3, 30_000: 1, 100_000: 1}
 #: moto's query reads through the whole table for each page.
 OTHERWISE_ON_MOTO = {1_000: 3, 3_000: 1, 10_000: 1}
 BATCH = 100_000
-FILE_BYTES = 150_000_000
 LINES = 1_000_000
 TODAY = date(2026, 1, 12)
 UPLOAD_ROWS_A_PROGRAMME = 10_000
@@ -150,7 +149,6 @@ def main() -> None:
         with talk.status("Making a million records…"):
             make_lines(lines, LINES)
         measure_exports(stage, results, lines)
-        measure_sending(stage, results)
         measure_intake(stage, results)
         if core is not None:
             os.sched_setaffinity(0, {core})
@@ -280,23 +278,6 @@ def store_items(stage: Stage, lines: Path, count: int) -> None:
             left = {"items": puts}
             while left:
                 left = stage.dynamodb.batch_write_item(RequestItems=left).get("UnprocessedItems")
-
-
-# -- sending alone
-
-
-def measure_sending(stage: Stage, results: Results) -> None:
-    """Send a ready file, with this project's client and with NHS England's."""
-    file = stage.folder / "ready.csv"
-    with file.open("wb") as ready, (stage.folder / "lines.jsonl").open("rb") as lines:
-        ready.write(HEADER)
-        while ready.tell() < FILE_BYTES:
-            ready.write(render_row(next(lines)).encode())
-    results.file_bytes = file.stat().st_size
-    with talk.status("Sending a ready file of 150 MB…"):
-        for compress in (True, False):
-            for subject in ("our_sending", "their_sending"):
-                results.sending[subject, compress] = stage.best(subject, 3, file=str(file), compress=compress)
 
 
 # -- ingesting

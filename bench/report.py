@@ -55,8 +55,6 @@ class Results:
     ours: dict[int, Measured] = field(default_factory=dict)
     rendering: dict[int, Measured] = field(default_factory=dict)
     otherwise: dict[int, Measured] = field(default_factory=dict)
-    file_bytes: int = 0
-    sending: dict[tuple[str, bool], Measured] = field(default_factory=dict)
     checking: dict[tuple[int, bool], Measured] = field(default_factory=dict)
     ingesting: Measured = field(default_factory=dict)
     starts: dict[str, float] = field(default_factory=dict)
@@ -90,14 +88,13 @@ def write_report(results: Results, folder: Path, console: Console) -> None:
     """Print the tables; write results.md and results.png."""
     exports, ratios, goals = _exports(results), _ratios(results), _goals(results)
     alone = _alone(results)
-    grids = [exports, ratios, goals, _sending(results), _intake(results), _starts(results), _night(results), alone]
+    grids = [exports, ratios, goals, _intake(results), _starts(results), _night(results), alone]
     for grid in grids:
         console.print(grid.rich())
     _plot(results, folder / "results.png")
     last = results.ours[results.most]
     first = results.ours[10_000]
     most, rendering = max(results.otherwise), max(results.rendering)
-    mine, theirs = results.sending["our_sending", True], results.sending["their_sending", True]
 
     def ratio(name: str, ours: dict[int, Measured] = results.ours) -> float:
         return float(results.otherwise[most][name] / ours[most][name])
@@ -154,14 +151,7 @@ time for its queries grows with the square of their number, so that a million wo
 
 ## Sending alone
 
-A ready file of {results.file_bytes / 1e6:.0f} MB of a DPS file's rows.
-
-{_sending(results).markdown()}
-
-Ours compresses with zlib's level 6, mesh-client with level 9, which makes the file
-{100 - 100 * theirs["wire"] / mine["wire"]:.0f}% smaller in {theirs["cpu"] / mine["cpu"]:.1f} times the CPU time. As it
-is, mesh-client takes less CPU time: it reads a whole chunk into memory and sends it from there, where ours copies each
-part to a temporary file and digests it first, so that it can be sent again and nothing is in memory whole.
+See [the client, side by side with NHS England's](clients.md).
 
 ## Ingesting
 
@@ -293,22 +283,6 @@ def _ratios(results: Results) -> _Grid:
         for way, runs in (("ours", results.ours), ("ours, rendering", results.rendering))
     ]
     return _Grid("Ratios", ("records", "otherwise to", "time", "CPU", "peak memory", "bytes sent"), rows)
-
-
-def _sending(results: Results) -> _Grid:
-    names = {"our_sending": "ours", "their_sending": "mesh-client"}
-    rows = [
-        (
-            names[subject],
-            "gzip" if compress else "as it is",
-            f"{found['wall']:.2f}",
-            f"{found['cpu']:.2f}",
-            _mb(found["peak"]),
-            f"{found['wire']:,}",
-        )
-        for (subject, compress), found in results.sending.items()
-    ]
-    return _Grid("Sending alone", ("client", "body", "seconds", "CPU s", "peak memory", "bytes sent"), rows)
 
 
 def _intake(results: Results) -> _Grid:

@@ -124,49 +124,6 @@ def otherwise(job: Job) -> Callable[[], dict[str, Any]]:
     return run
 
 
-# -- sending alone
-
-
-def our_sending(job: Job) -> Callable[[], dict[str, Any]]:
-    """Send a ready file with this project's client."""
-    from nhs_mesh import Credentials, MeshClient
-
-    mesh = job["mesh"]
-    client = MeshClient(
-        mesh["base_url"],
-        Credentials(mesh["mailbox"], mesh["password"], mesh["shared_key"]),
-        **{name: mesh[name] for name in ("certificate", "private_key", "passphrase", "ca_bundle")},
-    )
-    client.handshake()
-    wire = 0
-
-    def note(_: int, total: int) -> None:
-        nonlocal wire
-        wire = total
-
-    def run() -> dict[str, Any]:
-        with Path(job["file"]).open("rb") as body:
-            client.send_file(
-                job["to"], job["workflow_id"], body, compress=job["compress"], filename="bench.csv", on_progress=note
-            )
-        return {"bytes": Path(job["file"]).stat().st_size, "wire": wire}
-
-    return run
-
-
-def their_sending(job: Job) -> Callable[[], dict[str, Any]]:
-    """Send a ready file with NHS England's client."""
-    client = _their_client(job)
-    client.handshake()
-
-    def run() -> dict[str, Any]:
-        with Path(job["file"]).open("rb") as body:
-            wire = _send(client, job, body, compress=job["compress"])
-        return {"bytes": Path(job["file"]).stat().st_size, "wire": wire}
-
-    return run
-
-
 # -- ingesting
 
 
@@ -292,8 +249,6 @@ def _send(client: Any, job: Job, body: Any, *, compress: bool) -> int:
 SUBJECTS: dict[str, Callable[[Job], Callable[[], dict[str, Any]]]] = {
     "ours": ours,
     "otherwise": otherwise,
-    "our_sending": our_sending,
-    "their_sending": their_sending,
     "checking": checking,
     "ingesting": ingesting,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import uuid
 from contextlib import ExitStack
@@ -12,7 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from mesh_cli.options import Json, deployment
-from mesh_cli.output import data, print_json, table, talk, transfer
+from mesh_cli.output import data, fraction, print_json, table, talk, transfer
+from nhs_mesh import MeshError, Resume
 from vaccinations.results import CollectRun, document
 
 PANEL = "Mailbox"
@@ -76,18 +78,19 @@ def get_message(
         bool, typer.Option("--json", help="Print the message's metadata as JSON, not its body.")
     ] = False,
 ) -> None:
-    """Print a message's body, decompressed; it stays in the inbox until it is acknowledged."""
+    """Print a message's body of any size, decompressed; it stays in the inbox until it is acknowledged."""
     with deployment(context).wiring.mesh().download(message_id) as message, ExitStack() as stack:
         if as_json:
             print_json(_metadata(message))
             if output is None:
                 return
         target = stack.enter_context(output.open("wb")) if output else sys.stdout.buffer
-        progress, task = transfer(f"Downloading {message.filename or message_id}", None)
+        chunks = f" in {message.chunks} chunks" if message.chunks > 1 else ""
+        progress, task = fraction(f"Downloading {message.filename or message_id}{chunks}")
         with progress:
             while block := message.read(1 << 20):
                 target.write(block)
-                progress.advance(task, len(block))
+                progress.update(task, completed=message.progress)
         target.flush()
     if output:
         talk.print(f"Written to {output}")
@@ -103,6 +106,8 @@ def _metadata(message: Any) -> dict[str, Any]:
         "filename",
         "local_id",
         "subject",
+        "content_type",
+        "chunks",
         "linked_message_id",
         "status_code",
         "status_description",
@@ -163,25 +168,41 @@ def send_file(
         str | None, typer.Option(help="What to ask MESH by if the answer is lost; made up where left out.")
     ] = None,
     compress: Annotated[bool, typer.Option(help="Send it gzipped.")] = True,
+    resume: Annotated[
+        str | None,
+        typer.Option(help="Go on with a send of the same file that got stuck; it said with what.", metavar="PLACE"),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Send a file of any size to a mailbox; a large one goes in several parts."""
+    """Send a file of any size to a mailbox; a large one goes in several parts, and goes on where it got stuck."""
     works_on = deployment(context)
-    local_id = local_id or f"mesh-command-{uuid.uuid4()}"
+    stuck_at = Resume.parse(resume) if resume else None
     progress, task = transfer(f"Sending {file.name}", None)
     with file.open("rb") as body, progress:
-        sent = works_on.wiring.mesh().send_file(
-            to,
-            workflow or works_on.settings.workflow_id,
-            body,
-            filename=file.name,
-            subject=subject,
-            local_id=local_id,
-            compress=compress,
-            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
+        try:
+            sent = works_on.wiring.mesh().send_file(
+                to,
+                workflow or works_on.settings.workflow_id,
+                body,
+                filename=file.name,
+                subject=subject,
+                local_id=local_id or f"mesh-command-{uuid.uuid4()}",
+                compress=compress,
+                on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+                resume=stuck_at,
+            )
+        except MeshError as error:
+            if error.resume:
+                part, parts = error.resume.part, error.resume.parts
+                talk.print(f"Part {part} of {parts} did not arrive. Once MESH answers again, go on with:")
+                talk.print(
+                    f"mesh send-file {to} {shlex.quote(str(file))} --resume {error.resume}",
+                    soft_wrap=True,
+                    markup=False,
+                )
+            raise
     if as_json:
-        print_json({"message_id": sent.message_id, "parts": sent.parts, "local_id": local_id})
+        print_json({"message_id": sent.message_id, "parts": sent.parts, "local_id": sent.local_id})
     else:
         data.print(f"Sent to {to}: message {sent.message_id}" + (f", {sent.parts} parts" if sent.parts > 1 else ""))
         talk.print(f"See what becomes of it with: mesh track-message {sent.message_id}")

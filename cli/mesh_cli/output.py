@@ -9,14 +9,22 @@ from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["age", "data", "print_json", "table", "talk", "transfer"]
+__all__ = ["age", "data", "fraction", "print_json", "table", "talk", "transfer"]
 
 #: Results. Colour only on a terminal, which rich finds out by itself.
 data = Console(highlight=False)
@@ -53,6 +61,13 @@ def transfer(description: str, total: int | None) -> tuple[Progress, TaskID]:
     columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
     progress = Progress(*columns, console=talk, transient=True)
     return progress, progress.add_task(description, total=total)
+
+
+def fraction(description: str) -> tuple[Progress, TaskID]:
+    """Make a progress bar from 0 to 1, for what does not say how many bytes it has; it is gone once that is done."""
+    columns = ("{task.description}", BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    progress = Progress(*columns, console=talk, transient=True)
+    return progress, progress.add_task(description, total=1)
 
 
 def age(moment: datetime | None, now: datetime | None = None) -> str:

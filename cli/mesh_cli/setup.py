@@ -30,7 +30,7 @@ DOMAIN = "api.mesh-client.nhs.uk"
 DAYS_TO_WORRY = 30
 
 secret = typer.Typer(help="The MESH secret: fill it, check it.", no_args_is_help=True)
-ca_bundle = typer.Typer(help="The CA bundle: NHS root CA first, then its sub CA.", no_args_is_help=True)
+ca_bundle = typer.Typer(help="The CA bundle: NHS root CAs and their sub CAs.", no_args_is_help=True)
 
 File = typer.Option(exists=True, dir_okay=False, readable=True, metavar="FILE")
 
@@ -127,7 +127,7 @@ def _bundle(pem: str) -> Check:
         subjects = check_ca_bundle(pem)
     except MeshError as error:
         return Check("CA bundle", ok=False, detail=str(error))
-    return Check("CA bundle", ok=True, detail=" → ".join(subjects))
+    return Check("CA bundle", ok=True, detail=", ".join(subjects))
 
 
 @ca_bundle.command("check")
@@ -137,7 +137,7 @@ def check_bundle(
     ],
     as_json: Json = False,
 ) -> None:
-    """Check that a CA bundle has the root CA, and has it first."""
+    """Check that a CA bundle has the root CA of each certificate in it."""
     found = _bundle(file.read_text())
     if as_json:
         print_json({"ok": found.ok, "detail": found.detail})
@@ -177,6 +177,8 @@ def put(
         "certificate": _text(certificate),
         "ca_bundle": _text(bundle),
     }
+    if given["ca_bundle"]:
+        check_ca_bundle(given["ca_bundle"])
     fields |= {field: value for field, value in given.items() if value}
     if ask:
         for word in ("mailbox", "password", "shared_key", "private_key_passphrase"):

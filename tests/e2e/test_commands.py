@@ -5,6 +5,7 @@ The tests share the stack and run in any order. One that counts exports has a pr
 
 from __future__ import annotations
 
+import filecmp
 import json
 import os
 import re
@@ -19,9 +20,10 @@ from typing import TYPE_CHECKING, Any, cast
 import boto3
 import pytest
 
+from local import certificates
 from local.certificates import Certificates
 from tests.e2e.forks import Forks
-from tests.faults.nhs_mesh.proxy import LOSE_ANSWER, Proxy
+from tests.faults.nhs_mesh.proxy import FORWARD, LOSE_ANSWER, Proxy, answer
 from tests.usecases.rows import row, upload_of, uuid_of
 from vaccinations.model.programmes import URIS
 
@@ -469,6 +471,17 @@ def test_the_secret_is_checked_line_by_line_and_can_be_changed(mesh: Callable[..
         assert "not the password" not in done.stdout + done.stderr
 
 
+def test_a_ca_bundle_without_its_root_is_not_written_into_the_secret(mesh: Callable[..., Done], tmp_path: Path) -> None:
+    one, two = (certificates.make(tmp_path).ca_bundle for _ in range(2))
+    end = "-----END CERTIFICATE-----\n"
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text(one + two.split(end)[1] + end)
+    done = mesh("secret", "put", "--ca-bundle", str(bundle), "--no-ask")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "lacks the root CA" in done.stderr
+    assert json_of(mesh("secret", "check", "--json"))["ok"] is True
+
+
 def test_the_jobs_are_switched_off_and_on(mesh: Callable[..., Done]) -> None:
     assert json_of(mesh("jobs", "disable", "--json")) == {"mesh_jobs": "disabled", "was": "enabled"}
     try:
@@ -552,6 +565,39 @@ def test_a_send_whose_answer_is_lost_ends_with_4_and_says_how_to_find_out(
     assert (done.returncode, done.stdout) == (4, "")
     assert "mesh track-message letter-4 --local" in " ".join(done.stderr.split())
     assert json_of(mesh("track-message", "letter-4", "--local", "--json"))["status"] == "accepted"
+
+
+def test_a_large_file_that_got_stuck_goes_on_and_both_sides_can_be_followed(
+    mesh: Callable[..., Done], proxy: Proxy, tmp_path: Path
+) -> None:
+    file, copy = tmp_path / "a scan.bin", tmp_path / "copy.bin"
+    with file.open("wb") as body:
+        body.seek(100_000_000)  # one byte more than fits into one part
+        body.write(b"!")
+    through = environment_of_stack() | {"MESH_BASE_URL": proxy.base_url}
+    proxy.script = [FORWARD, *[answer(503, Retry_After="400")] * 5]
+    command = ["send-file", "X26ABC3", str(file), "--workflow", "letters", "--no-compress"]
+    stuck = mesh(*command, "--local-id", "letter-5", **through)
+    assert (stuck.returncode, stuck.stdout) == (1, "")
+    assert "Part 2 of 2 did not arrive" in stuck.stderr
+    *_, said = (line for line in stuck.stderr.splitlines() if "--resume" in line)
+    assert said.startswith(f"mesh send-file X26ABC3 '{file}' --resume ")
+    assert json_of(mesh("track-message", "letter-5", "--local", "--json"))["status"] == "uploading"
+
+    place = said.partition("--resume ")[2]
+    other = tmp_path / "other.bin"
+    other.write_bytes(b"another file")
+    wrong = mesh("send-file", "X26ABC3", str(other), "--resume", place)
+    assert (wrong.returncode, "not the one that MESH has the first parts of" in wrong.stderr) == (2, True)
+    sent = json_of(mesh(*command, "--resume", place, "--json"))
+    assert sent["parts"] == 2
+    assert json_of(mesh("track-message", sent["message_id"], "--json"))["status"] == "accepted"
+
+    assert json_of(mesh("get-message", sent["message_id"], "--json", **DPS))["chunks"] == 2
+    assert mesh("get-message", sent["message_id"], "-o", str(copy), **DPS).returncode == 0
+    assert filecmp.cmp(file, copy, shallow=False)
+    assert mesh("ack-message", sent["message_id"], **DPS).returncode == 0
+    assert json_of(mesh("track-message", sent["message_id"], "--json"))["status"] == "acknowledged"
 
 
 def test_an_export_whose_answer_is_lost_ends_with_4(mesh: Callable[..., Done], proxy: Proxy, tmp_path: Path) -> None:

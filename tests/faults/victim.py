@@ -281,24 +281,24 @@ def _watch_aws(session: Any, points: _Points) -> None:
 
 
 def _watch_mesh(points: _Points) -> None:
-    """Make every request that is sent through requests, which is how MESH is spoken to, a point."""
-    import requests
+    """Make every request to MESH a point."""
+    from nhs_mesh.transport import _Pool
 
-    send = requests.Session.send
+    send = _Pool.urlopen
 
-    def watched(self: requests.Session, request: requests.PreparedRequest, **options: Any) -> requests.Response:
-        path = urlsplit(str(request.url)).path.removeprefix("/messageexchange/").split("/")
-        points.before(f"mesh {request.method} {'/'.join(path[1:2])}")
-        if hasattr(request.body, "read"):
-            request.body = _Torn(request.body, points)  # type: ignore[assignment]
-        response = send(self, request, **options)
+    def watched(self: _Pool, method: str, url: str, body: Any = None, **options: Any) -> Any:
+        path = urlsplit(url).path.removeprefix("/messageexchange/").split("/")
+        points.before(f"mesh {method} {'/'.join(path[1:2])}")
+        if body is not None:
+            body = _Torn(body, points)
+        response = send(self, method, url, body=body, **options)
         points.at("after")
         if points.is_here("lost"):
             response.close()
-            raise requests.ConnectionError("the answer was lost")
+            raise ConnectionResetError("the answer was lost")
         return response
 
-    requests.Session.send = watched  # type: ignore[method-assign]
+    _Pool.urlopen = watched  # type: ignore[method-assign]
 
 
 def _do(job: dict[str, Any], clients: dict[str, Any], mesh: Any, points: _Points) -> Any:

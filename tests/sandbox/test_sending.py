@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from typing import TYPE_CHECKING
@@ -28,7 +27,7 @@ def proxy(sandbox: Sandbox) -> Iterator[Proxy]:
 def test_a_body_of_another_size_than_was_said_is_not_sent(sender: MeshClient, receiver: MeshClient, size: int) -> None:
     part = Part(open=lambda: io.BytesIO(b"0123456789"), size=size)
     with pytest.raises(ConfigurationError, match="than was said"):
-        sender.send(part, to="X26ABC3", workflow_id="w")
+        sender.send("X26ABC3", "w", part)
     assert list(receiver.inbox()) == []
 
 
@@ -44,7 +43,7 @@ class Breaking(io.BytesIO):
 def test_a_body_that_breaks_off_is_not_taken_for_a_lost_answer(sender: MeshClient, receiver: MeshClient) -> None:
     part = Part(open=lambda: Breaking(b"0123456789"), size=10)
     with pytest.raises(Unavailable, match=r"body broke off.*nothing was sent"):
-        sender.send(part, to="X26ABC3", workflow_id="w")
+        sender.send("X26ABC3", "w", part)
     assert list(receiver.inbox()) == []
 
 
@@ -72,31 +71,71 @@ def test_a_send_that_got_stuck_says_where_to_go_on(
         with pytest.raises(MeshError) as caught:
             sender.send_file("X26ABC3", "w", body, compress=False, chunk_size=1_000)
     assert caught.value.resume
-    assert caught.value.resume[1] == 3
+    assert caught.value.resume.part == 3
     # The same bytes, in other pieces, are cut at the same places.
     pieces = (body[start : start + 7] for start in range(0, len(body), 7))
-    sender.send_file("X26ABC3", "w", pieces, compress=False, chunk_size=1_000, resume=caught.value.resume)
-    with receiver.download(caught.value.resume[0]) as message:
+    sender.send_file("X26ABC3", "w", pieces, resume=caught.value.resume)
+    with receiver.download(caught.value.resume.message_id) as message:
         assert message.read() == body
+
+
+def test_a_send_does_not_go_on_with_another_body(
+    sender: MeshClient, receiver: MeshClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stuck(*_: object) -> None:
+        raise Unavailable("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sender, "send_chunk", stuck)
+        with pytest.raises(Unavailable) as caught:
+            sender.send_file("X26ABC3", "w", b"yesterday's rows" * 100, compress=False, chunk_size=1_000)
+    with pytest.raises(ConfigurationError, match="not the one that MESH has the first parts of"):
+        sender.send_file("X26ABC3", "w", b"today's new rows" * 100, resume=caught.value.resume)
+    assert list(receiver.inbox()) == []
 
 
 def test_flags_about_the_file_itself_reach_the_receiver(sender: MeshClient, receiver: MeshClient) -> None:
     part = Part(open=lambda: io.BytesIO(b"PK"), size=2)
-    sender.send(part, to="X26ABC3", workflow_id="w", encrypted=True, compressed=True)
-    [message_id] = receiver.inbox()
-    with receiver.download(message_id) as message:
-        assert message.read() == b"PK"
+    flags = {"encrypted": True, "compressed": True}
+    ids = [sender.send("X26ABC3", "w", part, **flags), sender.send_file("X26ABC3", "w", b"PK", **flags)]
+    for sent in ids:
+        with receiver.download(sent.message_id) as message:
+            assert (message.encrypted, message.compressed) == (True, True)
+            assert message.read() == b"PK"
+    plain = sender.send("X26ABC3", "w", part)
+    with receiver.download(plain.message_id) as message:
+        assert not message.encrypted
 
 
-@pytest.mark.parametrize("compress", [True, False])
-def test_a_checksum_that_was_asked_for_is_sent_and_verified(
-    sender: MeshClient, receiver: MeshClient, compress: bool
+def test_a_pound_and_an_accent_arrive_as_they_were_written(sender: MeshClient, receiver: MeshClient) -> None:
+    sent = sender.send_file("X26ABC3", "w", b"x", subject="Fee: £5", filename="café.txt")
+    with receiver.download(sent.message_id) as message:
+        assert (message.subject, message.filename) == ("Fee: £5", "café.txt")
+        assert message.mex_headers["mex-subject"] == "Fee: £5"
+
+
+@pytest.mark.parametrize("chunk_size", [1_000, 100_000], ids=["chunked", "whole"])
+def test_the_type_of_a_body_arrives_whether_or_not_it_is_chunked(
+    sender: MeshClient, receiver: MeshClient, chunk_size: int
 ) -> None:
-    body = os.urandom(5_000)
-    sent = sender.send_file("X26ABC3", "w", body, compress=compress, chunk_size=1_000, checksum=True)
-    with receiver.download(sent.message_id, verify_checksum=True) as message:
-        assert message.checksum == hashlib.sha256(body).hexdigest()
-        assert message.read() == body
+    body = os.urandom(3_000)
+    sent = sender.send_file("X26ABC3", "w", body, content_type="application/pdf", chunk_size=chunk_size)
+    with receiver.download(sent.message_id) as message:
+        assert message.content_type == "application/pdf"
+
+
+def test_every_header_of_mesh_can_be_read(sender: MeshClient, receiver: MeshClient) -> None:
+    sent = sender.send_file("X26ABC3", "w", b"x")
+    with receiver.download(sent.message_id) as message:
+        assert message.mex_headers["mex-messageid"] == sent.message_id
+        assert message.mex_headers["mex-addresstype"] == "ALL"
+
+
+def test_the_local_id_that_was_made_up_is_returned(sender: MeshClient) -> None:
+    part = Part(open=lambda: io.BytesIO(b"x"), size=1)
+    for sent in (sender.send("X26ABC3", "w", part), sender.send_file("X26ABC3", "w", b"x")):
+        assert sent.local_id
+        assert sender.track_by_local_id(sent.local_id).message_id == sent.message_id
 
 
 @pytest.mark.parametrize("size", [0, 9, 501])

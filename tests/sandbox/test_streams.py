@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nhs_mesh import Corrupted, NotFound, Refused, SentMessage, TrackingStatus
+from nhs_mesh import Corrupted, NotFound, Part, Refused, TrackingStatus, Unavailable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +56,43 @@ def test_a_message_reads_like_a_file(sender: MeshClient, receiver: MeshClient) -
     assert sent.parts > 1
     with receiver.download(sent.message_id) as message:
         assert message.readable()
-        assert list(io.BufferedReader(message)) == lines
+        assert not message.seekable()
+        assert message.read(10) == b"".join(lines)[:10]
+        assert message.readline() == b"".join(lines)[10:].partition(b"\n")[0] + b"\n"
+        assert list(message) == lines[2:]
+    with receiver.download(sent.message_id) as message:
+        text = io.TextIOWrapper(message, "ascii")
+        assert text.read() == b"".join(lines).decode()
+    with receiver.download(sent.message_id) as message:
+        pieces = list(iter(lambda: message.read(4_096), b""))
+        assert {len(piece) for piece in pieces[:-1]} == {4_096}
+        assert b"".join(pieces) == b"".join(lines)
+
+
+def test_a_message_can_be_had_chunk_by_chunk(sender: MeshClient, receiver: MeshClient) -> None:
+    body = random.Random(1).randbytes(35_000)
+    sent = sender.send_file("X26ABC3", "DPS", body, chunk_size=10_000)
+    assert sent.parts == 4
+    read = []
+    for chunk in (4, 2, 1, 3):
+        with receiver.download(sent.message_id, chunk=chunk) as message:
+            assert (message.chunk, message.chunks) == (chunk, 4)
+            read.append((chunk, message.read()))
+    assert b"".join(piece for _, piece in sorted(read)) == body
+    with pytest.raises(NotFound):
+        receiver.download(sent.message_id, chunk=5)
+
+
+def test_a_message_says_how_much_of_it_has_come(sender: MeshClient, receiver: MeshClient) -> None:
+    sent = sender.send_file("X26ABC3", "DPS", random.Random(1).randbytes(350_000), chunk_size=100_000)
+    with receiver.download(sent.message_id) as message:
+        seen = [message.progress]
+        while message.read(10_000):
+            seen.append(message.progress)
+    assert seen[0] == 0
+    assert seen == sorted(seen)
+    assert seen[-1] == 1
+    assert len(set(seen)) > 4
 
 
 def test_an_empty_body_is_refused_by_mesh_or_arrives_empty(sender: MeshClient, receiver: MeshClient) -> None:
@@ -75,12 +112,12 @@ def test_a_send_goes_on_at_the_part_where_it_ended(
 
     def fail(self: MeshClient, message_id: str, number: int, *rest: object) -> None:
         if number == part:
-            raise ConnectionAbortedError(message_id)
+            raise Unavailable(message_id)
         send_chunk(self, message_id, number, *rest)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(type(sender), "send_chunk", fail)
-        with pytest.raises(ConnectionAbortedError) as ended:
+        with pytest.raises(Unavailable) as ended:
             sender.send_file("X26ABC3", "DPS", body, chunk_size=10_000)
     message_id = str(ended.value)
     assert sender.track(message_id).status is TrackingStatus.UPLOADING
@@ -90,11 +127,10 @@ def test_a_send_goes_on_at_the_part_where_it_ended(
         "X26ABC3",
         "DPS",
         body,
-        chunk_size=10_000,
-        resume=(message_id, part),
+        resume=ended.value.resume,
         on_progress=lambda *step: progress.append(step),
     )
-    assert sent == SentMessage(message_id, 4)
+    assert (sent.message_id, sent.parts) == (message_id, 4)
     assert progress[0][0] > (part - 1) * 9_000
     assert progress[-1][0] == progress[-1][1]
     with receiver.download(message_id) as message:
@@ -116,11 +152,13 @@ def test_progress_grows_to_the_total(sender: MeshClient, compress: bool) -> None
     assert [done for done, _ in progress] == sorted(done for done, _ in progress)
     (total,) = {total for _, total in progress}
     assert progress[-1][0] == total
-    assert total >= len(body)
+    assert total == len(body)
 
 
-@pytest.mark.parametrize("algorithm", ["sha256", "md5"])
-@pytest.mark.parametrize("prefix", ["", "SHA-256 "])
+@pytest.mark.parametrize(
+    ("algorithm", "prefix"),
+    [("sha256", ""), ("sha256", "SHA-256 "), ("sha256", "sha256:"), ("md5", ""), ("md5", "MD5:"), ("sha1", "SHA1 ")],
+)
 def test_a_checksum_is_checked_when_that_is_asked(
     sender: MeshClient, receiver: MeshClient, algorithm: str, prefix: str
 ) -> None:
@@ -141,11 +179,32 @@ def test_a_checksum_is_checked_when_that_is_asked(
         assert message.read() == body
 
 
-def test_a_checksum_of_an_unknown_kind_is_not_checked(sender: MeshClient, receiver: MeshClient) -> None:
-    for checksum in ("0123", "not hexadecimal but 32 characters", "z" * 32, None):
+def test_a_checksum_of_an_unknown_kind_is_said_and_not_passed_over(sender: MeshClient, receiver: MeshClient) -> None:
+    for checksum in ("0123", "not hexadecimal but 32 characters", "z" * 32, f"MD5 {'0' * 64}"):
         sent = sender.send_file("X26ABC3", "DPS", b"body", checksum=checksum)
+        with pytest.raises(Corrupted, match="no form that can be verified"):
+            receiver.download(sent.message_id, verify_checksum=True)
+        with receiver.download(sent.message_id) as message:
+            assert (message.checksum, message.read()) == (checksum, b"body")
+
+
+def test_a_message_without_a_checksum_has_nothing_to_compare(sender: MeshClient, receiver: MeshClient) -> None:
+    sent = sender.send_file("X26ABC3", "DPS", b"body")
+    with receiver.download(sent.message_id, verify_checksum=True) as message:
+        assert (message.checksum, message.read()) == (None, b"body")
+
+
+def test_a_checksum_may_be_that_of_the_compressed_bytes(sender: MeshClient, receiver: MeshClient) -> None:
+    packed = gzip.compress(b"body")
+    for of, whole in ((packed, True), (b"body", True), (packed + b"!", False), (b"", False)):
+        part = Part(lambda: io.BytesIO(packed), len(packed), "gzip")
+        sent = sender.send("X26ABC3", "DPS", part, checksum=hashlib.sha256(of).hexdigest())
         with receiver.download(sent.message_id, verify_checksum=True) as message:
-            assert message.read() == b"body"
+            if whole:
+                assert message.read() == b"body"
+            else:
+                with pytest.raises(Corrupted, match="does not match"):
+                    message.read()
 
 
 def test_a_body_that_cannot_be_read_sends_nothing(sender: MeshClient) -> None:

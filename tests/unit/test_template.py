@@ -254,7 +254,7 @@ def test_an_overwritten_object_can_be_had_back() -> None:
 
 def test_what_was_sent_is_never_deleted() -> None:
     for rule in properties("Bucket")["LifecycleConfiguration"]["Rules"]:
-        if not rule.get("Prefix", "").startswith(("incoming/", "requests/", "receipts/", "rejected/")):
+        if not rule.get("Prefix", "").startswith(("incoming/", "requests/", "receipts/", "rejected/", "chunks/")):
             assert "ExpirationInDays" not in rule, rule["Id"]
 
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from requests import Response
+    from urllib3 import BaseHTTPResponse
 
     from vaccinations.model.export import FileNames
 
@@ -415,7 +415,7 @@ class MemoryMesh:
     >>> mesh = MemoryMesh("X26ABC1", "X26ABC3")
     >>> mesh.lose_answer("send")
     >>> mesh.fail("track", Unavailable("no answer"))
-    >>> mesh.mailbox("X26ABC1").send(part, to="X26ABC3", workflow_id="W", local_id="hpv-1-1")
+    >>> mesh.mailbox("X26ABC1").send("X26ABC3", "W", part, local_id="hpv-1-1")
     """
 
     def __init__(self, *mailboxes: str) -> None:
@@ -451,7 +451,7 @@ class MemoryMesh:
         self._posted += 1
         message_id = f"20261123030618{self._posted:06}_ABCDEF"
         given = {name: value for name, value in headers.items() if value is not None}
-        given |= {"Mex-From": sender, "Mex-To": to, "Mex-LocalID": local_id, "Mex-Chunk-Range": f"1:{parts}"}
+        given |= {"Mex-From": sender, "Mex-To": to, "Mex-LocalID": local_id}
         posted = self.messages[message_id] = Posted(message_id, sender, to, local_id, parts, given)
         return posted
 
@@ -487,17 +487,17 @@ class MemoryMailbox:
 
     def send(
         self,
-        part: Part,
-        *,
         to: str,
         workflow_id: str,
+        part: Part,
+        *,
         parts: int = 1,
         filename: str | None = None,
         local_id: str | None = None,
         subject: str | None = None,
         content_type: str = "application/octet-stream",
         checksum: str | None = None,
-    ) -> str:
+    ) -> SentMessage:
         answer_lost = self._before("send")
         if to not in self._mesh.mailboxes:
             raise Refused(417, code="12", description="Unregistered to address", event="SEND")
@@ -513,7 +513,7 @@ class MemoryMailbox:
         _add(posted, 1, part, body)
         if answer_lost:
             raise SendOutcomeUnknown("the answer was lost", local_id=local_id or "")
-        return posted.message_id
+        return SentMessage(posted.message_id, parts, local_id)
 
     def send_chunk(self, message_id: str, number: int, parts: int, part: Part) -> None:  # noqa: ARG002
         answer_lost = self._before("send_chunk")
@@ -527,7 +527,7 @@ class MemoryMailbox:
     def send_file(self, to: str, workflow_id: str, body: bytes, **options: Any) -> SentMessage:
         """Send a whole message, as somebody else does."""
         part = Part(lambda: io.BytesIO(body), len(body))
-        return SentMessage(self.send(part, to=to, workflow_id=workflow_id, **options), 1)
+        return self.send(to, workflow_id, part, **options)
 
     def track(self, message_id: str) -> Tracking:
         self._before("track")
@@ -553,10 +553,14 @@ class MemoryMailbox:
         ]
         return iter(waiting)
 
-    def download(self, message_id: str, *, decode: bool = True) -> Message:
+    def download(self, message_id: str, *, chunk: int | None = None, decode: bool = True) -> Message:
         self._before("download")
         posted = self._received(message_id)
-        return Message(message_id, _response(posted, 1), lambda number: _response(posted, number), decode=decode)
+
+        def fetch(number: int) -> BaseHTTPResponse:
+            return _response(posted, number)
+
+        return Message(message_id, fetch(chunk or 1), fetch, chunk=chunk, decode=decode)
 
     def acknowledge(self, message_id: str) -> None:
         answer_lost = self._before("acknowledge")
@@ -611,23 +615,20 @@ def _tracking(posted: Posted) -> Tracking:
     )
 
 
-class _Raw(io.BytesIO):
-    """A body as urllib3 gives it."""
+class _Response(io.BytesIO):
+    """An answer as urllib3 gives it."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        super().__init__(body)
+        self.status = status
+        self.headers = headers
 
     def read(self, size: int | None = -1, *, decode_content: bool = False) -> bytes:  # type: ignore[override]  # noqa: ARG002
         return super().read(size)
 
 
-@dataclass
-class _Response:
-    headers: dict[str, str]
-    raw: _Raw
-
-    def close(self) -> None:
-        self.raw.close()
-
-
-def _response(posted: Posted, number: int) -> Response:
+def _response(posted: Posted, number: int) -> BaseHTTPResponse:
     body, encoding = posted.chunks[number]
     headers = posted.headers | ({"Content-Encoding": encoding} if encoding else {})
-    return cast("Response", _Response(headers, _Raw(body)))
+    headers |= {"Mex-Chunk-Range": f"{number}:{posted.parts}", "Content-Length": str(len(body))}
+    return cast("BaseHTTPResponse", _Response(200 if number == posted.parts else 206, headers, body))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -73,6 +75,46 @@ def test_a_message_of_many_parts_is_kept_whole(world: World, compress: bool) -> 
     assert world.object(f"inbox/letters/{sent.message_id}") == LARGE
 
 
+@on_sandbox
+@pytest.mark.parametrize("compress", [True, False])
+def test_a_message_that_is_too_large_for_a_run_is_gone_on_with_by_the_next(world: World, compress: bool) -> None:
+    sent = world.receiver.send_file("X26ABC1", "letters", LARGE, compress=compress, chunk_size=700_000)
+    assert sent.parts == 5
+    download = world.client.download
+    fetched: list[int] = []
+
+    def slowly(message_id: str, *, chunk: int | None = None, **options: Any) -> object:
+        if chunk:
+            fetched.append(chunk)
+            world.seconds_left -= 350.0
+        return download(message_id, chunk=chunk, **options)
+
+    runs = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world.client, "download", slowly)
+        while not runs or runs[-1].left:
+            world.seconds_left = 900.0
+            assert [m for run in runs for m in run.messages] == []
+            assert list(world.client.inbox()) == [sent.message_id]  # not acknowledged before it is whole
+            runs.append(world.collect())
+    assert [run.status for run in runs] == ["incomplete", "ok"]
+    assert fetched == [1, 2, 3, 4, 5]  # each of them once
+    assert world.object(f"inbox/letters/{sent.message_id}") == LARGE
+    assert list(world.client.inbox()) == []
+
+
+@on_sandbox
+def test_a_chunk_whose_gzip_is_broken_leaves_the_message_as_it_came(world: World) -> None:
+    parts = [gzip.compress(b"Dear sender"), b"\x1f\x8bthis is no gzip"]
+    first, second = (Part(partial(io.BytesIO, body), len(body), content_encoding="gzip") for body in parts)
+    sent = world.receiver.send("X26ABC1", "letters", first, parts=2)
+    world.receiver.send_chunk(sent.message_id, 2, 2, second)
+    assert len(world.collect().messages) == 1
+    assert world.object(f"inbox/letters/{sent.message_id}") == b"".join(parts)
+    assert "chunk 2 is not valid gzip" in facts(world, f"inbox/letters/{sent.message_id}")["problem"]
+    assert list(world.client.inbox()) == []
+
+
 def test_a_body_larger_than_a_piece_is_stored_piece_by_piece(world: World) -> None:
     body = LARGE * 7
     sent = world.receiver.send_file("X26ABC1", "letters", body)
@@ -101,7 +143,7 @@ def test_a_message_whose_gzip_is_broken_is_kept_as_it_came_reported_and_does_not
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = Part(lambda: io.BytesIO(b"\x1f\x8bthis is no gzip"), 17, content_encoding="gzip")
-    first = world.receiver.send(broken, to="X26ABC1", workflow_id="letters", filename="broken.txt")
+    first = world.receiver.send("X26ABC1", "letters", broken, filename="broken.txt").message_id
     second = world.receiver.send_file("X26ABC1", "letters", b"Dear sender").message_id
     assert len(world.collect().messages) == 2
     assert world.object(f"inbox/letters/{first}") == b"\x1f\x8bthis is no gzip"

@@ -44,7 +44,7 @@ def proxy(running_proxy: Proxy) -> Proxy:
 @pytest.fixture
 def broken(world: World, proxy: Proxy, sandbox: Sandbox) -> Iterator[World]:
     """The world with the proxy on the way to MESH; the receiver has a way of its own."""
-    with sandbox.client(base_url=proxy.base_url, sleep=lambda _: None) as client:
+    with sandbox.client(base_url=proxy.base_url, pauses=(0.0, 0.0)) as client:
         world.client = client
         yield world
 
@@ -167,7 +167,7 @@ def test_an_attempt_that_mesh_knows_several_times_waits_for_a_person(
     export(broken, LOSE_REQUEST, proxy=proxy)
     for _ in range(2):
         part = Part(open=lambda: io.BytesIO(b"x"), size=1)
-        broken.client.send(part, to="X26ABC2", workflow_id="other", local_id="hpv-1-1")
+        broken.client.send("X26ABC2", "other", part, local_id="hpv-1-1")
     outcome = next_hour(broken, proxy)
     assert (outcome.status, outcome.error_code) == ("unclear", "not-unique")
     assert "hpv-1-1" in outcome.error_description
@@ -207,7 +207,7 @@ def test_a_mailbox_that_is_locked_out_loses_no_attempt(broken: World, proxy: Pro
 
 def test_a_night_without_mesh_is_made_up_for_when_it_is_back(broken: World, proxy: Proxy, sandbox: Sandbox) -> None:
     broken.upload(upload_of(row(1)))
-    with sandbox.client(base_url="https://localhost:1", sleep=lambda _: None) as nobody:
+    with sandbox.client(base_url="https://localhost:1", pauses=(0.0, 0.0)) as nobody:
         for _ in range(3):
             use_case = broken.export_use_case(connect=lambda: nobody)
             [outcome] = use_case.run(ExportRequest()).exports

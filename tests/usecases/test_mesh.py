@@ -23,10 +23,8 @@ def part(body: bytes, encoding: str | None = None) -> Part:
 
 
 def send(world: World, body: bytes = b"hello", local_id: str = "hpv-1-1", parts: int = 1) -> str:
-    message_id: str = world.client.send(
-        part(body), to=DPS, workflow_id=WORKFLOW, parts=parts, filename="a.csv", local_id=local_id
-    )
-    return message_id
+    sent = world.client.send(DPS, WORKFLOW, part(body), parts=parts, filename="a.csv", local_id=local_id)
+    return str(sent.message_id)
 
 
 def test_a_message_arrives_with_what_its_sender_said_of_it(world: World) -> None:
@@ -57,7 +55,7 @@ def test_a_message_of_several_parts_waits_once_it_is_complete(world: World) -> N
 
 def test_gzip_is_undone_on_the_way(world: World) -> None:
     body = gzip.compress(b"hello")
-    message_id = world.client.send(part(body, "gzip"), to=DPS, workflow_id=WORKFLOW, local_id="hpv-1-1")
+    message_id = world.client.send(DPS, WORKFLOW, part(body, "gzip"), local_id="hpv-1-1").message_id
     with world.receiver.download(message_id) as message:
         assert message.read() == b"hello"
 
@@ -107,7 +105,7 @@ def test_what_is_not_there_is_not_found(world: World) -> None:
 
 def test_a_message_to_nobody_is_refused(world: World) -> None:
     with pytest.raises(Refused) as refused:
-        world.client.send(part(b"hello"), to="NOBODY", workflow_id=WORKFLOW, local_id="hpv-1-1")
+        world.client.send("NOBODY", WORKFLOW, part(b"hello"), local_id="hpv-1-1")
     assert (refused.value.status, refused.value.code) == (417, "12")
     with pytest.raises(NotFound):
         world.client.track_by_local_id("hpv-1-1")
@@ -128,11 +126,11 @@ def test_a_lost_answer_leaves_the_message_sent_and_a_failure_does_not() -> None:
     ours, dps = mesh.mailbox(OURS), mesh.mailbox(DPS)
     mesh.fail("send", Unavailable("no answer"))
     with pytest.raises(Unavailable):
-        ours.send(part(b"1"), to=DPS, workflow_id=WORKFLOW, local_id="hpv-1-1")
+        ours.send(DPS, WORKFLOW, part(b"1"), local_id="hpv-1-1")
     assert list(dps.inbox()) == []
     mesh.lose_answer("send")
     with pytest.raises(SendOutcomeUnknown) as unknown:
-        ours.send(part(b"1"), to=DPS, workflow_id=WORKFLOW, parts=2, local_id="hpv-1-1")
+        ours.send(DPS, WORKFLOW, part(b"1"), parts=2, local_id="hpv-1-1")
     message_id = ours.track_by_local_id(unknown.value.local_id).message_id
     mesh.lose_answer("send_chunk")
     with pytest.raises(Unavailable):

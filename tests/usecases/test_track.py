@@ -127,7 +127,7 @@ def test_messages_that_are_no_reports_are_left_in_the_inbox(world: World) -> Non
     from nhs_mesh import Part
 
     part = Part(open=lambda: io.BytesIO(b"hello"), size=5, content_encoding=None)
-    message_id = world.receiver.send(part, to="X26ABC1", workflow_id="letters", filename="hello.txt")
+    message_id = world.receiver.send("X26ABC1", "letters", part, filename="hello.txt").message_id
     assert world.track().reports == 0
     assert list(world.client.inbox()) == [message_id]
     world.client.acknowledge(message_id)

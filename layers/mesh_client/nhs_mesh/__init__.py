@@ -1,7 +1,7 @@
 """A client for MESH, the NHS's Message Exchange for Social Care and Health."""
 
 from nhs_mesh.auth import Credentials, token
-from nhs_mesh.client import CHUNK_SIZE, MeshClient
+from nhs_mesh.client import INTEGRATION, LIVE, MeshClient
 from nhs_mesh.errors import (
     ConfigurationError,
     Corrupted,
@@ -10,16 +10,21 @@ from nhs_mesh.errors import (
     NotFound,
     NotUnique,
     Refused,
+    Resume,
     SendOutcomeUnknown,
     TlsError,
     Unauthorised,
     Unavailable,
 )
-from nhs_mesh.messages import Mailbox, Message, MessageType, Part, SentMessage, Tracking, TrackingStatus
+from nhs_mesh.messages import Mailbox, Message, MessageType, Tracking, TrackingStatus
+from nhs_mesh.parts import CHUNK_SIZE, Part, SentMessage
 from nhs_mesh.tls import CertificateFacts, certificate_facts, check_ca_bundle, ssl_context
+from nhs_mesh.transport import Retry
 
 __all__ = [
     "CHUNK_SIZE",
+    "INTEGRATION",
+    "LIVE",
     "CertificateFacts",
     "ConfigurationError",
     "Corrupted",
@@ -34,6 +39,8 @@ __all__ = [
     "NotUnique",
     "Part",
     "Refused",
+    "Resume",
+    "Retry",
     "SendOutcomeUnknown",
     "SentMessage",
     "TlsError",

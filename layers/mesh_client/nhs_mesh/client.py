@@ -1,24 +1,17 @@
-"""The MESH client: one method for each endpoint (mesh-protocol, "Endpoints")."""
+"""The MESH client: one method for each endpoint (docs/mesh-protocol.md, "Endpoints")."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import itertools
 import platform
-import tempfile
-import time
+import re
 import uuid
-import zlib
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from urllib.parse import quote, urlencode, urlsplit
 
-from nhs_mesh.auth import Credentials, MeshAuth
-from nhs_mesh.errors import ConfigurationError, MeshError, NotUnique, SendOutcomeUnknown, Unavailable
-from nhs_mesh.messages import Mailbox, Message, Part, SentMessage, Tracking
+from nhs_mesh.errors import ConfigurationError, MeshError, NotUnique, Refused, SendOutcomeUnknown, Unavailable
+from nhs_mesh.messages import Mailbox, Message, Tracking
+from nhs_mesh.parts import CHUNK_SIZE, Body, SentMessage
 from nhs_mesh.tls import ssl_context
 from nhs_mesh.transport import NotSent, Transport
 
@@ -26,20 +19,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
-    from requests import Response
+    from urllib3 import BaseHTTPResponse
 
-__all__ = ["CHUNK_SIZE", "MeshClient"]
+    from nhs_mesh.auth import Credentials
+    from nhs_mesh.errors import Resume
+    from nhs_mesh.parts import Part
+    from nhs_mesh.transport import Retry
 
-#: One request carries at most 100 MB after compression (mesh-protocol, "Message size").
-CHUNK_SIZE = 100_000_000
-_BLOCK = 1 << 20
+__all__ = ["INTEGRATION", "LIVE", "MeshClient"]
+
+#: MESH's addresses (docs/mesh-protocol.md).
+INTEGRATION = "https://msg.intspineservices.nhs.uk"
+LIVE = "https://mesh-sync.spineservices.nhs.uk"
+
 #: How long a header may be (the sandbox's own limits); 100 characters where it is not named here.
 _HEADER_LIMITS = {"Mex-WorkflowID": 300, "Mex-FileName": 300, "Mex-LocalID": 300, "Mex-Subject": 500}
+#: What people write, and therefore may hold a £ or an accent, which goes out as Latin-1, as other clients send it.
+_WRITTEN = frozenset({"Mex-FileName", "Mex-Subject"})
 _PAGE_SIZES = range(10, 501)
-_GZIP_OVERHEAD = 64
-_LEVEL = 6
-#: A part that is compressed needs room for its frame.
-_SMALLEST_CHUNK = 128
+#: So many pages in a row without a new id are none of an inbox.
+_EMPTY_PAGES = 1_000
+_OCTETS = "application/octet-stream"
 _LOCKED = 423
 
 
@@ -49,19 +49,26 @@ class MeshClient:
     Parameters
     ----------
     base_url
-        MESH's address without a path.
+        MESH's address without a path: `INTEGRATION`, `LIVE`, or a sandbox's.
     credentials
         Mailbox id, password and shared key.
     certificate, private_key, passphrase, ca_bundle
         PEM texts of the client certificate, its key and the CA bundle, and the key's passphrase.
     verify
         False leaves the server's certificate unchecked, for a sandbox; refused for hosts of nhs.uk.
+    proxy
+        ``http://host:port`` of a proxy that connects to MESH (``CONNECT``), with ``user:password@`` where it wants
+        them. What MESH and the client say to each other, the client certificate included, is not seen by it.
     timeout
         Seconds to connect, and seconds between two bytes of an answer.
     deadline
-        Seconds that one call may take with all its tries, where the body is not counted.
-    clock, sleep
-        For tests.
+        Seconds that one call may take with all its tries. While a body is sent or read, each block of it has as long.
+    tries
+        How often a request is sent that may be sent again.
+    pauses
+        Seconds before the second try, and the most between two. They double, and vary at random.
+    on_retry
+        Called before each further try with a `Retry`. Each is logged as well, by the logger ``nhs_mesh``.
 
     Raises
     ------
@@ -70,7 +77,7 @@ class MeshClient:
 
     Examples
     --------
-    >>> with MeshClient(url, Credentials("X26ABC1", password, shared_key), certificate=..., ...) as client:
+    >>> with MeshClient(INTEGRATION, Credentials("X26ABC1", password, shared_key), certificate=..., ...) as client:
     ...     client.handshake()
     ...     for message_id in client.inbox():
     ...         with client.download(message_id) as message:
@@ -88,13 +95,18 @@ class MeshClient:
         passphrase: str | None,
         ca_bundle: str,
         verify: bool = True,
+        proxy: str | None = None,
         timeout: tuple[float, float] = (10.0, 60.0),
         deadline: float = 300.0,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        sleep: Callable[[float], None] = time.sleep,
+        tries: int = 5,
+        pauses: tuple[float, float] = (0.5, 20.0),
+        on_retry: Callable[[Retry], None] | None = None,
     ) -> None:
         host = _host(base_url)
         _check(credentials)
+        _check_proxy(proxy)
+        if tries < 1 or min(*timeout, deadline) <= 0 or min(pauses) < 0:
+            raise ConfigurationError("timeouts, deadline and tries must be more than 0, pauses not less")
         if not verify and (host == "nhs.uk" or host.endswith(".nhs.uk")):
             raise ConfigurationError(f"SSL verification cannot be switched off for {host}: only for a sandbox")
         context = ssl_context(
@@ -103,13 +115,20 @@ class MeshClient:
             passphrase=passphrase,
             ca_bundle=ca_bundle,
             verify=verify,
-            now=clock(),
         )
         self.mailbox = credentials.mailbox.upper()
-        self._root = f"{base_url.rstrip('/')}/messageexchange"
-        self._own = f"{self._root}/{quote(self.mailbox, safe='')}"
+        self._base_url = base_url.rstrip("/")
+        self._own = f"/messageexchange/{quote(self.mailbox, safe='')}"
         self._transport = Transport(
-            context, MeshAuth(credentials, clock), timeout=timeout, deadline=deadline, clock=clock, sleep=sleep
+            base_url,
+            credentials,
+            context,
+            proxy=proxy,
+            timeout=timeout,
+            deadline=deadline,
+            tries=tries,
+            pauses=pauses,
+            on_retry=on_retry,
         )
 
     def __enter__(self) -> Self:
@@ -125,7 +144,7 @@ class MeshClient:
         self._transport.close()
 
     def __repr__(self) -> str:
-        return f"<MeshClient {self.mailbox} at {self._root}>"
+        return f"<MeshClient {self.mailbox} at {self._base_url}>"
 
     # -- the mailbox
 
@@ -143,8 +162,10 @@ class MeshClient:
         --------
         >>> client.handshake()
         """
+        from nhs_mesh import __version__
+
         headers = {
-            "Mex-ClientVersion": "nhs-mesh==0.1.0",
+            "Mex-ClientVersion": f"nhs-mesh=={__version__}",
             "Mex-OSName": platform.system() or "unknown",
             "Mex-OSVersion": platform.release() or "unknown",
             "Mex-OSArchitecture": platform.machine() or "unknown",
@@ -160,6 +181,11 @@ class MeshClient:
             Only messages of this workflow id; ``*`` at either end matches anything, ``!`` in front turns it round.
         page_size
             How many ids a page, 10 to 500.
+
+        Returns
+        -------
+        Iterator[str]
+            Each id once, however MESH links its pages.
 
         Raises
         ------
@@ -178,24 +204,33 @@ class MeshClient:
         return self._pages(workflow_filter, page_size)
 
     def _pages(self, workflow_filter: str | None, page_size: int) -> Iterator[str]:
-        url = f"{self._own}/inbox"
-        params: dict[str, str] | None = {"max_results": str(page_size)}
-        if workflow_filter:
-            params = {"max_results": str(page_size), "workflow_filter": workflow_filter}
-        while True:
-            page = self._json(url, params=params)
-            yield from _field(page, "messages")
-            following = (page.get("links") or {}).get("next")
-            # With a filter a page may be empty although more follow.
-            if not following:
-                return
-            # The link is relative to the host; only its question is taken, so that it cannot lead elsewhere.
-            before, url, params = url, f"{self._own}/inbox?{urlsplit(following).query}", None
-            if url == before:
-                raise Unavailable("MESH's answer cannot be read: a page of the inbox leads back to itself")
+        asked = {"max_results": str(page_size)} | ({"workflow_filter": workflow_filter} if workflow_filter else {})
+        question = urlencode(asked)
+        questions: set[str] = set()
+        seen: set[str] = set()
+        empty = 0
+        # With a filter a page may be empty although more follow.
+        while question and empty < _EMPTY_PAGES:
+            if question in questions:
+                raise _unreadable("a page of the inbox leads back to one before it")
+            questions.add(question)
+            page = self._json(f"{self._own}/inbox?{question}")
+            # Where the message that a link names was acknowledged meanwhile, MESH begins again at the top.
+            new = [message_id for message_id in dict.fromkeys(_ids(page)) if message_id not in seen]
+            empty = 0 if new else empty + 1
+            seen.update(new)
+            yield from new
+            question = _next_question(page)
+        if question:
+            raise _unreadable("the inbox has no end")
 
     def count(self) -> int:
         """Count the messages that wait. MESH calls this deprecated; `inbox` tells more.
+
+        Returns
+        -------
+        int
+            How many there are.
 
         Raises
         ------
@@ -207,45 +242,84 @@ class MeshClient:
         >>> client.count()
         3
         """
-        return int(_field(self._json(f"{self._own}/count"), "count"))
+        count = self._json(f"{self._own}/count").get("count")
+        if not isinstance(count, int) or isinstance(count, bool):
+            raise _unreadable("it has no count")
+        return count
 
-    def download(self, message_id: str, *, verify_checksum: bool = False, decode: bool = True) -> Message:
+    def download(
+        self, message_id: str, *, chunk: int | None = None, verify_checksum: bool = False, decode: bool = True
+    ) -> Message:
         """Open a message of the inbox: its metadata at once, its body as it is read.
 
         Parameters
         ----------
+        message_id
+            As `inbox` lists it.
+        chunk
+            Only this chunk of it, from 1, so that a large message can be had chunk by chunk, each by another process
+            if need be. How many there are says `Message.chunks`. By default all of them, one after the other.
         verify_checksum
-            Compare the body with ``Mex-Content-Checksum``, where that is a SHA-256 or MD5 in hexadecimal.
+            Compare the body with ``Mex-Content-Checksum``, where there is one: an MD5, SHA-1, SHA-256 or SHA-384 in
+            hexadecimal, of the body or of its compressed bytes. It is of the whole message, so no chunk alone has one.
         decode
             False leaves gzip as it came over the wire, so that a body which is none can still be kept.
+
+        Returns
+        -------
+        Message
+            A binary file. Close it, or use it as a context manager.
 
         Raises
         ------
         NotFound, Expired
             It is not there, or no longer.
         Corrupted
-            While it is read: the body is incomplete, no valid gzip, or not what its checksum says.
+            At once, or while it is read: it is incomplete, no valid gzip, not the chunk that was asked for, or not
+            what its checksum says; or its checksum is of another form.
+        Unavailable
+            At once, or while it is read: MESH does not answer.
+        ConfigurationError
+            There is no such chunk, or its checksum cannot be compared.
 
         Examples
         --------
         >>> with client.download(message_id) as message, open(message_id, "wb") as file:
         ...     shutil.copyfileobj(message, file)
         """
-        url = f"{self._own}/inbox/{_segment(message_id)}"
+        if chunk is not None and chunk < 1:
+            raise ConfigurationError("chunks are counted from 1")
+        if verify_checksum and (chunk is not None or not decode):
+            raise ConfigurationError("a checksum is that of a whole message, decoded")
+        path = f"{self._own}/inbox/{_segment(message_id)}"
 
-        def fetch(chunk: int) -> Any:
-            where = url if chunk == 1 else f"{url}/{chunk}"
-            return self._transport.request("GET", where, headers={"Accept-Encoding": "gzip"}, stream=True)
+        def fetch(number: int) -> BaseHTTPResponse:
+            return self._transport.open(path if number == 1 else f"{path}/{number}", {"Accept-Encoding": "gzip"})
 
-        return Message(message_id, fetch(1), fetch, verify_checksum=verify_checksum, decode=decode)
+        return Message(
+            message_id,
+            fetch(chunk or 1),
+            fetch,
+            chunk=chunk,
+            verify_checksum=verify_checksum,
+            decode=decode,
+            deadline=self._transport.deadline,
+        )
 
     def acknowledge(self, message_id: str) -> None:
         """Tell MESH that a message was taken; it leaves the inbox, and its sender learns of it.
+
+        Parameters
+        ----------
+        message_id
+            As `inbox` lists it. A second time does no harm.
 
         Raises
         ------
         NotFound
             There is no such message.
+        Unauthorised, Unavailable
+            As for `handshake`.
 
         Examples
         --------
@@ -257,32 +331,50 @@ class MeshClient:
 
     def send(
         self,
-        part: Part,
-        *,
         to: str,
         workflow_id: str,
+        part: Part,
+        *,
         parts: int = 1,
         filename: str | None = None,
         local_id: str | None = None,
         subject: str | None = None,
-        content_type: str = "application/octet-stream",
+        content_type: str = _OCTETS,
         checksum: str | None = None,
         encrypted: bool = False,
         compressed: bool = False,
-    ) -> str:
-        """Send the first part of a message, or the whole of it; return MESH's message id.
+    ) -> SentMessage:
+        """Send the first part of a message, or the whole of it.
 
-        It is tried again only where the connection was never made, since a message sent twice is two messages.
+        It is tried again only where the connection was never made, or MESH said at once that it takes nothing now,
+        since a message sent twice is two messages.
 
         Parameters
         ----------
+        to
+            The receiver's mailbox id.
+        workflow_id
+            What kind of message it is.
+        part
+            The body.
         parts
             How many parts the message has; it is delivered once all of them have come, see `send_chunk`.
+        filename, subject
+            For the receiver; Latin-1, without personal data.
         local_id
             What to ask MESH by if the answer is lost; made up where left out. No personal data.
+        content_type
+            The type of the whole body.
+        checksum
+            ``Mex-Content-Checksum``, for the receiver to compare the body with.
         encrypted, compressed
             Tell the receiver that the file itself is so. The gzip of a part's ``content_encoding`` is undone on the
             way and is not meant.
+
+        Returns
+        -------
+        SentMessage
+            MESH's id of the message, and its local id.
 
         Raises
         ------
@@ -293,13 +385,13 @@ class MeshClient:
         SendOutcomeUnknown
             The answer was lost. Ask `track_by_local_id` before sending again.
         Unavailable
-            The connection was never made, or MESH takes nothing now (429): nothing was sent.
+            The connection was never made, or MESH takes nothing now: nothing was sent.
 
         Examples
         --------
         >>> body = gzip.compress(b"hello|world")
         >>> part = Part(lambda: io.BytesIO(body), len(body), content_encoding="gzip")
-        >>> client.send(part, to="X26ABC3", workflow_id="DPS_EXPORT", local_id="export-1-1")
+        >>> client.send("X26ABC3", "DPS_EXPORT", part, local_id="export-1-1").message_id
         '20261123030618000000_ABCDEF'
         """
         local_id = local_id or str(uuid.uuid4())
@@ -314,20 +406,31 @@ class MeshClient:
             "Mex-Content-Encrypted": "Y" if encrypted else None,
             "Mex-Content-Compressed": "Y" if compressed else None,
             "Mex-Chunk-Range": f"1:{parts}" if parts > 1 else None,
-            "Content-Type": content_type,
+            # A chunk has no type; that of the whole has a header of its own.
+            "Mex-Content-Type": content_type if parts > 1 else None,
+            "Content-Type": _OCTETS if parts > 1 else content_type,
         }
         try:
             answer = self._transport.request(
                 "POST", f"{self._own}/outbox", headers=_checked(headers), part=part, once=True
             )
-            return str(_field(_body(answer), "message_id"))
+            return SentMessage(_id(answer.json().get("message_id")), parts, local_id)
         except NotSent as error:
-            raise Unavailable(f"{error}; nothing was sent") from None
+            raise Unavailable(f"{error}; nothing was sent", retry_after=error.retry_after) from None
         except Unavailable as error:
             raise SendOutcomeUnknown(f"{error}; the message may have been sent", local_id=local_id) from None
 
     def send_chunk(self, message_id: str, number: int, parts: int, part: Part) -> None:
         """Send part ``number`` (2 onwards) of a message. Sending one again does no harm.
+
+        Parameters
+        ----------
+        message_id
+            As `send` returned it for the first part.
+        number, parts
+            Which part it is, and how many the message has.
+        part
+            Its body, compressed if the first part was.
 
         Raises
         ------
@@ -340,15 +443,13 @@ class MeshClient:
 
         Examples
         --------
-        >>> message_id = client.send(first, to="X26ABC3", workflow_id="DPS_EXPORT", parts=2)
-        >>> client.send_chunk(message_id, 2, 2, second)
+        >>> sent = client.send("X26ABC3", "DPS_EXPORT", first, parts=2)
+        >>> client.send_chunk(sent.message_id, 2, 2, second)
         """
-        url = f"{self._own}/outbox/{_segment(message_id)}/{number}"
+        path = f"{self._own}/outbox/{_segment(message_id)}/{number}"
+        headers = {"Mex-Chunk-Range": f"{number}:{parts}", "Content-Type": _OCTETS}
         # The last part completes the message: where the answer to it is lost, its second try finds it complete.
-        arrived = _LOCKED if number == parts else None
-        self._transport.request(
-            "POST", url, headers={"Mex-Chunk-Range": f"{number}:{parts}"}, part=part, arrived=arrived
-        )
+        self._transport.request("POST", path, headers=headers, part=part, arrived=_LOCKED if number == parts else None)
 
     def send_file(
         self,
@@ -359,96 +460,127 @@ class MeshClient:
         filename: str | None = None,
         local_id: str | None = None,
         subject: str | None = None,
-        content_type: str = "application/octet-stream",
+        content_type: str = _OCTETS,
+        checksum: str | None = None,
+        encrypted: bool = False,
+        compressed: bool = False,
         compress: bool = True,
-        checksum: str | bool = False,
         chunk_size: int = CHUNK_SIZE,
         on_progress: Callable[[int, int], None] | None = None,
-        resume: tuple[str, int] | None = None,
+        resume: Resume | None = None,
     ) -> SentMessage:
-        """Send a body of any size, cut into as many parts as it needs, each compressed on its own.
+        """Send a body of any size: in one part if it fits, otherwise cut at fixed offsets.
 
-        The parts are made in temporary files first, since MESH is told their number with the first. In memory there
-        is never more than a block.
+        In memory there is never more than a block. A part that is compressed goes into a temporary file first, since
+        MESH is told its length; so does a body that can be read only once.
 
         Parameters
         ----------
-        checksum
-            ``Mex-Content-Checksum``: True sends the SHA-256 of the whole body, which `download` can verify.
+        to, workflow_id, filename, local_id, subject, content_type, checksum, encrypted, compressed
+            As for `send`.
+        body
+            Bytes, a binary file from where it stands, or an iterable of bytes.
+        compress
+            Send it gzipped; the receiver's client undoes that.
+        chunk_size
+            How many bytes a part has at most.
         on_progress
-            Called with the bytes that have gone over the wire, and with how many there are in all.
+            Called with how many bytes of the body have gone, and how many it has.
         resume
-            A message id and the part to go on with, for the same body cut in the same way.
+            Where an earlier send of the same body got stuck: ``error.resume`` of what was raised then. Nothing of the
+            body but what is missing is sent, and all that describes the message stays as it was.
+
+        Returns
+        -------
+        SentMessage
+            MESH's id of the message, how many parts it has, and its local id.
 
         Raises
         ------
-        Refused, SendOutcomeUnknown, Unavailable
+        Refused, SendOutcomeUnknown, Unavailable, NotFound
             As for `send` and `send_chunk`.
         ConfigurationError
-            The body does not have the part that is to be gone on with, or `chunk_size` is out of bounds.
+            As for `send`; or the body is not the one that MESH has the first parts of, or `chunk_size` is out of
+            bounds.
 
         Examples
         --------
         >>> with open("vaccinations.csv", "rb") as body:
         ...     client.send_file("X26ABC3", "DPS_EXPORT", body, local_id="export-1-1")
-        SentMessage(message_id='20261123030618000000_ABCDEF', parts=1)
+        SentMessage(message_id='20261123030618000000_ABCDEF', parts=1, local_id='export-1-1')
         """
-        if not _SMALLEST_CHUNK <= chunk_size <= CHUNK_SIZE:
-            raise ConfigurationError(f"a part must have {_SMALLEST_CHUNK} to {CHUNK_SIZE} bytes")
-        with tempfile.TemporaryDirectory() as directory:
-            digest = hashlib.sha256()
-            files = list(_cut(_hashed(_reader(body), digest), Path(directory), compress=compress, limit=chunk_size))
-            if checksum is True:
-                checksum = digest.hexdigest()
-            if resume and not 2 <= resume[1] <= len(files):
-                raise ConfigurationError(f"part {resume[1]} is none to go on with: the body makes {len(files)}")
-            total = sum(file.stat().st_size for file in files)
-            message_id, start = resume or ("", 1)
-            done = sum(file.stat().st_size for file in files[: start - 1])
-            for number, file in enumerate(files[start - 1 :], start):
-                progress = partial(_report, on_progress, done, total) if on_progress else None
-                part = _part(file, compressed=compress, progress=progress)
-                if number == 1:
-                    message_id = self.send(
-                        part,
-                        to=to,
-                        workflow_id=workflow_id,
-                        parts=len(files),
-                        filename=filename,
-                        local_id=local_id,
-                        subject=subject,
-                        content_type=content_type,
-                        checksum=checksum or None,
-                    )
-                else:
-                    try:
-                        self.send_chunk(message_id, number, len(files), part)
-                    except MeshError as error:
-                        error.resume = (message_id, number)
-                        raise
-                done += part.size
-        return SentMessage(message_id, len(files))
+        with Body.of(body) as whole:
+            progress = partial(_report, on_progress, whole.size) if on_progress else None
+            if resume:
+                whole.cut_again(resume)
+                sent = SentMessage(resume.message_id, resume.parts)
+            else:
+                parts = whole.cut(compress=compress, chunk_size=chunk_size)
+                sent = self.send(
+                    to,
+                    workflow_id,
+                    whole.part(1, progress),
+                    parts=parts,
+                    filename=filename,
+                    local_id=local_id,
+                    subject=subject,
+                    content_type=content_type,
+                    checksum=checksum,
+                    encrypted=encrypted,
+                    compressed=compressed,
+                )
+            for number in range(resume.part if resume else 2, sent.parts + 1):
+                try:
+                    self.send_chunk(sent.message_id, number, sent.parts, whole.part(number, progress))
+                except MeshError as error:
+                    complete = isinstance(error, Refused) and error.status == _LOCKED
+                    if complete and resume and number == sent.parts:
+                        break  # the last part had arrived before; nothing but its answer was missing
+                    error.resume = whole.resume(sent.message_id, number)
+                    raise
+        return sent
 
     # -- tracking and lookup
 
     def track(self, message_id: str) -> Tracking:
         """Tell what has become of a message that was sent. MESH asks not to be polled for it often.
 
+        Parameters
+        ----------
+        message_id
+            MESH's, as `send` and `send_file` return it.
+
+        Returns
+        -------
+        Tracking
+            Its status, and what MESH knows of it.
+
         Raises
         ------
         NotFound
             This mailbox sent no such message.
+        Unauthorised, Unavailable
+            As for `handshake`.
 
         Examples
         --------
         >>> client.track(message_id).status
         <TrackingStatus.ACKNOWLEDGED: 'acknowledged'>
         """
-        params = {"messageID": message_id}
-        return Tracking.from_json(self._json(f"{self._own}/outbox/tracking", params=params))
+        return self._tracking(f"{self._own}/outbox/tracking?{urlencode({'messageID': message_id})}")
 
     def track_by_local_id(self, local_id: str) -> Tracking:
         """Tell whether a message that was sent under a local id has arrived, and what has become of it.
+
+        Parameters
+        ----------
+        local_id
+            The sender's own.
+
+        Returns
+        -------
+        Tracking
+            Its MESH id, its status, and what MESH knows of it.
 
         Raises
         ------
@@ -456,20 +588,38 @@ class MeshClient:
             MESH has none.
         NotUnique
             It has several.
+        Unauthorised, Unavailable
+            As for `handshake`.
 
         Examples
         --------
         >>> client.track_by_local_id("export-1-1").message_id
         '20261123030618000000_ABCDEF'
         """
-        url = f"{self._own}/outbox/tracking/{_segment(local_id)}"
         try:
-            return Tracking.from_json(self._json(url))
+            return self._tracking(f"{self._own}/outbox/tracking/{_segment(local_id)}")
         except NotUnique:
             raise NotUnique(local_id) from None
 
+    def _tracking(self, path: str) -> Tracking:
+        tracking = Tracking.from_json(self._json(path))
+        # Without them it would seem that the message is there, or whole.
+        if not tracking.message_id or not tracking.status:
+            raise _unreadable("it says of no message where it is")
+        return tracking
+
     def lookup(self, ods_code: str, workflow_id: str) -> list[Mailbox]:
-        """Find the mailboxes of an organisation for a workflow; none is an empty list.
+        """Find the mailboxes of an organisation for a workflow.
+
+        Parameters
+        ----------
+        ods_code, workflow_id
+            The organisation's code, and what is to be sent.
+
+        Returns
+        -------
+        list[Mailbox]
+            None is an empty list.
 
         Raises
         ------
@@ -484,7 +634,17 @@ class MeshClient:
         return self._mailboxes(f"endpointlookup/{_segment(ods_code)}/{_segment(workflow_id)}")
 
     def search_workflow(self, workflow_id: str) -> list[Mailbox]:
-        """Find the mailboxes that take a workflow, of whichever organisation; none is an empty list.
+        """Find the mailboxes that take a workflow, of whichever organisation.
+
+        Parameters
+        ----------
+        workflow_id
+            What is to be sent.
+
+        Returns
+        -------
+        list[Mailbox]
+            None is an empty list.
 
         Raises
         ------
@@ -499,11 +659,13 @@ class MeshClient:
         return self._mailboxes(f"workflowsearch/{_segment(workflow_id)}")
 
     def _mailboxes(self, path: str) -> list[Mailbox]:
-        results = _field(self._json(f"{self._root}/{path}"), "results")
-        return [Mailbox(_field(found, "mailbox_id"), found.get("mailbox_name") or "") for found in results]
+        results = self._json(f"/messageexchange/{path}").get("results")
+        if not isinstance(results, list) or not all(isinstance(each, dict) for each in results):
+            raise _unreadable("it has no results")
+        return [Mailbox(_id(each.get("mailbox_id")), str(each.get("mailbox_name") or "")) for each in results]
 
-    def _json(self, url: str, *, params: dict[str, str] | None = None) -> dict[str, Any]:
-        return _body(self._transport.request("GET", url, params=params))
+    def _json(self, path: str) -> dict[str, Any]:
+        return self._transport.request("GET", path).json()
 
 
 def _host(base_url: str) -> str:
@@ -530,28 +692,58 @@ def _check(credentials: Credentials) -> None:
             raise ConfigurationError(f"the {name} is empty or contains a line break")
 
 
+def _check_proxy(proxy: str | None) -> None:
+    """Refuse what is no address of a proxy, without showing it: it may hold a password."""
+    if proxy is None:
+        return
+    try:
+        url = urlsplit(proxy)
+        good = url.scheme == "http" and url.hostname and (url.port or True) and not url.path.strip("/")
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigurationError("the proxy's address must be http://host:port, or http://user:password@host:port")
+
+
 def _segment(name: str) -> str:
-    """Quote an id for a URL's path; refuse one that would name another path."""
-    if name in {"", ".", ".."} or "/" in name:
+    """Quote an id for a path; refuse one that would name another path."""
+    if name in {"", ".", ".."} or "/" in name or not name.isprintable():
         raise ConfigurationError(f"{name!r} is no id")
     return quote(name, safe="")
 
 
-def _body(response: Response) -> dict[str, Any]:
-    """Read a JSON object. MESH took the request; what is not clear is its answer."""
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise Unavailable("MESH's answer cannot be read")
-    return body
+def _unreadable(why: str) -> Unavailable:
+    """Make the error for an answer that MESH would not give."""
+    return Unavailable(f"MESH's answer cannot be read: {why}")
 
 
-def _field(body: dict[str, Any], name: str) -> Any:
-    if not isinstance(body, dict) or body.get(name) is None:
-        raise Unavailable(f"MESH's answer cannot be read: it lacks {name}")
-    return body[name]
+def _id(value: object) -> str:
+    """Check that something which MESH said is an id."""
+    if not isinstance(value, str) or not re.fullmatch(r"[!-.0-~]{1,300}", value):
+        raise _unreadable("it lacks an id")
+    return value
+
+
+def _ids(page: dict[str, Any]) -> list[str]:
+    messages = page.get("messages")
+    if not isinstance(messages, list):
+        raise _unreadable("it has no messages")
+    return [_id(each) for each in messages]
+
+
+def _next_question(page: dict[str, Any]) -> str:
+    """Return what the next page is asked by; empty where this one is the last.
+
+    A link is relative to the host. Only its question is taken, so that it cannot lead elsewhere.
+    """
+    links = page.get("links")
+    following = links.get("next") if isinstance(links, dict) else None
+    if not following:
+        return ""
+    question = following.partition("?")[2].partition("#")[0] if isinstance(following, str) else ""
+    if not re.fullmatch(r"[!-~]{1,8000}", question):
+        raise _unreadable("a page of the inbox leads nowhere")
+    return str(question)
 
 
 def _checked(headers: dict[str, str | None]) -> dict[str, str]:
@@ -559,107 +751,14 @@ def _checked(headers: dict[str, str | None]) -> dict[str, str]:
     given = {name: value for name, value in headers.items() if value}
     for name, value in given.items():
         most = _HEADER_LIMITS.get(name, 100)
-        if not value.isprintable() or not value.isascii() or len(value) > most or value != value.strip():
-            raise ConfigurationError(f"{name} must be printable ASCII, at most {most} characters")
+        written = name in _WRITTEN and all(character < "\u0100" for character in value)
+        if not value.isprintable() or not (value.isascii() or written) or not 0 < len(value) <= most:
+            kind = "Latin-1" if name in _WRITTEN else "ASCII"
+            raise ConfigurationError(f"{name} must be printable {kind}, at most {most} characters")
+        if value != value.strip():
+            raise ConfigurationError(f"{name} must not begin or end with a space")
     return given
 
 
-def _reader(body: BinaryIO | bytes | Iterable[bytes]) -> Iterator[bytes]:
-    if isinstance(body, (bytes, bytearray, memoryview)):
-        body = io.BytesIO(body)
-    read = getattr(body, "read", None)
-    return iter(lambda: read(_BLOCK), b"") if read else _blocks(body)
-
-
-def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Put pieces together into blocks of one size, so that the same bytes are always cut at the same places."""
-    waiting = bytearray()
-    for piece in pieces:
-        waiting += piece
-        while len(waiting) >= _BLOCK:
-            yield bytes(waiting[:_BLOCK])
-            del waiting[:_BLOCK]
-    if waiting:
-        yield bytes(waiting)
-
-
-def _hashed(blocks: Iterator[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
-    for block in blocks:
-        digest.update(block)
-        yield block
-
-
-def _cut(blocks: Iterator[bytes], directory: Path, *, compress: bool, limit: int) -> Iterator[Path]:
-    """Cut a stream into files whose sizes stay within the limit; there is always one."""
-    rest = b""
-    for number in itertools.count(1):
-        file = directory / str(number)
-        with file.open("wb") as raw:
-            rest = (_fill_compressed if compress else _fill)(raw, rest, blocks, limit)
-        yield file
-        rest = rest or next(blocks, b"")
-        if not rest:
-            return
-
-
-def _fill(raw: BinaryIO, rest: bytes, blocks: Iterator[bytes], limit: int) -> bytes:
-    """Fill a file up to the limit; return what is left over."""
-    while limit and (block := rest or next(blocks, b"")):
-        raw.write(block[:limit])
-        rest, limit = block[limit:], max(limit - len(block), 0)
-    return rest
-
-
-def _fill_compressed(raw: BinaryIO, rest: bytes, blocks: Iterator[bytes], limit: int) -> bytes:
-    """Fill a file with gzip up to the limit; return what is left over.
-
-    Each step may grow to a little more than its input; it is made so small that the limit holds even then.
-    """
-    packer = zlib.compressobj(_LEVEL, wbits=31)
-    written = 0
-    while block := rest or next(blocks, b""):
-        step = min((limit - written - _GZIP_OVERHEAD) * 99 // 100, len(block))
-        if step <= 0 and written:
-            rest = block
-            break
-        step = max(step, 1)
-        packed = packer.compress(block[:step])
-        # What the compressor still holds back is let out where it could matter, so that `written` is the truth.
-        if written + step + _BLOCK > limit:
-            packed += packer.flush(zlib.Z_SYNC_FLUSH)
-        raw.write(packed)
-        written += len(packed)
-        rest = block[step:]
-    raw.write(packer.flush())
-    return rest
-
-
-def _report(on_progress: Callable[[int, int], None], before: int, total: int, read: int) -> None:
-    on_progress(before + read, total)
-
-
-def _part(file: Path, *, compressed: bool, progress: Callable[[int], None] | None) -> Part:
-    def open_part() -> BinaryIO:
-        body = file.open("rb")
-        return cast("BinaryIO", _Watched(body, progress)) if progress else body
-
-    return Part(open=open_part, size=file.stat().st_size, content_encoding="gzip" if compressed else None)
-
-
-class _Watched:
-    """A body that tells how far it was read."""
-
-    def __init__(self, body: BinaryIO, progress: Callable[[int], None]) -> None:
-        self._body = body
-        self._progress = progress
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._body.close()
-
-    def read(self, size: int = -1) -> bytes:
-        block = self._body.read(size)
-        self._progress(self._body.tell())
-        return block
+def _report(on_progress: Callable[[int, int], None], size: int, done: int) -> None:
+    on_progress(done, size)

@@ -1,4 +1,4 @@
-"""What can go wrong with MESH, as a tree.
+"""What can go wrong with MESH, as a tree, and where a send that got stuck goes on.
 
 ::
 
@@ -10,14 +10,18 @@
      ├─ NotFound                404: there is no such message, for this mailbox
      ├─ Expired                 410: the message is no longer kept
      ├─ NotUnique               300: several messages bear this local id
-     ├─ Unavailable             no answer, or 429 or 5xx, however often it was tried
-     ├─ Corrupted               a body arrived incomplete or does not match its checksum
+     ├─ Unavailable             no answer, none that can be read, or 425, 429 or 5xx, however often it was tried
+     ├─ Corrupted               a message is not whole, or does not match its checksum
      └─ SendOutcomeUnknown      a message may or may not have been sent: ask by local id
 
 No exception text holds a token, a password, a key or a header.
 """
 
 from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Self
 
 __all__ = [
     "ConfigurationError",
@@ -27,6 +31,7 @@ __all__ = [
     "NotFound",
     "NotUnique",
     "Refused",
+    "Resume",
     "SendOutcomeUnknown",
     "TlsError",
     "Unauthorised",
@@ -40,11 +45,11 @@ class MeshError(Exception):
     Attributes
     ----------
     resume
-        Where `MeshClient.send_file` got stuck after MESH had taken its first part: the message id and the part to go
-        on with, as its ``resume`` wants them. Otherwise None.
+        Where `MeshClient.send_file` got stuck after MESH had taken its first part: give it back as ``resume``, and the
+        send goes on there. Otherwise None.
     """
 
-    resume: tuple[str, int] | None = None
+    resume: Resume | None = None
 
 
 class ConfigurationError(MeshError):
@@ -61,7 +66,7 @@ class Refused(MeshError):
     Attributes
     ----------
     status
-        HTTP status: 417 mostly; 423 where a message is complete already.
+        HTTP status: 417 mostly; 413 for a part that is too large; 423 where a message is complete already.
     code, description, event
         MESH's own, such as ``12``, ``Unregistered to address``, ``SEND``; empty where it gave none.
     message_id
@@ -101,11 +106,21 @@ class NotUnique(MeshError):
 
 
 class Unavailable(MeshError):
-    """MESH could not be reached or could not answer, however often it was tried."""
+    """MESH could not be reached, or gave no answer that can be read, however often it was tried.
+
+    Attributes
+    ----------
+    retry_after
+        Seconds after which MESH asks to be tried again, where it said so (``Retry-After``). Otherwise None.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Corrupted(MeshError):
-    """A message's body arrived incomplete, cannot be decompressed, or does not match its checksum."""
+    """A message is not whole: its body or what MESH says of it is incomplete, or does not match its checksum."""
 
 
 class SendOutcomeUnknown(MeshError):
@@ -120,3 +135,58 @@ class SendOutcomeUnknown(MeshError):
     def __init__(self, message: str, *, local_id: str) -> None:
         super().__init__(message)
         self.local_id = local_id
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Where a send goes on. As text (``str(resume)``) it can be kept, and read again by `parse`.
+
+    Attributes
+    ----------
+    message_id
+        MESH's id of the message.
+    part, parts
+        The part to go on with, from 2, and how many there are.
+    offset
+        Where in the body that part begins.
+    digest
+        SHA-256 of the body up to there, which MESH has.
+    compress
+        Whether the parts are compressed.
+    """
+
+    message_id: str
+    part: int
+    parts: int
+    offset: int
+    digest: str
+    compress: bool
+
+    def __str__(self) -> str:
+        how = "gzip" if self.compress else "plain"
+        return f"{self.message_id}:{self.part}:{self.parts}:{self.offset}:{self.digest}:{how}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the text of a `Resume`.
+
+        Parameters
+        ----------
+        text
+            As ``str`` makes it.
+
+        Returns
+        -------
+        Resume
+            Where the send goes on.
+
+        Raises
+        ------
+        ConfigurationError
+            It is none.
+        """
+        found = re.fullmatch(r"([^:]+):([0-9]{1,9}):([0-9]{1,9}):([0-9]{1,18}):([0-9a-f]{64}):(gzip|plain)", text)
+        if not found:
+            raise ConfigurationError("this does not say where a send goes on")
+        message_id, part, parts, offset, digest, how = found.groups()
+        return cls(message_id, int(part), int(parts), int(offset), digest, how == "gzip")

@@ -1,54 +1,36 @@
-"""What is sent and received: parts going out, messages coming in, and what tracking says of them."""
+"""What comes in: messages, and what tracking says of those that were sent."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import string
+import re
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from nhs_mesh.errors import Corrupted, Unavailable
+from nhs_mesh.errors import Corrupted, MeshError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
-    from requests import Response
+    from urllib3 import BaseHTTPResponse
 
-__all__ = ["Mailbox", "Message", "MessageType", "Part", "SentMessage", "Tracking", "TrackingStatus"]
+    from nhs_mesh.transport import Deadline
+
+__all__ = ["Mailbox", "Message", "MessageType", "Tracking", "TrackingStatus"]
 
 _BLOCK = 1 << 16
 _TRIES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A body to be sent: the whole message, or one chunk of it.
-
-    Attributes
-    ----------
-    open
-        Opens the body from its beginning; called once a try.
-    size
-        How many bytes go over the wire.
-    content_encoding
-        ``gzip`` where the bytes are compressed.
-    """
-
-    open: Callable[[], BinaryIO]
-    size: int
-    content_encoding: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SentMessage:
-    """What MESH made of a message that was sent."""
-
-    message_id: str
-    parts: int
+_GZIP_HEAD = 10
+#: Which checksum has so many hexadecimal digits.
+_ALGORITHMS = {32: "md5", 40: "sha1", 64: "sha256", 96: "sha384"}
+#: What two answers have in common that bring the same body.
+_VALIDATORS = ("Content-Encoding", "Content-Length", "Mex-Chunk-Range", "Mex-Content-Checksum", "ETag", "Last-Modified")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +42,7 @@ class Mailbox:
 
 
 class TrackingStatus(StrEnum):
-    """Where a message is on its way (mesh-protocol, "Life of a message")."""
+    """Where a message is on its way (docs/mesh-protocol.md, "Life of a message")."""
 
     UPLOADING = "uploading"
     ACCEPTED = "accepted"
@@ -95,7 +77,7 @@ class Tracking:
 
         def text(v2: str, v1: str) -> str | None:
             value = body.get(v2) or body.get(v1)
-            return str(value) if value else None
+            return str(value) if value and isinstance(value, (str, int)) else None
 
         status = (text("status", "status") or "").lower()
         return cls(
@@ -132,26 +114,53 @@ class MessageType(StrEnum):
     REPORT = "REPORT"
 
 
-class Message(io.RawIOBase):
-    """A message from the inbox: its metadata, and its body as a binary stream, with gzip undone unless told not to.
+class Message(io.BufferedReader):
+    """A message from the inbox: its metadata, and its body as an ordinary binary file that is read once.
 
-    Chunks follow each other by themselves. Reading raises `Corrupted` where the body is incomplete or does not match
-    the checksum that was asked to be checked, and `Unavailable` where MESH stops answering. Close it, or use it as a
+    gzip is undone unless told not to, and chunks follow each other by themselves. Reading raises `Corrupted` where
+    the message is not whole or does not match the checksum that was asked to be checked, and `Unavailable` where MESH
+    stops answering; after either it is not read on: `MeshClient.download` opens it anew. Close it, or use it as a
     context manager; what was not read is not fetched.
+
+    Attributes
+    ----------
+    message_id, message_type, sender, recipient, workflow_id, filename, local_id, subject
+        What its sender, or MESH, said of it; None where nothing was said.
+    content_type
+        The type that the sender gave it (``Mex-Content-Type``), also where it came in chunks.
+    content_encoding
+        How it came over the wire: ``gzip``, or None.
+    encrypted, compressed
+        Whether the sender, or MESH, said that the file itself is so.
+    checksum
+        What the sender said that its checksum is.
+    linked_message_id, status_event, status_code, status_description, status_timestamp
+        Of a report: which message it is about, and what happened to that.
+    chunk, chunks
+        Which chunk it begins with, and how many the message has.
+    mex_headers
+        Every header that begins with ``Mex-``, by its name in lower case.
+
+    Examples
+    --------
+    >>> with client.download(message_id) as message:
+    ...     for line in io.TextIOWrapper(message, "utf-8"):
+    ...         print(line)
     """
 
     def __init__(
         self,
         message_id: str,
-        response: Response,
-        fetch: Callable[[int], Response],
+        response: BaseHTTPResponse,
+        fetch: Callable[[int], BaseHTTPResponse],
         *,
+        chunk: int | None = None,
         verify_checksum: bool = False,
         decode: bool = True,
+        deadline: Callable[[], AbstractContextManager[Deadline | None]] = nullcontext,
     ) -> None:
-        super().__init__()
-        header = response.headers.get
         self.message_id = message_id
+        header = response.headers.get
         self.message_type = MessageType.REPORT if header("Mex-MessageType") == "REPORT" else MessageType.DATA
         self.sender = header("Mex-From")
         self.recipient = header("Mex-To")
@@ -160,138 +169,289 @@ class Message(io.RawIOBase):
         self.local_id = header("Mex-LocalID")
         self.subject = header("Mex-Subject")
         self.checksum = header("Mex-Content-Checksum")
-        self.content_type = header("Content-Type")
+        self.content_type = header("Mex-Content-Type") or header("Content-Type")
         self.content_encoding = header("Content-Encoding")
+        self.encrypted = _yes(header("Mex-Content-Encrypted"))
+        self.compressed = _yes(header("Mex-Content-Compressed"))
         self.linked_message_id = header("Mex-LinkedMsgID")
         self.status_event = header("Mex-StatusEvent")
         self.status_code = header("Mex-StatusCode")
         self.status_description = header("Mex-StatusDescription")
         self.status_timestamp = _moment(header("Mex-StatusTimestamp"))
-        self.chunks = _chunks(header("Mex-Chunk-Range"))
-        self._fetch = fetch
-        self._decode = decode
-        self._hash = _hash_for(self.checksum) if verify_checksum else None
-        self._chunk = 1
-        self._wire = 0  # bytes of this chunk taken off the wire
-        self._ready = b""
-        self._broken = False  # whether the connection broke, so that the chunk has to be asked for again
-        self._begin(response)
+        self.mex_headers: Mapping[str, str] = {
+            name.lower(): value for name, value in response.headers.items() if name.lower().startswith("mex-")
+        }
+        self.chunk = chunk or 1
+        checksum = _Checksum(message_id, self.checksum) if verify_checksum and self.checksum else None
+        self._body = _Body(
+            message_id,
+            response,
+            fetch,
+            first=self.chunk,
+            alone=chunk is not None,
+            empty=self.is_report,
+            checksum=checksum,
+            decode=decode,
+            deadline=deadline,
+        )
+        self.chunks = self._body.chunks
+        super().__init__(self._body, _BLOCK)
 
     @property
     def is_report(self) -> bool:
         """Whether MESH itself reports on a message that was sent."""
         return self.message_type is MessageType.REPORT
 
+    @property
+    def progress(self) -> float:
+        """How much of the message has come, from 0 to 1, as far as MESH says how long it is."""
+        return self._body.progress
+
+
+class _Body(io.RawIOBase):
+    """The body of a message: one chunk after the other, each checked to be what was asked for, and whole.
+
+    Parameters
+    ----------
+    fetch
+        Asks for a chunk.
+    first, alone
+        Which chunk ``response`` is, and whether the body ends with it.
+    empty
+        Whether it may be empty although it says that it is compressed.
+    """
+
+    def __init__(
+        self,
+        message_id: str,
+        response: BaseHTTPResponse,
+        fetch: Callable[[int], BaseHTTPResponse],
+        *,
+        first: int,
+        alone: bool,
+        empty: bool,
+        checksum: _Checksum | None,
+        decode: bool,
+        deadline: Callable[[], AbstractContextManager[Deadline | None]],
+    ) -> None:
+        super().__init__()
+        self._message_id = message_id
+        self._response = response
+        self._fetch = fetch
+        self._alone = alone
+        self._empty = empty
+        self._checksum = checksum
+        self._decode = decode
+        self._deadline = deadline
+        self._ready = memoryview(b"")
+        self._error: MeshError | None = None
+        self._chunk = first
+        try:
+            self.chunks = self._chunks(response)
+            self._begin(response)
+        except MeshError:
+            response.close()
+            raise
+
     def readable(self) -> bool:
-        """Say that it can be read."""
         return True
 
     def close(self) -> None:
-        """Give the connection back."""
         if not self.closed:
             self._response.close()
         super().close()
 
+    @property
+    def progress(self) -> float:
+        part = self._wire / self._length if self._length else 0.0
+        return 1.0 if self._over else min((self._chunk - 1 + part) / self.chunks, 1.0)
+
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer with the next bytes of the body; 0 at its end."""
-        while not self._ready:
-            if not self._more():
-                self._check()
-                return 0
-            if self._hash:
-                self._hash.update(self._ready)
+        # What it could not give before it can never give: nothing may seem to be its end.
+        if self._error:
+            raise self._error
+        try:
+            while not self._ready:
+                if not self._more():
+                    self._over = True
+                    if self._checksum:
+                        self._checksum.check()
+                    return 0
+        except MeshError as error:
+            self._error = error
+            self._response.close()
+            raise
         taken = min(len(buffer), len(self._ready))
         buffer[:taken] = self._ready[:taken]
         self._ready = self._ready[taken:]
         return taken
 
-    def _check(self) -> None:
-        if self._hash and self._hash.hexdigest() != (self.checksum or "").rpartition(" ")[2].lower():
-            raise Corrupted(f"message {self.message_id} does not match its checksum")
-
-    def _begin(self, response: Response) -> None:
+    def _begin(self, response: BaseHTTPResponse) -> None:
+        """Begin a chunk."""
+        length = response.headers.get("Content-Length", "")
+        if not re.fullmatch(r"[0-9]{1,18}", length) and "Transfer-Encoding" not in response.headers:
+            # It would end wherever the connection does.
+            raise self._corrupted("does not say how long it is")
         self._response = response
-        self._gzip: Any = zlib.decompressobj(wbits=31) if self._decode and _gzipped(response) else None
+        self._length = int(length) if length.isdecimal() else 0
+        self._same = _validator(response)
+        self._wire = 0  # bytes of this chunk taken off the wire
+        self._last = b""  # the last of them
+        self._broken = False  # whether the connection broke, so that the chunk has to be asked for again
+        self._over = False
+        encoding = (response.headers.get("Content-Encoding") or "identity").strip().lower()
+        if encoding not in {"gzip", "identity"}:
+            raise self._corrupted("is encoded in a way that was not asked for")
+        self._packed = encoding == "gzip"
+        self._gzip: Any = zlib.decompressobj(wbits=31) if self._decode and self._packed else None
+
+    def _chunks(self, response: BaseHTTPResponse, of: int | None = None) -> int:
+        """Check that a chunk is the one that was asked for; return how many there are."""
+        said = (response.headers.get("Mex-Chunk-Range") or "").strip()
+        found = re.fullmatch(r"([0-9]{1,6}):([0-9]{1,6})", said)
+        if not said and response.status == 200 and self._chunk == 1 and of is None:
+            return 1
+        if not found:
+            raise self._corrupted("is not said to be a chunk of so many")
+        number, total = int(found[1]), int(found[2])
+        if self._empty and total == 0:
+            total = 1  # a report has no body
+        # The last chunk, or the only one, has status 200, every other 206.
+        if number != self._chunk or total != (of or total) or not 1 <= number <= total:
+            raise self._corrupted("is said to be another chunk than was asked for")
+        if response.status != (200 if number == total else 206):
+            raise self._corrupted(f"has the status {response.status}, which does not fit chunk {number} of {total}")
+        return total
 
     def _more(self) -> bool:
         """Make the next bytes ready, which may be none yet; tell whether there may be more."""
-        if self._gzip:
+        if self._gzip and (self._gzip.unconsumed_tail or (self._gzip.eof and self._gzip.unused_data)):
             # What the last block still holds comes before the next one.
-            self._ready = self._unpack(self._gzip.unconsumed_tail)
-            if self._ready:
-                return True
-        block = self._block()
-        if block:
-            self._wire += len(block)
-            self._ready = self._unpack(block) if self._gzip else block
+            self._give(self._unpack(self._gzip.unconsumed_tail))
             return True
-        if self._gzip and self._wire and not self._gzip.eof:
-            raise Corrupted(f"message {self.message_id}: part {self._chunk} ends before its gzip stream does")
-        if self._chunk >= self.chunks:
+        if block := self._block():
+            if self._checksum and self._packed:
+                self._checksum.packed(block)
+            self._give(self._unpack(block) if self._gzip else block)
+            return True
+        if self._gzip and not self._gzip.eof and not (self._empty and not self._wire):
+            raise self._corrupted("ends before its gzip stream does")
+        if self._alone or self._chunk >= self.chunks:
             return False
         self._response.close()
-        response = self._fetch(self._chunk + 1)
+        self._response = self._fetch(self._chunk + 1)
         self._chunk += 1
-        self._wire = 0
-        self._begin(response)
+        self._chunks(self._response, self.chunks)
+        self._begin(self._response)
         return True
+
+    def _give(self, block: bytes) -> None:
+        if self._checksum:
+            self._checksum.body(block)
+        self._ready = memoryview(block)
 
     def _unpack(self, block: bytes) -> bytes:
         """Undo gzip, a bounded piece at a time, so that a small block which holds gigabytes never stands in memory."""
         if self._gzip.eof:
             block = self._gzip.unused_data + block
-            if not block:
-                return b""
             self._gzip = zlib.decompressobj(wbits=31)  # the next member of the gzip stream
         try:
             unpacked: bytes = self._gzip.decompress(block, _BLOCK * 4)
         except zlib.error:
-            raise Corrupted(f"message {self.message_id}: part {self._chunk} is not valid gzip") from None
+            raise self._corrupted("is not valid gzip") from None
         return unpacked
 
     def _block(self) -> bytes:
-        """Read from the wire; where the connection breaks, ask for the part again and go on where it broke."""
-        import urllib3
+        """Read from the wire; where the connection breaks, ask for the chunk again and go on where it broke."""
+        with self._deadline() as deadline:
+            for _ in range(_TRIES):
+                try:
+                    if self._broken:
+                        self._ask_again(deadline)
+                    block: bytes = self._response.read(_BLOCK, decode_content=False)
+                except MeshError:
+                    raise
+                except Exception:  # noqa: BLE001 - the libraries raise whatever a server's bytes make them
+                    self._broken = True
+                    if deadline and deadline.left <= 0:
+                        break
+                else:
+                    if block:
+                        self._last = block
+                        self._wire += len(block)
+                    return block
+        raise Unavailable(f"message {self._message_id}: the connection broke while chunk {self._chunk} was read")
 
-        for _ in range(_TRIES):
-            try:
-                if self._broken:
-                    self._ask_again()
-                block: bytes = self._response.raw.read(_BLOCK, decode_content=False)
-            except (urllib3.exceptions.HTTPError, OSError):
-                self._broken = True
-            else:
-                return block
-        self._response.close()
-        raise Unavailable(f"message {self.message_id}: the connection broke while part {self._chunk} was read")
-
-    def _ask_again(self) -> None:
-        """Ask for the chunk a second time, and pass over what was taken of it."""
+    def _ask_again(self, deadline: Deadline | None) -> None:
+        """Ask for the chunk a second time, pass over what was taken of it, and make sure that it is the same."""
         self._response.close()
         self._response = self._fetch(self._chunk)
-        left = self._wire
-        while left:
-            passed = self._response.raw.read(min(left, _BLOCK), decode_content=False)
-            if not passed:
-                raise Corrupted(f"message {self.message_id}: part {self._chunk} has become shorter")
-            left -= len(passed)
+        if _validator(self._response) != self._same:
+            raise self._corrupted("has become another one while it was read")
+        last = b""
+        # In blocks that end with the last one that was taken.
+        sizes = [_BLOCK] * ((self._wire - len(self._last)) // _BLOCK)
+        sizes += [(self._wire - len(self._last)) % _BLOCK, len(self._last)]
+        for size in filter(None, sizes):
+            last = b""
+            while len(last) < size:
+                # Where the connection breaks again this raises; where the chunk ends, it has become shorter.
+                if not (block := self._response.read(size - len(last), decode_content=False)):
+                    raise self._corrupted("has become another one while it was read")
+                last += block
+            if deadline:
+                deadline.restart()
+        # The head of a gzip stream holds the time at which MESH made it.
+        head = max(0, _GZIP_HEAD - (self._wire - len(self._last))) if self._packed else 0
+        if last[head:] != self._last[head:]:
+            raise self._corrupted("has become another one while it was read")
         self._broken = False
 
-
-def _gzipped(response: Response) -> bool:
-    return bool(response.headers.get("Content-Encoding", "").strip().lower() == "gzip")
-
-
-def _hash_for(checksum: str | None) -> Any:
-    """Tell by its length which hash a checksum is; None where it is none that is known, or there is none."""
-    digits = (checksum or "").rpartition(" ")[2]
-    if not set(digits) <= set(string.hexdigits):
-        return None
-    algorithm = {32: hashlib.md5, 64: hashlib.sha256}.get(len(digits))
-    return algorithm(usedforsecurity=False) if algorithm else None
+    def _corrupted(self, why: str) -> Corrupted:
+        return Corrupted(f"message {self._message_id}: chunk {self._chunk} {why}")
 
 
-def _chunks(chunk_range: str | None) -> int:
-    """Read how many chunks ``Mex-Chunk-Range: 1:n`` announces."""
-    _, _, total = (chunk_range or "1:1").partition(":")
-    return int(total) if total.isdecimal() else 1
+class _Checksum:
+    """Checks a body against its sender's checksum, which may be that of the body or of its compressed bytes.
+
+    Raises
+    ------
+    Corrupted
+        Of no form that is known: nothing can be verified.
+    """
+
+    def __init__(self, message_id: str, said: str) -> None:
+        name, _, digits = said.strip().replace(":", " ").rpartition(" ")
+        algorithm = _ALGORITHMS.get(len(digits))
+        named = name.strip().lower().replace("-", "")
+        if not algorithm or not re.fullmatch(r"[0-9a-fA-F]+", digits) or named not in {"", algorithm}:
+            raise Corrupted(f"message {message_id}: its checksum is of no form that can be verified")
+        self._message_id = message_id
+        self._digest = digits.lower()
+        self._algorithm = algorithm
+        self._of_body = hashlib.new(algorithm, usedforsecurity=False)
+        self._of_packed: hashlib._Hash | None = None
+
+    def body(self, block: bytes) -> None:
+        """Take a piece of the body."""
+        self._of_body.update(block)
+
+    def packed(self, block: bytes) -> None:
+        """Take a piece of what came over the wire, compressed."""
+        self._of_packed = self._of_packed or hashlib.new(self._algorithm, usedforsecurity=False)
+        self._of_packed.update(block)
+
+    def check(self) -> None:
+        """Compare, at the end."""
+        found = {each.hexdigest() for each in (self._of_body, self._of_packed) if each}
+        if self._digest not in found:
+            raise Corrupted(f"message {self._message_id} does not match its checksum")
+
+
+def _validator(response: BaseHTTPResponse) -> tuple[Any, ...]:
+    """Return what is the same of two answers with the same body."""
+    return (response.status, *(response.headers.get(name) for name in _VALIDATORS))
+
+
+def _yes(value: str | None) -> bool:
+    return (value or "").strip().upper() in {"Y", "TRUE"}

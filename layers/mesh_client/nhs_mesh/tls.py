@@ -51,11 +51,19 @@ def ssl_context(
     Parameters
     ----------
     certificate, private_key, ca_bundle
-        PEM texts. The key may be PKCS#8 or traditional, encrypted or not; the bundle has the root CA first.
+        PEM texts. The key may be PKCS#8 or traditional, encrypted or not; the bundle holds the
+        root CAs as well as the sub CAs.
     passphrase
         Opens the key.
     verify
         False does not check the server's certificate: for a sandbox.
+    now
+        When the client certificate has to be valid; by default at this moment.
+
+    Returns
+    -------
+    ssl.SSLContext
+        It trusts the bundle alone.
 
     Raises
     ------
@@ -139,6 +147,16 @@ def _on_disk(text: str) -> Iterator[str]:
 def certificate_facts(pem: str) -> CertificateFacts:
     """Read what a certificate says of itself.
 
+    Parameters
+    ----------
+    pem
+        The certificate's text; of several, the first counts.
+
+    Returns
+    -------
+    CertificateFacts
+        Its common name, and from when until when it is valid.
+
     Raises
     ------
     TlsError
@@ -151,7 +169,17 @@ def certificate_facts(pem: str) -> CertificateFacts:
 
 
 def check_ca_bundle(pem: str) -> list[str]:
-    """Check a CA bundle: the root CA is in it, and first. Return the names in it, in order.
+    """Check a CA bundle: the root CA of each certificate in it is there as well, in whichever order.
+
+    Parameters
+    ----------
+    pem
+        The bundle's text. NHS England's hold several sub CAs and their roots (docs/mesh-protocol.md, "Certificates").
+
+    Returns
+    -------
+    list[str]
+        The names in it, in its order.
 
     Raises
     ------
@@ -159,12 +187,30 @@ def check_ca_bundle(pem: str) -> list[str]:
         It is not so; the message says what to do.
     """
     bundle = _certificates(pem, "CA bundle")
-    roots = [certificate for certificate in bundle if certificate.issuer == certificate.subject]
-    if not roots:
-        raise TlsError("the CA bundle lacks the root CA; put it before the sub CA")
-    if bundle[0] not in roots:
-        raise TlsError("the CA bundle is in the wrong order; put the root CA first")
+    for certificate in bundle:
+        # Up, from issuer to issuer; there are no more steps than certificates.
+        top = certificate
+        for _ in bundle:
+            top = next((each for each in bundle if _issued(each, top)), top)
+        if top.issuer != top.subject:
+            name = _common_name(certificate)
+            raise TlsError(f"the CA bundle lacks the root CA of {name}; put that root CA's certificate into it as well")
     return [_common_name(certificate) for certificate in bundle]
+
+
+def _issued(issuer: Certificate, certificate: Certificate) -> bool:
+    """Tell whether a certificate was issued by another, or by itself: a name alone may be that of several CAs."""
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+
+    if issuer.subject != certificate.issuer:
+        return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except InvalidSignature:
+        return False
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return True  # signed in a way that only OpenSSL knows
+    return True
 
 
 def _certificates(pem: str, what: str) -> list[Certificate]:

@@ -1,24 +1,38 @@
 """HTTP to MESH: every try with a token of its own, retries as the protocol allows, answers turned into errors.
 
-What may be tried again (design, "MESH client rules"): GET, PUT, the handshake and parts 2 onwards, on connection
-errors, 429 and 502 to 504. The first POST of a message only where the connection was never made.
+What may be tried again (docs/mesh-protocol.md, "What may be tried again"): GET, PUT, the handshake and parts 2 onwards,
+on connection errors, 425, 429 and 502 to 504. The first POST of a message only where the connection was never made, or
+where MESH said at once that it takes nothing now.
+
+It is urllib3 alone, since a layer above it reads bodies that nobody asked for (of a redirect, or of an error) to their
+end, and sends a header again that is good only once.
 """
 
 from __future__ import annotations
 
+import base64
+import itertools
+import json
+import logging
+import platform
 import random
+import re
+import socket
 import ssl
 import time
-import warnings
+import uuid
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from urllib.parse import unquote, urlsplit
 
-import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPSConnection
 
+from nhs_mesh.auth import token
 from nhs_mesh.errors import (
     ConfigurationError,
     Expired,
@@ -33,19 +47,38 @@ from nhs_mesh.errors import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from nhs_mesh.auth import MeshAuth
-    from nhs_mesh.messages import Part
+    from urllib3 import BaseHTTPResponse
 
-__all__ = ["NotSent", "Transport"]
+    from nhs_mesh.auth import Credentials
+    from nhs_mesh.parts import Part
 
-_AGAIN = frozenset({429, 502, 503, 504})
-_TRIES = 5
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 20.0
-_SHORTEST_TIMEOUT = 0.1
-#: What MESH says, in TLS's own words, where it does not take the client certificate; no request has reached it then.
-_CERTIFICATE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED")
+__all__ = ["Answer", "Deadline", "NotSent", "Retry", "Transport"]
+
+_T = TypeVar("_T")
+
+_TURNED_AWAY = frozenset({425, 429})
+_AGAIN = _TURNED_AWAY | {502, 503, 504}
+#: A connection that has idled for longer may be about to be closed by MESH: what is sent on it then may be lost.
+_TRUSTED_SECONDS = 2.0
 #: MESH refuses tokens that are more than two hours off.
 _CLOCK_MAY_BE_OFF = 2 * 3600
+#: How many bytes of an answer are read at most: an error's words, and a document.
+_LONGEST_ERROR, _LONGEST_ANSWER = 1 << 16, 1 << 24
+#: How many characters of MESH's own words an error shows.
+_LONGEST_WORDS = 200
+#: How many bytes of a body are handed to TLS at once.
+_BLOCK = 1 << 17
+#: What MESH says, in TLS's own words, where it does not take the client certificate; no request has reached it then.
+_CERTIFICATE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED")
+
+_log = logging.getLogger("nhs_mesh")
+_log.addHandler(logging.NullHandler())  # who logs, and where to, is up to the application
+# Names of their own, so that a test can stop the time.
+_sleep = time.sleep
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 class NotSent(Unavailable):
@@ -56,59 +89,189 @@ class NotTrusted(NotSent):
     """One end does not take the other's certificate, which no second try changes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A try that failed and is made again.
+
+    Attributes
+    ----------
+    method, path
+        The request's; the path begins with the mailbox.
+    tries
+        How many tries were made so far.
+    pause
+        Seconds until the next one.
+    error
+        Why it failed.
+    """
+
+    method: str
+    path: str
+    tries: int
+    pause: float
+    error: MeshError
+
+
+class Deadline:
+    """When a call has to be over. A block of a body that has gone over the wire sets it anew.
+
+    Parameters
+    ----------
+    seconds
+        How long the call, and each block, may take.
+    patience
+        Seconds between two bytes.
+    """
+
+    def __init__(self, seconds: float, patience: float) -> None:
+        self._seconds = seconds
+        self._patience = patience
+        self.restart()
+
+    def restart(self) -> None:
+        """Count from now on."""
+        self._until = time.monotonic() + self._seconds
+
+    @property
+    def left(self) -> float:
+        """How many seconds are left."""
+        return self._until - time.monotonic()
+
+    def wait(self) -> float:
+        """Return how many seconds may be waited for the next byte.
+
+        Raises
+        ------
+        TimeoutError
+            The deadline has passed.
+        """
+        left = self.left
+        if left <= 0:
+            raise TimeoutError("the deadline has passed")
+        return min(left, self._patience)
+
+
+#: The deadline of the call that is going on; its sockets look at it.
+_deadline: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A good answer, read whole."""
+
+    status: int
+    body: bytes
+
+    def json(self) -> dict[str, Any]:
+        """Return the JSON object that it is.
+
+        Raises
+        ------
+        Unavailable
+            It is none. MESH took the request; what is not clear is its answer.
+        """
+        try:
+            document = json.loads(self.body)
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            raise Unavailable("MESH's answer cannot be read")
+        return document
+
+
 class Transport:
     """Sends signed requests over one pool of connections."""
 
     def __init__(
         self,
+        base_url: str,
+        credentials: Credentials,
         context: ssl.SSLContext,
-        auth: MeshAuth,
         *,
+        proxy: str | None,
         timeout: tuple[float, float],
         deadline: float,
-        clock: Callable[[], datetime],
-        sleep: Callable[[float], None],
+        tries: int,
+        pauses: tuple[float, float],
+        on_retry: Callable[[Retry], None] | None,
     ) -> None:
-        self._session = requests.Session()
-        # Neither a netrc file nor the environment may put in its own credentials, CAs or proxies.
-        self._session.trust_env = False
-        # requests would otherwise have the context check certificates that it was told not to.
-        self._session.verify = context.verify_mode is not ssl.CERT_NONE
-        self._session.auth = auth
-        self._session.headers["Accept"] = "application/vnd.mesh.v2+json"
-        self._session.headers["Accept-Encoding"] = "identity"
-        self._session.mount("https://", _Adapter(context))
-        self._timeout = timeout
-        self._deadline = deadline
-        self._clock = clock
-        self._sleep = sleep
+        from nhs_mesh import __version__
+
+        context.sslsocket_class = _TlsSocket
+        url = urlsplit(base_url)
+        self._host, self._port = url.hostname or "", url.port or 443
+        self._credentials = credentials
+        self._context = context
+        self._proxy = proxy
+        self._connect_timeout, self._patience = timeout
+        self._seconds = deadline
+        self._tries = tries
+        self._first_pause, self._longest_pause = pauses
+        self._on_retry = on_retry
+        self._headers = {
+            "Accept": "application/vnd.mesh.v2+json",
+            "User-Agent": f"nhs-mesh/{__version__} Python/{platform.python_version()}",
+        }
+        self._pool = self._make_pool()
+
+    def _make_pool(self) -> urllib3.HTTPSConnectionPool:
+        options: dict[str, Any] = {"ssl_context": self._context, "blocksize": _BLOCK, "maxsize": 10}
+        if self._proxy is None:
+            return _Pool(self._host, self._port, **options)
+        proxy = urlsplit(self._proxy)
+        headers = {}
+        if proxy.username:
+            named = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+            headers["Proxy-Authorization"] = f"Basic {base64.b64encode(named.encode()).decode()}"
+        manager = urllib3.ProxyManager(f"http://{proxy.hostname}:{proxy.port or 80}", proxy_headers=headers, **options)
+        manager.pool_classes_by_scheme = {"https": _Pool}
+        pool = manager.connection_from_host(self._host, self._port, "https")
+        assert isinstance(pool, _Pool)  # noqa: S101 - it is the only class there
+        return pool
 
     def close(self) -> None:
-        """Close the pool."""
-        self._session.close()
+        """Close the connections; the next request makes new ones."""
+        self._pool.close()
+        self._pool = self._make_pool()
+
+    @contextmanager
+    def deadline(self) -> Iterator[Deadline]:
+        """Set the deadline of a call, unless it is part of one that has its deadline."""
+        outer = _deadline.get()
+        deadline = outer or Deadline(self._seconds, self._patience)
+        before = _deadline.set(deadline)
+        try:
+            yield deadline
+        finally:
+            _deadline.reset(before)
 
     def request(
         self,
         method: str,
-        url: str,
+        path: str,
         *,
         headers: Mapping[str, str] | None = None,
-        params: Mapping[str, str] | None = None,
         part: Part | None = None,
         once: bool = False,
         arrived: int | None = None,
-        stream: bool = False,
-    ) -> requests.Response:
+    ) -> Answer:
         """Send a request until it is answered, and return a good answer.
 
         Parameters
         ----------
+        path
+            What follows MESH's address, with the question.
         part
             The body, opened anew for each try.
         once
             Never send it a second time once it may have arrived.
         arrived
             The status by which MESH says that an earlier try has arrived; good where that one's answer was lost.
+
+        Returns
+        -------
+        Answer
+            One with a status of 200 to 299, or with that of ``arrived``.
 
         Raises
         ------
@@ -119,99 +282,161 @@ class Transport:
         MeshError
             Whatever else MESH answered, see `nhs_mesh.errors`.
         """
-        started = time.monotonic()
+        return self._call(method, path, headers or {}, part, _answer, once=once, arrived=arrived)
+
+    def open(self, path: str, headers: Mapping[str, str]) -> BaseHTTPResponse:
+        """Ask for something until it is answered, and return a good answer whose body is still to be read.
+
+        Raises
+        ------
+        MeshError
+            As for `request`.
+        """
+        return self._call("GET", path, headers, None, lambda response: response)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str],
+        part: Part | None,
+        take: Callable[[BaseHTTPResponse], _T],
+        *,
+        once: bool = False,
+        arrived: int | None = None,
+    ) -> _T:
         lost = False
-        for attempt in range(1, _TRIES + 1):
-            if once:
-                # On a connection that has idled, a reset could mean that MESH closed it or that it took the message.
-                self._session.close()
-            wait: float | None = None
-            left = max(self._deadline - (time.monotonic() - started), _SHORTEST_TIMEOUT)
-            try:
-                response = self._try(method, url, headers or {}, params, part, stream=stream, left=left)
-            except requests.RequestException as error:
-                failure = _failure(error)
-                if isinstance(failure, NotTrusted) or (once and not isinstance(failure, NotSent)):
-                    raise failure from None
-            else:
-                if response.ok and response.status_code < 300:
-                    return response
-                failure, wait = self._refusal(response)
-                if lost and response.status_code == arrived:
-                    return response
-                if response.status_code not in _AGAIN or (once and response.status_code != 429):
+        with self.deadline() as deadline:
+            for tries in itertools.count(1):
+                body = _Sized(part, deadline) if part else None
+                try:
+                    response = self._try(method, path, headers, body, deadline)
+                    if 200 <= response.status < 300 or (lost and response.status == arrived):
+                        return take(response)
+                    failure = self._refusal(response)
+                    again = response.status in _AGAIN
+                except MeshError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - a server's bytes make the libraries raise anything
+                    if body and body.error:
+                        raise body.error from None
+                    failure = _failure(error)
+                    again = not isinstance(failure, NotTrusted)
+                if not again or (once and not isinstance(failure, NotSent)):
                     raise failure
-            lost = lost or not isinstance(failure, NotSent)
-            pause = self._pause(attempt, wait)
-            if attempt == _TRIES or time.monotonic() - started + pause > self._deadline:
-                raise failure
-            self._sleep(pause)
+                lost = lost or not isinstance(failure, NotSent)
+                pause = self._pause(tries, failure)
+                if tries >= self._tries or pause >= deadline.left:
+                    raise failure
+                self._tell(
+                    Retry(method, path.removeprefix("/messageexchange/").partition("?")[0], tries, pause, failure)
+                )
+                _sleep(pause)
         raise AssertionError("unreachable")
 
     def _try(
-        self,
-        method: str,
-        url: str,
-        headers: Mapping[str, str],
-        params: Mapping[str, str] | None,
-        part: Part | None,
-        *,
-        stream: bool,
-        left: float,
-    ) -> requests.Response:
-        connect, read = self._timeout
-        options: dict[str, Any] = {
-            "params": params,
-            "timeout": (min(connect, left), min(read, left)),
-            "allow_redirects": False,
-            "stream": stream,
-        }
-        if part is None:
-            return self._session.request(method, url, headers=headers, **options)
-        headers = {**headers, "Content-Length": str(part.size)}
-        if part.content_encoding:
-            headers["Content-Encoding"] = part.content_encoding
-        with part.open() as body:
-            return self._session.request(method, url, headers=headers, data=_Sized(body, part.size), **options)
+        self, method: str, path: str, headers: Mapping[str, str], body: _Sized | None, deadline: Deadline
+    ) -> BaseHTTPResponse:
+        authorization = token(self._credentials, nonce=str(uuid.uuid4()), nonce_count=0, moment=_now())
+        headers = {**self._headers, **headers, "Authorization": authorization}
+        if body:
+            headers |= {"Content-Length": str(body.size)}
+            if body.content_encoding:
+                headers["Content-Encoding"] = body.content_encoding
+        wait = deadline.wait()
+        try:
+            response = self._pool.urlopen(
+                method,
+                path,
+                body=cast("BinaryIO", body),
+                headers=headers,
+                retries=False,
+                redirect=False,
+                timeout=urllib3.Timeout(connect=min(self._connect_timeout, wait), read=wait),
+                preload_content=False,
+                decode_content=False,
+            )
+        finally:
+            if body:
+                body.close()
+        if body and body.left and response.status < 300:
+            response.close()
+            raise Unavailable("MESH answered before it had the whole body")
+        return response
 
-    def _refusal(self, response: requests.Response) -> tuple[MeshError, float | None]:
-        """Turn an answer that is no success into the error it stands for, and how long MESH asks to wait."""
-        with response:
-            status = response.status_code
-            said = _said(response)
-            if status == 300:
-                return NotUnique(""), None
-            if status == 403:
-                return Unauthorised(self._why_unauthorised(response, said)), None
-            if status == 404:
-                return NotFound(f"MESH does not have it (404{_text(said)})"), None
-            if status == 410:
-                return Expired("MESH no longer keeps it (410)"), None
-            if status == 429:
-                return NotSent("MESH takes nothing more for now (429)"), self._retry_after(response)
-            if status >= 500:
-                return Unavailable(f"MESH answered {status}"), self._retry_after(response)
-            return Refused(status, **said), None
+    def _tell(self, retry: Retry) -> None:
+        _log.warning("%s %s failed (%s); trying again in %.1f s", retry.method, retry.path, retry.error, retry.pause)
+        if self._on_retry:
+            self._on_retry(retry)
 
-    def _why_unauthorised(self, response: requests.Response, said: dict[str, str]) -> str:
+    def _refusal(self, response: BaseHTTPResponse) -> MeshError:
+        """Turn an answer that is no success into the error it stands for."""
+        status = response.status
+        said = _said(_first(response, _LONGEST_ERROR))
+        if status == 300:
+            return NotUnique("")
+        if status == 403:
+            return Unauthorised(self._why_unauthorised(response, said))
+        if status == 404:
+            return NotFound(f"MESH does not have it (404{_text(said)})")
+        if status == 410:
+            return Expired("MESH no longer keeps it (410)")
+        if status in _TURNED_AWAY:
+            return NotSent(f"MESH takes nothing more for now ({status})", retry_after=_retry_after(response))
+        if status >= 500:
+            return Unavailable(f"MESH answered {status}", retry_after=_retry_after(response))
+        return Refused(status, **said)
+
+    def _why_unauthorised(self, response: BaseHTTPResponse, said: dict[str, str]) -> str:
         off = 0.0
         if date := _http_date(response.headers.get("Date", "")):
-            off = (self._clock() - date).total_seconds()
+            off = (_now() - date).total_seconds()
         cause = "a wrong mailbox id, password or shared key"
         if abs(off) > _CLOCK_MAY_BE_OFF * 0.9:
             cause = f"the clock: this one is {abs(off) / 3600:.1f} hours {'ahead' if off > 0 else 'behind'} of MESH's"
         return f"MESH does not let the mailbox in (403{_text(said)}); it looks like {cause}"
 
-    def _retry_after(self, response: requests.Response) -> float | None:
-        value = response.headers.get("Retry-After", "").strip()
-        if value.isdecimal():
-            return float(value)
-        date = _http_date(value)
-        return max(0.0, (date - self._clock()).total_seconds()) if date else None
-
-    def _pause(self, attempt: int, asked: float | None) -> float:
-        longest = min(_FIRST_PAUSE * 2 ** (attempt - 1), _LONGEST_PAUSE)
+    def _pause(self, tries: int, failure: MeshError) -> float:
+        longest = min(self._first_pause * 2 ** (tries - 1), self._longest_pause)
+        asked = failure.retry_after if isinstance(failure, Unavailable) else None
         return max(asked or 0.0, random.uniform(longest / 2, longest))  # noqa: S311 - jitter, not a secret
+
+
+# -- sockets that look at the deadline, and connections that say how far they came
+
+
+class _Watched:
+    """Lets each wait for the other end last no longer than the deadline allows."""
+
+    def _watch(self) -> None:
+        if deadline := _deadline.get():
+            self.settimeout(deadline.wait())  # type: ignore[attr-defined]
+
+    def recv_into(self, *args: Any, **options: Any) -> int:
+        self._watch()
+        received: int = super().recv_into(*args, **options)  # type: ignore[misc]
+        return received
+
+
+class _PlainSocket(_Watched, socket.socket):
+    """A connection before TLS, to MESH or to a proxy."""
+
+
+class _TlsSocket(_Watched, ssl.SSLSocket):
+    """A connection to MESH."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        if deadline := _deadline.get():
+            self.settimeout(min(self.gettimeout() or deadline.left, deadline.wait()))
+        super().do_handshake(block)
+
+    def send(self, *args: Any, **options: Any) -> int:
+        self._watch()
+        try:
+            return super().send(*args, **options)
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            # As without TLS: MESH may have said why before it closed the connection, which urllib3 then reads.
+            raise BrokenPipeError("MESH closed the connection") from None
 
 
 class _NoConnection(urllib3.exceptions.NewConnectionError):
@@ -222,62 +447,110 @@ class _NoConnection(urllib3.exceptions.NewConnectionError):
         self.cause = cause
 
 
+class _HungUp(ConnectionError):
+    """MESH closed a new connection before it said anything."""
+
+
 class _Connection(HTTPSConnection):
-    """Tells a handshake that failed, when nothing can have been sent, from a connection that broke later."""
+    """Tells a connection that was never made, when nothing can have been sent, from one that broke later."""
+
+    rested_at = 0.0
+    _has_answered = False
+    _plain: socket.socket | None = None
 
     def connect(self) -> None:
+        self._has_answered = False
         try:
             super().connect()
-        except (OSError, urllib3.exceptions.HTTPError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, nothing was sent
             self.close()
+            # Before Python 3.12 the answer of a proxy that refuses holds on to it.
+            if self._plain and (descriptor := self._plain.detach()) >= 0:
+                socket.close(descriptor)
             raise _NoConnection(self, error) from None
+
+    def _new_conn(self) -> socket.socket:
+        """Try each of the host's addresses, all of them within the deadline."""
+        failure: OSError = OSError("the host has no address")
+        for family, kind, protocol, _, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
+            self._plain = made = _PlainSocket(family, kind, protocol)
+            try:
+                for option in self.socket_options or ():
+                    made.setsockopt(*option)
+                deadline = _deadline.get()
+                made.settimeout(min(self.timeout or 0, deadline.wait()) if deadline else self.timeout)
+                made.connect(address)
+            except OSError as error:
+                failure = error
+                made.close()
+            else:
+                return made
+        raise failure
+
+    def getresponse(self) -> Any:
+        try:
+            response = super().getresponse()
+        except (ConnectionError, ssl.SSLEOFError) as error:
+            if self._has_answered:
+                raise
+            raise _HungUp("the connection was closed before an answer") from error
+        self._has_answered = True
+        return response
 
 
 class _Pool(urllib3.HTTPSConnectionPool):
+    """Hands out connections that have not idled too long."""
+
     ConnectionCls = _Connection
 
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection: Any = super()._get_conn(timeout)
+        if time.monotonic() - connection.rested_at > _TRUSTED_SECONDS:
+            connection.close()
+        return connection
 
-class _Adapter(HTTPAdapter):
-    """Uses our TLS context and nothing beside it."""
+    def _put_conn(self, conn: Any) -> None:
+        if conn:
+            conn.rested_at = time.monotonic()
+        super()._put_conn(conn)
 
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        super().__init__(max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        super().init_poolmanager(*args, ssl_context=self._context, **options)
-        self.poolmanager.pool_classes_by_scheme = {"https": _Pool}
-
-    def cert_verify(self, *_: Any) -> None:
-        """Add no certificates: requests would put the public CAs beside the NHS's."""
-
-    def send(self, *args: Any, **options: Any) -> requests.Response:
-        if self._context.verify_mode is not ssl.CERT_NONE:
-            return super().send(*args, **options)
-        with warnings.catch_warnings():
-            # Switching it off was asked for by name; no need to say so at each request.
-            warnings.simplefilter("ignore", urllib3.exceptions.InsecureRequestWarning)
-            return super().send(*args, **options)
+    def _validate_conn(self, conn: Any) -> None:
+        # Without urllib3's warning at each request where the server goes unchecked: that was asked for by name.
+        if conn.is_closed:
+            conn.connect()
 
 
 class _Sized:
-    """A body whose length requests can tell, so that it goes out with a Content-Length, in blocks."""
+    """The body of one try, of which exactly so many bytes as were said go out.
 
-    def __init__(self, body: BinaryIO, size: int) -> None:
-        self._body = body
-        self._left = size
+    Attributes
+    ----------
+    left
+        How many bytes have not gone out.
+    error
+        What the body itself raised, which says nothing of the connection.
+    """
 
-    def __len__(self) -> int:
-        return self._left
+    def __init__(self, part: Part, deadline: Deadline) -> None:
+        self.size = self.left = part.size
+        self.content_encoding = part.content_encoding
+        self.error: Exception | None = None
+        self._deadline = deadline
+        self._body: BinaryIO = part.open()
+
+    def close(self) -> None:
+        self._body.close()
 
     def read(self, size: int = -1) -> bytes:
-        wanted = self._left if size < 0 else min(size, self._left)
+        # The block before this one has gone.
+        self._deadline.restart()
+        wanted = self.left if size < 0 else min(size, self.left)
         block = self._read(wanted)
-        self._left -= len(block)
+        self.left -= len(block)
         # Cut short, the request is none: MESH would wait for the rest, and nothing was sent.
         if wanted and not block:
-            raise ConfigurationError(f"the body is {self._left} bytes shorter than was said")
-        if wanted and not self._left and self._read(1):
+            raise ConfigurationError(f"the body is {self.left} bytes shorter than was said")
+        if wanted and not self.left and self._read(1):
             raise ConfigurationError("the body is longer than was said")
         return block
 
@@ -287,10 +560,42 @@ class _Sized:
         except (OSError, urllib3.exceptions.HTTPError):
             # It must not be taken for the connection to MESH.
             raise NotSent("the body broke off while it was read") from None
+        except Exception as error:
+            self.error = error
+            raise
 
 
-def _failure(error: requests.RequestException) -> MeshError:
-    """Tell a connection that was never made from one that broke."""
+# -- what an answer, or none, means
+
+
+def _answer(response: BaseHTTPResponse) -> Answer:
+    body = b"".join(_blocks(response, _LONGEST_ANSWER))
+    # Read to its end, it has given its connection back already, and this closes nothing more.
+    response.close()
+    if len(body) >= _LONGEST_ANSWER:
+        raise Unavailable("MESH's answer cannot be read: it is too long")
+    return Answer(response.status, body)
+
+
+def _first(response: BaseHTTPResponse, most: int) -> bytes:
+    """Read the beginning of a body, if it comes."""
+    body: list[bytes] = []
+    with suppress(Exception):
+        body.extend(_blocks(response, most))
+    response.close()
+    return b"".join(body)
+
+
+def _blocks(response: BaseHTTPResponse, most: int) -> Iterator[bytes]:
+    """Read a body, until there are as many bytes as there may be."""
+    read = 0
+    while read < most and (block := response.read(_BLOCK, decode_content=False)):
+        read += len(block)
+        yield block
+
+
+def _failure(error: Exception) -> MeshError:
+    """Tell a connection that was never made from one that broke, and that from an answer that is none."""
     causes = list(_causes(error))
     tls = next((cause for cause in causes if isinstance(cause, ssl.SSLError)), None)
     if isinstance(tls, ssl.SSLCertVerificationError):
@@ -298,10 +603,20 @@ def _failure(error: requests.RequestException) -> MeshError:
     if tls and "ALERT" in (tls.reason or "") and any(word in tls.reason for word in _CERTIFICATE_ALERTS):
         return NotTrusted("MESH does not take the client certificate; is it this environment's?")
     if any(isinstance(cause, urllib3.exceptions.NewConnectionError) for cause in causes):
+        tunnel = re.search(r"Tunnel connection failed: (\d{3})", " ".join(str(cause) for cause in causes))
+        if tunnel:
+            return NotSent(f"the proxy does not connect to MESH: it answered {tunnel[1]}")
         return NotSent("MESH cannot be reached: no connection was made")
-    if isinstance(error, requests.Timeout):
+    if any(isinstance(cause, (TimeoutError, urllib3.exceptions.TimeoutError)) for cause in causes):
         return Unavailable("MESH did not answer in time")
-    return Unavailable("the connection to MESH broke")
+    if any(isinstance(cause, _HungUp) for cause in causes):
+        return Unavailable(
+            "MESH closed a new connection without an answer, as it does where it does not take the client "
+            "certificate; is it this environment's?"
+        )
+    if any(isinstance(cause, (OSError, urllib3.exceptions.IncompleteRead)) for cause in causes):
+        return Unavailable("the connection to MESH broke")
+    return Unavailable("MESH's answer cannot be read")
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -315,31 +630,41 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             yield from _causes(inner)
 
 
+def _retry_after(response: BaseHTTPResponse) -> float | None:
+    value = response.headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return float(value)
+    date = _http_date(value)
+    return max(0.0, (date - _now()).total_seconds()) if date else None
+
+
 def _http_date(text: str) -> datetime | None:
     try:
         date = parsedate_to_datetime(text)
-    except ValueError:
+        return date if date.tzinfo else date.replace(tzinfo=UTC)
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    return date if date.tzinfo else date.replace(tzinfo=UTC)
 
 
-def _said(response: requests.Response) -> dict[str, str]:
+def _said(body: bytes) -> dict[str, str]:
     """Read MESH's own words from the body of an error, whichever version it is in; XML and rubbish say nothing."""
     try:
-        body = response.json()
-    except (ValueError, requests.RequestException):
+        document = json.loads(body)
+    except (ValueError, RecursionError):
         return {}
-    if not isinstance(body, dict):
+    if not isinstance(document, dict):
         return {}
-    detail = body.get("detail")
+    detail = document.get("detail")
     first = detail[0] if isinstance(detail, list) and detail and isinstance(detail[0], dict) else {}
     found = {
-        "code": first.get("code") or body.get("errorCode"),
-        "description": first.get("msg") or body.get("errorDescription"),
-        "event": first.get("event") or body.get("errorEvent"),
-        "message_id": body.get("message_id") or body.get("messageID"),
+        "code": first.get("code") or document.get("errorCode"),
+        "description": first.get("msg") or document.get("errorDescription"),
+        "event": first.get("event") or document.get("errorEvent"),
+        "message_id": document.get("message_id") or document.get("messageID"),
     }
-    return {name: str(value) for name, value in found.items() if value}
+    return {
+        name: str(value)[:_LONGEST_WORDS] for name, value in found.items() if value and isinstance(value, (str, int))
+    }
 
 
 def _text(said: Mapping[str, str]) -> str:

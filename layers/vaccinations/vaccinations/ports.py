@@ -9,10 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
-    from io import RawIOBase
     from pathlib import Path
 
-    from nhs_mesh import Message, Part, Tracking
+    from nhs_mesh import Message, Part, SentMessage, Tracking
     from vaccinations.model.entry import Entry, Intake
     from vaccinations.model.export import DPSExport, FileNames, Manifest, Status
     from vaccinations.results import AnyReceipt, StoredIntake
@@ -390,8 +389,17 @@ class Bucket(Protocol):
     def export_numbers(self, programme: str) -> list[int]:
         """Return the numbers of a programme's exports of which anything is in the bucket, in order."""
 
-    def put_message(self, workflow_id: str | None, message_id: str, body: RawIOBase, facts: dict[str, Any]) -> str:
+    def put_message(self, workflow_id: str | None, message_id: str, body: BinaryIO, facts: dict[str, Any]) -> str:
         """Store the body of a message, in a stream of whatever size; return its key."""
+
+    def has_chunk(self, workflow_id: str | None, message_id: str, name: str) -> bool:
+        """Tell whether a chunk of a message was stored whole."""
+
+    def put_chunk(self, workflow_id: str | None, message_id: str, name: str, body: BinaryIO) -> None:
+        """Store a chunk of a message, until all of them are there."""
+
+    def join_chunks(self, workflow_id: str | None, message_id: str, names: Sequence[str], facts: dict[str, Any]) -> str:
+        """Store the body of a message, put together from its chunks; return its key."""
 
     def put_message_facts(self, workflow_id: str | None, message_id: str, facts: dict[str, Any]) -> None:
         """Store what MESH said of a message, once its body is there."""
@@ -436,16 +444,16 @@ class Mesh(Protocol):
 
     def send(
         self,
-        part: Part,
-        *,
         to: str,
         workflow_id: str,
+        part: Part,
+        *,
         parts: int = 1,
         filename: str | None = None,
         local_id: str | None = None,
         content_type: str = "application/octet-stream",
-    ) -> str:
-        """Send a message's first part; return the message's id."""
+    ) -> SentMessage:
+        """Send a message's first part; return the message's id, among other things."""
 
     def send_chunk(self, message_id: str, number: int, parts: int, part: Part) -> None:
         """Send a further part of a message."""
@@ -459,8 +467,10 @@ class Mesh(Protocol):
     def inbox(self) -> Iterator[str]:
         """Iterate over the ids of the messages that wait."""
 
-    def download(self, message_id: str, *, decode: bool = True) -> AbstractContextManager[Message]:
-        """Open a message for streaming."""
+    def download(
+        self, message_id: str, *, chunk: int | None = None, decode: bool = True
+    ) -> AbstractContextManager[Message]:
+        """Open a message, or one chunk of it, for streaming."""
 
     def acknowledge(self, message_id: str) -> None:
         """Let MESH remove a message from the inbox."""

@@ -84,6 +84,7 @@ def tell(cloud: LocalCloud) -> None:
     with cloud.sandbox.client(RECEIVER) as receiver:
         assert Dps(receiver, refuse=_refuse).work()
         receiver.send_file(SENDER, "letters", b"Dear sender", filename="letter.txt")
+        receiver.send_file(SENDER, "letters", bytes(300), compress=False, chunk_size=200)
     assert cloud.invoke("TrackFunction")["exports"]
     assert cloud.invoke("CollectFunction")["messages"]
     upload("monday-again.csv", sample.csv)

@@ -32,9 +32,11 @@ def proxy(running_proxy: Proxy, clean_mailboxes: None) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def sleeps() -> list[float]:
+def sleeps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """How long the client would have slept."""
-    return []
+    slept: list[float] = []
+    monkeypatch.setattr("nhs_mesh.transport._sleep", slept.append)
+    return slept
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +55,6 @@ def make(proxy: Proxy, sandbox: Sandbox, sleeps: list[float], opened_key: str) -
         given: dict[str, Any] = {
             "base_url": proxy.base_url,
             "private_key": opened_key,
-            "sleep": sleeps.append,
             "timeout": (5.0, 0.3),
         } | options
         made.append(sandbox.client(mailbox, **given))

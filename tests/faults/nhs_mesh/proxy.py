@@ -178,7 +178,7 @@ class Proxy:
                     return
 
     def _read(self, connection: ssl.SSLSocket, number: int) -> Request | None:
-        received = b""
+        received = bytearray()
         wanted = _ALL
         while len(received) < wanted:
             try:
@@ -191,12 +191,12 @@ class Proxy:
                 return None
             received += block
             if wanted == _ALL and b"\r\n\r\n" in received:
-                head = received.partition(b"\r\n\r\n")[0]
+                head = bytes(received).partition(b"\r\n\r\n")[0]
                 first, *lines = head.decode("ascii").split("\r\n")
                 headers = {line.partition(":")[0].lower(): line.partition(":")[2].strip() for line in lines}
                 wanted = len(head) + 4 + int(headers.get("content-length", "0"))
         method, path, _ = first.split(" ")
-        return Request(method, path, headers, received, number)
+        return Request(method, path, headers, bytes(received), number)
 
     def _act(self, connection: ssl.SSLSocket, request: Request) -> bool:
         """Do as the script says; tell whether the connection stays."""

@@ -18,6 +18,7 @@ from nhs_mesh import (
     NotFound,
     Part,
     Refused,
+    Retry,
     SendOutcomeUnknown,
     TrackingStatus,
     Unauthorised,
@@ -52,13 +53,14 @@ PASSING = {
     "cut answer": cut_short(1),
     "reset answer": cut_short(1, reset=True),
     "stall": STALL,
+    "425": answer(425),
     "429": answer(429),
     "502": answer(502, XML),
     "503": answer(503),
     "504": answer(504, XML),
 }
 #: Of those, the ones after which a first POST may have arrived.
-UNCLEAR = {name: fault for name, fault in PASSING.items() if name != "429"} | {
+UNCLEAR = {name: fault for name, fault in PASSING.items() if name not in {"425", "429"}} | {
     "500": answer(500, XML),
     "rubbish": answer(202, b"rubbish"),
     "no id": answer(202, b"{}"),
@@ -72,7 +74,7 @@ def part(body: bytes = BODY) -> Part:
 
 
 def send(client: MeshClient, local_id: str = "export-1-1", **options: Any) -> str:
-    return client.send(part(), to="X26ABC3", workflow_id="DPS", local_id=local_id, **options)
+    return client.send("X26ABC3", "DPS", part(), local_id=local_id, **options).message_id
 
 
 def cases(faults: dict[str, Action]) -> list[Any]:
@@ -177,6 +179,48 @@ def test_an_answer_that_cannot_be_read_is_unavailable(client: MeshClient, proxy:
             call()
 
 
+# -- retries can be seen and set
+
+
+def test_each_retry_is_logged_and_told_before_its_pause(
+    make: Callable[..., MeshClient], proxy: Proxy, sleeps: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Retry] = []
+    proxy.script = [answer(503, Retry_After="7"), LOSE_ANSWER]
+    with caplog.at_level("WARNING", "nhs_mesh"):
+        assert list(make(on_retry=told.append).inbox()) == []
+    assert [(retry.method, retry.path, retry.tries) for retry in told] == [
+        ("GET", "X26ABC1/inbox", 1),
+        ("GET", "X26ABC1/inbox", 2),
+    ]
+    assert [retry.pause for retry in told] == sleeps
+    assert isinstance(told[0].error, Unavailable)
+    assert told[0].error.retry_after == 7
+    said = [record.getMessage() for record in caplog.records if record.name == "nhs_mesh"]
+    assert said[0] == "GET X26ABC1/inbox failed (MESH answered 503); trying again in 7.0 s"
+    assert "the connection to MESH broke" in said[1]
+    assert "NHSMESH" not in caplog.text
+
+
+def test_tries_and_pauses_are_as_they_were_set(
+    make: Callable[..., MeshClient], proxy: Proxy, sleeps: list[float]
+) -> None:
+    proxy.script = [answer(503)] * 100
+    with pytest.raises(Unavailable) as raised:
+        make(tries=4, pauses=(1.0, 2.0)).count()
+    assert raised.value.retry_after is None
+    assert len(proxy.requests) == 4
+    assert 0.5 <= sleeps[0] <= 1 <= sleeps[1] <= 2
+    assert 1 <= sleeps[2] <= 2
+
+
+def test_one_try_is_no_retry(make: Callable[..., MeshClient], proxy: Proxy, sleeps: list[float]) -> None:
+    proxy.script = [answer(503)]
+    with pytest.raises(Unavailable):
+        make(tries=1).count()
+    assert sleeps == []
+
+
 # -- the first POST
 
 
@@ -205,24 +249,34 @@ def test_a_lost_first_part_of_a_file_is_not_sent_again(client: MeshClient, proxy
     assert len(proxy.requests) == 1
 
 
-def test_a_first_post_on_a_connection_that_idled_is_sent_on_a_new_one(client: MeshClient, proxy: Proxy) -> None:
-    proxy.script = [CLOSE_AFTERWARDS]
+def test_a_first_post_goes_on_the_connection_that_is_there(client: MeshClient, proxy: Proxy) -> None:
+    client.handshake()
+    for number in range(3):
+        assert send(client, f"export-{number}-1")
+    assert {request.connection for request in proxy.requests} == {1}
+
+
+@pytest.mark.parametrize("idle", [0.0, 3.0])
+def test_a_first_post_on_a_connection_that_the_server_closed_is_sent_on_a_new_one(
+    client: MeshClient, proxy: Proxy, idle: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy.script = [FORWARD if idle else CLOSE_AFTERWARDS]
     client.handshake()
     time.sleep(0.1)
+    if idle:
+        # It has idled so long that the server may close it at any moment.
+        monkeypatch.setattr("nhs_mesh.transport._TRUSTED_SECONDS", 0.05)
     assert send(client)
-    client.handshake()
-    assert send(client)
-    connections = [request.connection for request in proxy.requests]
-    assert connections[1] != connections[0]
-    assert connections[3] != connections[2]
+    assert [request.connection for request in proxy.requests] == [1, 2]
 
 
-def test_a_first_post_that_was_turned_away_is_sent_again_on_a_new_connection(
-    client: MeshClient, proxy: Proxy, direct: MeshClient
+@pytest.mark.parametrize("status", [425, 429])
+def test_a_first_post_that_was_turned_away_is_sent_again(
+    client: MeshClient, proxy: Proxy, direct: MeshClient, status: int
 ) -> None:
-    proxy.script = [answer(429), answer(429)]
+    proxy.script = [answer(status), answer(status)]
     message_id = send(client)
-    assert len({request.connection for request in proxy.requests}) == 3
+    assert len(proxy.requests) == 3
     assert direct.track_by_local_id("export-1-1").message_id == message_id
 
 
@@ -307,10 +361,12 @@ def test_retry_after_in_seconds_is_honoured(client: MeshClient, proxy: Proxy, sl
     assert sleeps == [7, 11]
 
 
-def test_retry_after_as_a_date_is_honoured(make: Callable[..., MeshClient], proxy: Proxy, sleeps: list[float]) -> None:
+def test_retry_after_as_a_date_is_honoured(
+    client: MeshClient, proxy: Proxy, sleeps: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
+    monkeypatch.setattr("nhs_mesh.transport._now", lambda: now)
     later = now + timedelta(seconds=42)
-    client = make(clock=lambda: now)
     proxy.script = [
         answer(503, Retry_After=format_datetime(later, usegmt=True)),
         answer(503, Retry_After=later.strftime("%a, %d %b %Y %H:%M:%S -0000")),
@@ -335,10 +391,15 @@ def test_a_retry_after_beyond_the_deadline_ends_the_tries_at_once(
     make: Callable[..., MeshClient], proxy: Proxy, sleeps: list[float]
 ) -> None:
     proxy.script = [answer(429, Retry_After="3600")]
-    with pytest.raises(Unavailable, match="429"):
+    with pytest.raises(Unavailable, match="429") as raised:
         make(deadline=60).handshake()
+    assert raised.value.retry_after == 3600
+    proxy.script = [answer(429, Retry_After="3600")]
+    with pytest.raises(Unavailable, match="nothing was sent") as raised:
+        send(make(deadline=60))
+    assert raised.value.retry_after == 3600
     assert sleeps == []
-    assert len(proxy.requests) == 1
+    assert len(proxy.requests) == 2
 
 
 def test_the_deadline_ends_the_tries(make: Callable[..., MeshClient], proxy: Proxy) -> None:
@@ -413,12 +474,13 @@ def test_a_clock_that_is_hours_off_is_named(client: MeshClient, proxy: Proxy, ho
 
 @pytest.mark.parametrize("date", ["", "rubbish", "{now:%a, %d %b %Y %H:%M:%S} -0000", "Wed, 99 Foo 2022 99:99:99 GMT"])
 def test_a_date_that_says_nothing_leaves_it_unauthorised(
-    make: Callable[..., MeshClient], proxy: Proxy, date: str
+    client: MeshClient, proxy: Proxy, date: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = datetime.now(UTC)
+    monkeypatch.setattr("nhs_mesh.transport._now", lambda: now)
     proxy.script = [answer(403, Date=date.format(now=now))]
     with pytest.raises(Unauthorised, match="wrong mailbox id"):
-        make(clock=lambda: now).handshake()
+        client.handshake()
 
 
 def test_no_error_shows_a_token_a_password_or_a_key(client: MeshClient, proxy: Proxy, sandbox: Sandbox) -> None:

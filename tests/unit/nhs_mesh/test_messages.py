@@ -93,17 +93,29 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshClient]:
         private_key=made.private_key,
         passphrase=made.passphrase,
         ca_bundle=made.ca_bundle,
-        sleep=lambda _: None,
+        pauses=(0.0, 0.0),
     ) as made_client:
         yield made_client
 
 
-@pytest.mark.parametrize("name", ["to", "workflow_id", "filename", "local_id", "subject", "content_type", "checksum"])
-@pytest.mark.parametrize("value", ["a\r\nMex-To: X26ABC2", "a\nb", "a\rb", "a\x00b", "café", "x" * 1025, " padded "])
+NAMES = ("to", "workflow_id", "filename", "local_id", "subject", "content_type", "checksum")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "value", ["a\r\nMex-To: X26ABC2", "a\nb", "a\rb", "a\x00b", "a\x85b", "1 \u2013 2", "x" * 1025, " padded "]
+)
 def test_what_would_break_out_of_a_header_is_refused_before_anything_is_sent(
     client: MeshClient, name: str, value: str
 ) -> None:
     given: dict[str, Any] = {"to": "X26ABC3", "workflow_id": "DPS"} | {name: value}
+    with pytest.raises(ConfigurationError, match=r"must be printable|must not begin|is no id"):
+        client.send_file(body=b"body", **given)
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"filename", "subject"}))
+def test_an_accent_is_refused_where_nobody_writes_one(client: MeshClient, name: str) -> None:
+    given: dict[str, Any] = {"to": "X26ABC3", "workflow_id": "DPS"} | {name: "café"}
     with pytest.raises(ConfigurationError, match="printable ASCII"):
         client.send_file(body=b"body", **given)
 
@@ -127,7 +139,13 @@ def test_a_chunk_size_that_mesh_or_gzip_cannot_have_is_refused(client: MeshClien
         client.send_file("X26ABC3", "DPS", b"body", chunk_size=chunk_size)
 
 
-@pytest.mark.parametrize("number", [-1, 0, 1, 2])
-def test_a_part_that_the_body_does_not_have_cannot_be_gone_on_with(client: MeshClient, number: int) -> None:
-    with pytest.raises(ConfigurationError, match="none to go on with: the body makes 1"):
-        client.send_file("X26ABC3", "DPS", b"body", resume=("MESSAGE", number))
+@pytest.mark.parametrize("chunk", [-1, 0])
+def test_a_chunk_before_the_first_is_refused(client: MeshClient, chunk: int) -> None:
+    with pytest.raises(ConfigurationError, match="counted from 1"):
+        client.download("MESSAGE", chunk=chunk)
+
+
+def test_a_checksum_is_never_compared_with_what_it_is_not_of(client: MeshClient) -> None:
+    for options in ({"chunk": 2}, {"decode": False}):
+        with pytest.raises(ConfigurationError, match="a whole message, decoded"):
+            client.download("MESSAGE", verify_checksum=True, **options)  # type: ignore[arg-type]

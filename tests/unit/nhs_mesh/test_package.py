@@ -19,7 +19,12 @@ def test_it_installs_and_imports_by_itself(tmp_path: Path) -> None:
     # The README and the sources alone make it up: it is built from a copy, so that nothing is left beside them.
     copy = tmp_path / "copy"
     (copy / "nhs_mesh").mkdir(parents=True)
-    for file in ("pyproject.toml", "README.md", *(f"nhs_mesh/{path.name}" for path in PACKAGE.glob("nhs_mesh/*.*"))):
+    for file in (
+        "pyproject.toml",
+        "README.md",
+        "LICENSE",
+        *(f"nhs_mesh/{path.name}" for path in PACKAGE.glob("nhs_mesh/*.*")),
+    ):
         (copy / file).write_bytes((PACKAGE / file).read_bytes())
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
     subprocess.run([*pip, "install", "--no-deps", "--target", str(target), str(copy)], check=True, timeout=120)
@@ -43,7 +48,7 @@ print(json.dumps({{"where": nhs_mesh.__file__, "names": sorted(nhs_mesh.__all__)
 
 def test_it_requires_nothing_of_this_repository() -> None:
     project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
-    assert [requirement.partition(">")[0] for requirement in project["dependencies"]] == ["cryptography", "requests"]
+    assert [requirement.partition(">")[0] for requirement in project["dependencies"]] == ["cryptography", "urllib3"]
 
 
 def test_all_that_it_offers_is_there_and_documented() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from itertools import permutations
 from pathlib import Path
 
+import mesh_client
 import pytest
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
@@ -18,9 +20,16 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from local import certificates
-from nhs_mesh import ConfigurationError, Credentials, MeshClient, TlsError, certificate_facts, check_ca_bundle
+from nhs_mesh import (
+    ConfigurationError,
+    Credentials,
+    MeshClient,
+    TlsError,
+    certificate_facts,
+    check_ca_bundle,
+    ssl_context,
+)
 
-NOW = datetime.now(UTC)
 NOBODY_LISTENS = "https://localhost:1"
 PASSPHRASE = "a pass phrase, with a £"
 
@@ -45,7 +54,7 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Given:
     return Given(one.certificate, one.private_key, one.passphrase, one.ca_bundle)
 
 
-def connect(given: Given, url: str = NOBODY_LISTENS, *, verify: bool = True, now: datetime = NOW) -> None:
+def connect(given: Given, url: str = NOBODY_LISTENS, *, verify: bool = True) -> None:
     """Make a client and throw it away; no request is made, since nobody listens there."""
     MeshClient(
         url,
@@ -55,7 +64,6 @@ def connect(given: Given, url: str = NOBODY_LISTENS, *, verify: bool = True, now
         passphrase=given.passphrase,
         ca_bundle=given.ca_bundle,
         verify=verify,
-        clock=lambda: now,
     ).close()
 
 
@@ -102,24 +110,47 @@ def test_a_key_of_another_certificate_is_named(made: Given, other: Given) -> Non
         connect(replace(made, private_key=other.private_key, passphrase=other.passphrase))
 
 
+def context_at(given: Given, now: datetime) -> None:
+    """Make the TLS context alone, as if it were another time."""
+    parts = {name: getattr(given, name) for name in ("certificate", "private_key", "passphrase", "ca_bundle")}
+    ssl_context(**parts, now=now)
+
+
 def test_an_expired_certificate_says_when_it_expired_and_what_to_do(made: Given) -> None:
     end = certificate_facts(made.certificate).not_after
-    connect(made, now=end - timedelta(seconds=1))
+    context_at(made, end - timedelta(seconds=1))
     with pytest.raises(TlsError, match=f"expired on {end:%Y-%m-%d}; ask NHS England"):
-        connect(made, now=end)
+        context_at(made, end)
 
 
 def test_a_certificate_of_the_future_points_at_the_clock(made: Given) -> None:
     begin = certificate_facts(made.certificate).not_before
-    connect(made, now=begin)
+    context_at(made, begin)
     with pytest.raises(TlsError, match=r"not valid before .* check the clock"):
-        connect(made, now=begin - timedelta(seconds=1))
+        context_at(made, begin - timedelta(seconds=1))
 
 
-def test_a_bundle_in_the_wrong_order_says_which_comes_first(made: Given) -> None:
-    root, sub = certificates_of(made.ca_bundle)
-    with pytest.raises(TlsError, match="wrong order; put the root CA first"):
-        connect(replace(made, ca_bundle=sub + root))
+def test_a_bundle_may_have_any_order_and_several_chains(made: Given, other: Given) -> None:
+    first, second = certificates_of(made.ca_bundle), certificates_of(other.ca_bundle)
+    for bundle in permutations([*first, *second]):
+        assert len(check_ca_bundle("".join(bundle))) == 4
+    connect(replace(made, ca_bundle="".join([*reversed(first), *second])))
+
+
+@pytest.mark.parametrize("name", ["int", "dep", "live"])
+def test_the_bundles_that_nhs_england_ships_are_taken(made: Given, name: str) -> None:
+    bundle = (Path(mesh_client.__file__).parent / f"nhs-{name}-ca-bundle.pem").read_text()
+    assert len(check_ca_bundle(bundle)) == 4
+    connect(replace(made, ca_bundle=bundle))
+
+
+@pytest.mark.parametrize("name", ["int", "dep", "live"])
+def test_a_bundle_of_nhs_england_that_lacks_one_of_its_roots_is_refused(made: Given, name: str) -> None:
+    four = certificates_of((Path(mesh_client.__file__).parent / f"nhs-{name}-ca-bundle.pem").read_text())
+    for lacking in (1, 3):
+        rest = [each for number, each in enumerate(four) if number != lacking]
+        with pytest.raises(TlsError, match="lacks the root CA of NHS "):
+            connect(replace(made, ca_bundle="".join(rest)))
 
 
 def test_a_bundle_without_the_root_says_so(made: Given) -> None:

@@ -36,7 +36,7 @@ from vaccinations.ports import BatchGone, IntakeGone, StoredMeanwhile, StoredUpl
 from vaccinations.results import ParkedUpload, Receipt, RejectedUpload, StoredIntake, document
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -375,7 +375,7 @@ class Bucket:
 
     # -- what came over MESH
 
-    def put_message(self, workflow_id: str | None, message_id: str, body: io.RawIOBase, facts: dict[str, Any]) -> str:
+    def put_message(self, workflow_id: str | None, message_id: str, body: BinaryIO, facts: dict[str, Any]) -> str:
         """Store the body of a message, in a stream of whatever size; return its key.
 
         What MESH says of it becomes the object's metadata as well, as far as S3 takes it: percent-encoded where it is
@@ -387,13 +387,22 @@ class Bucket:
             for name, value in facts.items()
             if value
         }
-        # Buffered, because a raw stream may give less than it is asked for before its end. It is the caller's to close.
-        buffered = io.BufferedReader(body)
-        try:
-            self._put_stream(key, cast("BinaryIO", buffered), metadata)
-        finally:
-            buffered.detach()
+        self._put_stream(key, body, metadata)
         return key
+
+    def has_chunk(self, workflow_id: str | None, message_id: str, name: str) -> bool:
+        """Tell whether a chunk of a message was stored whole."""
+        return self.has(_chunk_key(workflow_id, message_id, name))
+
+    def put_chunk(self, workflow_id: str | None, message_id: str, name: str, body: BinaryIO) -> None:
+        """Store a chunk of a message, until all of them are there."""
+        self._put_stream(_chunk_key(workflow_id, message_id, name), body, {})
+
+    def join_chunks(self, workflow_id: str | None, message_id: str, names: Sequence[str], facts: dict[str, Any]) -> str:
+        """Store the body of a message, put together from its chunks; return its key."""
+        bodies = (self.open(_chunk_key(workflow_id, message_id, name)).body for name in names)
+        with io.BufferedReader(_Joined(bodies)) as body:
+            return self.put_message(workflow_id, message_id, body, facts)
 
     def put_message_facts(self, workflow_id: str | None, message_id: str, facts: dict[str, Any]) -> None:
         """Store what MESH said of a message, once its body is there."""
@@ -501,6 +510,30 @@ def _message_key(workflow_id: str | None, message_id: str) -> str:
     """Return where a message is put. Both names come from outside: they make one folder and one name of it."""
     folder, name = (quote(part or "none", safe=" ")[: _LONGEST_NAME // 3].strip() for part in (workflow_id, message_id))
     return f"inbox/{folder.replace('..', '%2E%2E')}/{name}"
+
+
+def _chunk_key(workflow_id: str | None, message_id: str, name: str) -> str:
+    return f"chunks/{_message_key(workflow_id, message_id).removeprefix('inbox/')}/{name}"
+
+
+class _Joined(io.RawIOBase):
+    """Bodies one after the other, each opened when it is needed."""
+
+    def __init__(self, bodies: Iterator[BinaryIO]) -> None:
+        self._bodies = bodies
+        self._body: BinaryIO | None = next(bodies, None)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while self._body:
+            if block := self._body.read(len(buffer)):
+                buffer[: len(block)] = block
+                return len(block)
+            self._body.close()
+            self._body = next(self._bodies, None)
+        return 0
 
 
 def _manifest_key(programme: str, number: int) -> str:

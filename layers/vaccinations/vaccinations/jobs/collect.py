@@ -2,7 +2,8 @@
 
 Each message is streamed to the bucket with what MESH says of it, and acknowledged only then: it leaves the mailbox
 once it is safe. Messages of every workflow are kept, so that the mailbox can serve other purposes too. MESH's own
-reports are Track's.
+reports are Track's. A message that came in chunks is kept chunk by chunk first, so that the next run goes on with one
+that is too large for a run.
 
 A message whose file name is that of an answer of DPS is read once it is in the bucket. What it says of the file goes
 to the ledger. Each row that it refuses is looked up in the batches that were sent; the record's refusal goes to the
@@ -73,6 +74,10 @@ _FACTS = (
 _CHANGES_NOTHING = {"unmatched", "unreadable", "contradiction", "about another arrival"}
 
 
+class _OutOfTime(Exception):
+    """The next run goes on with the message."""
+
+
 @dataclass(frozen=True, slots=True)
 class Collect:
     """The use case, on its ports.
@@ -141,6 +146,10 @@ class Collect:
                 raise
             except (NotFound, Expired):
                 logger.info("message has gone from the inbox", extra={"message_id": message_id})
+            except _OutOfTime:
+                logger.info("time is running out; the next run goes on", extra={"message_id": message_id})
+                left += 1
+                break
             except Exception as error:  # noqa: BLE001 - one message's trouble never stops the others
                 left += 1
                 logger.exception("message cannot be collected now", extra={"message_id": message_id})
@@ -167,19 +176,44 @@ class Collect:
             if facts := self.bucket.message(message.workflow_id, message_id):
                 return facts
             facts = self._facts(message)
+            chunks = message.chunks
             try:
-                facts["key"] = self.bucket.put_message(message.workflow_id, message_id, message, facts)
+                if chunks == 1:
+                    facts["key"] = self.bucket.put_message(message.workflow_id, message_id, message, facts)
+            except Corrupted as error:
+                facts |= {"problem": str(error), "content_encoding": message.content_encoding}
+        if chunks > 1:
+            try:
+                facts["key"] = self._keep_chunks(facts, chunks)
             except Corrupted as error:
                 facts |= {"problem": str(error), "content_encoding": message.content_encoding}
         if "problem" in facts:
             # What cannot be unzipped is kept as it came over the wire.
-            with self.mesh.download(message_id, decode=False) as message:
-                facts["key"] = self.bucket.put_message(message.workflow_id, message_id, message, facts)
+            facts["key"] = self._keep_chunks(facts, chunks, decode=False)
             logger.warning("message cannot be read; it is kept as it is", extra={"message_id": message_id})
             count("MessagesUnreadable")
         self.bucket.put_message_facts(facts["workflow_id"], message_id, facts)
         logger.info("message collected", extra={"message_id": message_id})
         return facts
+
+    def _keep_chunks(self, facts: dict[str, Any], chunks: int, *, decode: bool = True) -> str:
+        """Bring those chunks of a message to the bucket that are not there, and put them together; return its key.
+
+        Raises
+        ------
+        _OutOfTime
+            Some are left for the next run.
+        """
+        workflow_id, message_id = facts["workflow_id"], facts["message_id"]
+        names = [f"{number}{'' if decode else '-as-it-came'}" for number in range(1, chunks + 1)]
+        for number, name in enumerate(names, start=1):
+            if self.bucket.has_chunk(workflow_id, message_id, name):
+                continue
+            if self.seconds_left() < SECONDS_FOR_A_MESSAGE:
+                raise _OutOfTime
+            with self.mesh.download(message_id, chunk=number, decode=decode) as chunk:
+                self.bucket.put_chunk(workflow_id, message_id, name, chunk)
+        return self.bucket.join_chunks(workflow_id, message_id, names, facts)
 
     def _facts(self, message: Message) -> dict[str, Any]:
         return {name: getattr(message, name) or "" for name in _FACTS} | {"collected_at": self._now()}

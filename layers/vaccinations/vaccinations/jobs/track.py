@@ -1,7 +1,8 @@
 """Track: every hour, learn whether DPS has picked up what MESH accepted.
 
 Each accepted export is asked for by its message id. Then the own inbox is read for MESH's error reports, which come
-where a message could not be delivered (mesh-protocol, "Life of a message"). Other messages are left alone.
+where a message could not be delivered (layers/mesh_client/docs/mesh-protocol.md, "Life of a message"). Other messages
+are left alone.
 
 An export that was not delivered never goes out again as it was: DPS may have processed later ones since. Track puts a
 request into the bucket to requeue it, and Ingest queues what DPS must be told of each of its records now.

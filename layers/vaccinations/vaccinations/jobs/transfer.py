@@ -174,14 +174,14 @@ class Transfer:
         self._begin_sending(parts)
         self._ensure_lease()
         message_id = self._mesh.send(
+            self._recipient,
+            self._workflow_id,
             _part(manifest, 1, renderer),
-            to=self._recipient,
-            workflow_id=self._workflow_id,
             parts=parts,
             filename=self.export.attempts[-1].mesh_filename,
             local_id=self.export.local_id,
             content_type="text/csv",
-        )
+        ).message_id
         self._time.step_done()
         if parts > 1:
             self._change(lifecycle.name_message, message_id)
