@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from local.dps import Dps, JudgedRow, identifier
+from local.dps import Dps, FileStatus, JudgedRow, identifier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from local.dps import Row, VaccinationFile
 
@@ -25,6 +25,10 @@ class Mood:
     ----------
     refuses_file
         Says of a file whether it refuses it as a whole.
+    fails
+        Says of a file whether DPS fails at its header: later ones of its type then wait until DPS clears that.
+    crashes
+        Says of a row whether DPS crashes at it: the file has failed, and what came before the row is processed.
     fails_at
         Says of a row whether DPS fails at it: before it was processed, or (``True``) after; None where it does not.
     twice
@@ -32,6 +36,8 @@ class Mood:
     """
 
     refuses_file: Callable[[], bool] = lambda: False
+    fails: Callable[[], bool] = lambda: False
+    crashes: Callable[[], bool] = lambda: False
     fails_at: Callable[[], bool | None] = lambda: None
     twice: Callable[[], bool] = lambda: False
 
@@ -87,7 +93,12 @@ class MoodyDps(Dps):
 
     def __init__(self, client: Any, clock: Callable[[], Any]) -> None:
         super().__init__(
-            client, refuse=_dislike, refuse_file=self._refuse_as_a_whole, unhandled=self._fail, clock=clock
+            client,
+            refuse=_dislike,
+            refuse_file=self._refuse_as_a_whole,
+            unhandled=self._fail,
+            crashes=lambda _: self.mood.crashes(),
+            clock=clock,
         )
         self.mood = Mood()
         self.heard: list[Heard] = []
@@ -96,10 +107,13 @@ class MoodyDps(Dps):
     def _process(self, message_id: str) -> VaccinationFile:
         self._now = _Now(message_id)
         file = super()._process(message_id)
-        if self.mood.twice():
+        if file.status is FileStatus.PROCESSED and self.mood.twice():
             self._now.again = True
             file.rows[:] = [JudgedRow(row.number, row.row, self._judge(row.row)) for row in file.rows]
         return file
+
+    def _take_turn(self, file: VaccinationFile, header: tuple[str, ...], rows: Iterable[Row]) -> None:
+        super()._take_turn(file, () if self.mood.fails() else header, rows)
 
     def _judge(self, row: Row) -> str:
         before = self.on_file.get(identifier(row))

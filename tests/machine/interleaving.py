@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from local.dps import identifier
+from local.dps import FileStatus, identifier
 from tests.machine.dps import UNHANDLED, Mood, is_disliked
 from tests.machine.interruptions import Interruption
 from tests.machine.truth import RECORDS, STRANGER, SUCCESSOR, SUPPLIER, TEAM, Truth, Upload, body_of
@@ -307,7 +307,9 @@ class Interleaving:
             return random.random() < 0.5 if random.random() < 0.3 else None
 
         self.stage.dps.mood = Mood(
-            refuses_file=lambda: bad and random.random() < 0.2,
+            refuses_file=lambda: bad and random.random() < 0.15,
+            fails=lambda: bad and random.random() < 0.15,
+            crashes=lambda: bad and random.random() < 0.05,
             fails_at=fails_at if bad else (lambda: None),
             twice=lambda: bad and random.random() < 0.2,
         )
@@ -315,6 +317,18 @@ class Interleaving:
         self.stage.dps.mood = Mood()
         if random.random() < 0.6:
             self.dps_answers(random)
+
+    def dps_clears(self, _: Random) -> None:
+        """Let DPS's operators clear what has failed: what waited behind that has its turn, or waited too long."""
+        for vaccine_type in ("HPV", "MENACWY"):
+            for file in self.stage.dps.clear(vaccine_type):
+                self.tally[f"files that waited: {file.status}"] += 1
+                self.told.append(f"  DPS: {file.name} {file.status} {[self._row(j.row, j.refused) for j in file.rows]}")
+                if file.status is FileStatus.DROPPED:
+                    self._dps_may_lack_anything()
+                else:
+                    self.unanswered.append(file)
+        self._dps_hears_nothing_it_may_not()
 
     def dps_answers(self, random: Random) -> None:
         random.shuffle(self.unanswered)
@@ -426,11 +440,12 @@ class Interleaving:
 
     def _pick_up(self) -> None:
         picked_up = self.stage.dps.pick_up(leave=self.stage.lost)
-        self.unanswered += picked_up
+        self.unanswered += [file for file in picked_up if file.status is not FileStatus.WAITING]
         for file in picked_up:
-            if file.problem:
-                self.tally["files refused as a whole"] += 1
+            if file.problem or file.status is FileStatus.FAILED:
+                self.tally["files refused as a whole" if file.problem else "files at which DPS crashed"] += 1
                 self._dps_may_lack_anything()
+                self.excused |= {judged.row["UNIQUE_ID"] for judged in file.rows}
             self.told.append(f"  DPS: {file.name} {file.problem} {[self._row(j.row, j.refused) for j in file.rows]}")
         self._dps_hears_nothing_it_may_not()
 
@@ -507,6 +522,7 @@ class Interleaving:
         self._run("export")
         self._person_sends_exports_again()
         self._pick_up()
+        self.dps_clears(Random())
         self._run("track")
         self._drain()
         while self.unanswered:
@@ -545,10 +561,18 @@ class Interleaving:
             assert ended or self.tally["an older upload is parked"] > waits, "an ingest does not end for no reason"
 
     def _person_sends_exports_again(self) -> None:
-        """Do what `mesh export resend` does, for each that waits for it."""
+        """Do what `mesh export resend` does, for each that waits for it, and each that DPS says it has lost."""
+        lost = {
+            file.message_id
+            for file in self.stage.dps.files
+            if file.status is FileStatus.DROPPED or (file.status is FileStatus.FAILED and not file.problem)
+        }
         for programme in _KEYS:
             for export in list(self.stage.ledger.exports(programme)):
                 assert export.status is not Status.UNCLEAR
+                if export.message_id in lost and export.status is Status.ACKNOWLEDGED:
+                    self._request(requeue_name(export.export_id), b"")
+                    continue
                 if lifecycle.waits_for(export) is not lifecycle.Who.PERSON:
                     continue
                 if lifecycle.Event.REQUEUE in [move.event for move in lifecycle.possible(export)]:
@@ -672,6 +696,7 @@ HAPPENINGS = {
     "DPS picks up": 4,
     "DPS answers": 2,
     "DPS answers again": 1,
+    "DPS clears": 1,
     "track": 2,
     "collect": 1,
     "time passes": 1,

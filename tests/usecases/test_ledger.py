@@ -651,3 +651,23 @@ def test_numbers_that_are_passed_over_are_not_used(stores: Stores) -> None:
     assert stores.ledger.highest("hpv") == 5
     stores.ledger.put_back("hpv", [], 9)
     assert attach(stores, "b") == 10
+
+
+@on_tables
+@pytest.mark.parametrize("gathering", [False, True])
+def test_numbers_are_not_passed_over_where_an_export_is_opened_meanwhile(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, *, gathering: bool
+) -> None:
+    if gathering:
+        sealed(stores)
+    transact = Ledger._transact
+
+    def slow(ledger: Ledger, *items: Any, **options: Any) -> Any:
+        monkeypatch.setattr(Ledger, "_transact", transact)
+        attach(stores, "b")
+        return transact(ledger, *items, **options)
+
+    monkeypatch.setattr(Ledger, "_transact", slow)
+    with pytest.raises(LedgerConflict, match=r"hpv is being worked on \(ConditionalCheckFailed\)"):
+        stores.ledger.put_back("hpv", [], 9)
+    assert stores.ledger.highest("hpv") == (2 if gathering else 1)

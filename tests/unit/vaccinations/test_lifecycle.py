@@ -216,6 +216,12 @@ def test_what_is_known_of_an_attempt_stays_known_where_its_export_is_put_back() 
     assert (put_back.sealed_at, put_back.lease) == (BEGUN, None)
 
 
+def test_what_is_requeued_says_by_which_request() -> None:
+    assert lifecycle.requeue(export_in(Status.UNDELIVERED), "requests/hpv-17.requeue", NOW).request == (
+        "requests/hpv-17.requeue"
+    )
+
+
 # --- leases
 
 

@@ -199,7 +199,8 @@ def test_what_is_not_ten_digits_is_no_nhs_number(number: object) -> None:
 
 @pytest.mark.parametrize("digit", "0123456789")
 def test_one_digit_ten_times_is_no_nhs_number_though_its_check_digit_matches(digit: str) -> None:
-    assert faults(nhs_number=digit * 10)["nhs_number"].startswith("is one digit ten times")
+    right = "the NHS number as issued, or nothing where it is not known"
+    assert faults(nhs_number=digit * 10)["nhs_number"] == f"is one digit ten times: {right}"
 
 
 @pytest.mark.parametrize(
