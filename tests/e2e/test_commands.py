@@ -68,7 +68,7 @@ def up() -> Iterator[subprocess.Popen[str]]:
 
 @pytest.fixture(scope="module")
 def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    with Forks(clean_environment(), PROJECT, tmp_path_factory.mktemp("forks")) as running:
+    with Forks(clean_environment() | {"COLUMNS": "200"}, PROJECT, tmp_path_factory.mktemp("forks")) as running:
         yield running
 
 

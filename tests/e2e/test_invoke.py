@@ -26,7 +26,7 @@ BLOCK = re.compile(r"(?<=```console\n).+?(?=```)", re.DOTALL)
 #: What differs from one run to the next, and what stands in its place for the comparison.
 VOLATILE = {
     r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b": "UUID",
-    r"\b([0-9a-f]{32}|[0-9A-F]{32})\b": "ID",
+    r"(?<![0-9a-fA-F])([0-9a-f]{32}|[0-9A-F]{32})(?![0-9a-fA-F])": "ID",
     r"(?<!\d)\d{8}T\d{8}(?!\d)": "TIME",
     r"(?<!\d)\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?(\+0000|\+00:00|Z)?": "TIME",
     r"(?<!\d)\d{4}-\d\d-\d\d(?!\d)": "DAY",

@@ -12,7 +12,7 @@ from local.dps import FileStatus, identifier
 from tests.machine.dps import UNHANDLED, Mood, is_disliked
 from tests.machine.interruptions import Interruption
 from tests.machine.truth import RECORDS, STRANGER, SUCCESSOR, SUPPLIER, TEAM, Truth, Upload, body_of
-from vaccinations.formats.requests import REQUESTS, requeue_name
+from vaccinations.formats.requests import ALREADY_SENT, REQUESTS, requeue_name
 from vaccinations.jobs.ingest import OlderParked
 from vaccinations.model import lifecycle
 from vaccinations.model.export import Phase, Processing, Status
@@ -178,6 +178,28 @@ class Interleaving:
                 self.queue.insert(random.randrange(1, len(self.queue)), _Queued(message))
             else:
                 self.queue.append(_Queued(message))
+
+    def already_sent(self, random: Random) -> None:
+        """Let a record that nobody has uploaded be on file from another system, and a list say so, as at a cut-over."""
+        said = {about for upload in self.truth.uploads for about, _ in upload.said}
+        if not (others := [record for record in RECORDS if record not in said]):
+            return
+        record = random.choice(others)
+        self.contents += 1
+        what = f"V{self.contents:04}"
+        row = {"UNIQUE_ID": record.record_id, "UNIQUE_ID_URI": URIS["vaccination_record"], "BATCH_NUMBER": what}
+        self.stage.dps.take(row)
+        key = f"{ALREADY_SENT}{record.home}/{self.contents}.csv"
+        self.stage.clock.forward(seconds=1)
+        version = self.stage.store(
+            key, body_of([(record.number, what, TEAM if record.home == SUPPLIER else record.home)])
+        )
+        self.told.append(f"  {key}: {record.number} {what}")
+        # What was sent before is older than whatever is uploaded here.
+        self.truth.uploads.insert(0, Upload(record.home, key, version, [(record, what)], 1))
+        self.ages = {record_id: age + 1 for record_id, age in self.ages.items()} | {record.record_id: 0}
+        self._take_announced()
+        self._drain_queue()
 
     def ingest(self, random: Random) -> None:
         for _ in range(random.randint(1, 3)):
@@ -697,6 +719,7 @@ HAPPENINGS = {
     "DPS answers": 2,
     "DPS answers again": 1,
     "DPS clears": 1,
+    "already sent": 1,
     "track": 2,
     "collect": 1,
     "time passes": 1,

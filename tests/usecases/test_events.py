@@ -80,6 +80,7 @@ def test_each_state_that_an_export_comes_into_is_published(world: World, heard: 
         "attempt": 1,
         "records": 2,
         "filename": export.attempts[-1].filename,
+        "mesh_filename": export.attempts[-1].mesh_filename,
         "message_id": export.message_id,
         "processing": None,
         "rows_processed": None,

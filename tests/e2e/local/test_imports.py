@@ -25,7 +25,7 @@ FUNCTIONS = Template.read(PROJECT / "template.yaml").functions()
 #: What takes long to load, and which functions need it before MESH or AWS is asked anything.
 HEAVY = {
     "pydantic": {"IngestFunction"},
-    "requests": set(FUNCTIONS) - {"IngestFunction", "ReconcileFunction", "StatusFunction"},
+    "requests": set(),
     "cryptography": set(),  # loaded when a connection to MESH is made
     "aws_xray_sdk": set(),  # loaded when X-Ray samples an invocation
     "csv": {"IngestFunction", "CollectFunction"},  # they write files for uploaders
