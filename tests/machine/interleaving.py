@@ -291,7 +291,9 @@ class Interleaving:
             stored = self.stage.bucket.intake(batch_id)
             for upload in self.truth.uploads:
                 if (upload.key, upload.version) == (stored.upload, stored.version):
-                    upload.abandoned = frozenset(_KEYS) - {*(intake.attached if intake else ())}
+                    # After a restore, what it had said without anything being sent is known no more.
+                    attached = intake.attached if intake and not self.tally["tables restored"] else ()
+                    upload.abandoned = frozenset(_KEYS) - {*attached}
 
     def reconcile(self, random: Random) -> None:
         self.stage.clock.forward(minutes=61)
@@ -420,6 +422,9 @@ class Interleaving:
         self.dead.clear()
         self.stage.restore(self.snapshot)
         self.exports.clear()
+        for upload in self.truth.uploads:
+            if upload.abandoned:  # what of it was in an export, too, may be in none now (docs/reliability.md)
+                upload.abandoned = frozenset(_KEYS)
         self.excused |= {record.record_id for record in RECORDS}
         self._dps_may_lack_anything()
         self.tally["tables restored"] += 1
@@ -432,6 +437,8 @@ class Interleaving:
         self._take_announced()
         self._run("collect", None, again=True)
         self._take_announced()
+        if any(upload.key.startswith(ALREADY_SENT) for upload in self.truth.uploads):
+            self._drain_queue()  # a list of what was already sent comes before uploads of its records
 
     # -- invocations
 
@@ -663,7 +670,8 @@ class Interleaving:
                 receipt = bucket.receipt(upload.key, receipt.retried_as or "")
             if isinstance(receipt, ParkedUpload):
                 assert receipt.status == "abandoned", receipt
-                upload.unsaid = frozenset(_KEYS) - sent - {*receipt.exports}
+                known = self.stage.register.intake(batch_id)
+                upload.unsaid = frozenset(_KEYS) - sent - {*(receipt.exports if known else ())}
                 continue
             assert isinstance(receipt, Receipt), upload
             counts = sum(sum(actions.values()) for actions in receipt.accepted.values())

@@ -338,6 +338,38 @@ def test_a_parked_upload_takes_a_record_from_a_stranger_until_it_is_abandoned(
     assert [each[2] for each in told(stores)] == ["AB1234", *([] if abandoned else ["BB0002"])]
 
 
+@on_every_database
+def test_a_parked_upload_that_cannot_tell_whose_a_record_is_holds_nobody_up(stores: Stores, breaks: set[str]) -> None:
+    stores.accept(row(1), name="first.csv")
+    park(stores, breaks, row(2), name="stuck.csv")
+    theirs = stores.ingest(upload_of(row(1, batch="BB0002"), row(3)), "theirs.csv", "RX1")
+    assert isinstance(theirs, Receipt)
+    assert (theirs.rejected, theirs.accepted) == (1, {"hpv": {"new": 1}})
+
+
+@on_every_database
+def test_a_refusal_that_was_known_before_is_listed_again_once_what_came_since_is_abandoned(
+    stores: Stores, breaks: set[str]
+) -> None:
+    stores.accept(row(1), name="first.csv")
+    known = stores.register.get([uuid_of(1)])[uuid_of(1)]
+    refusal = Refusal(Outcome.INVALID, "2026-11-23T12:00:00+00:00", "hpv-1", 1, "inbox/a")
+    stores.register.refuse([replace(known, refusal=refusal, on_file=OnFile.NO)])
+    assert [entry.record_id for entry in stores.register.refused("hpv")] == [uuid_of(1)]
+    batch_id = park(stores, breaks, row(1, batch="BB0002"), name="stuck.csv")
+    stores.ingesting.abandon(batch_id, "the wrong file")
+    assert [entry.record_id for entry in stores.register.refused("hpv")] == [uuid_of(1)]
+
+
+def test_an_older_upload_is_found_in_a_folder_however_its_code_is_written(stores: Stores) -> None:
+    first = stores.uploaded(upload_of(row(1)), "first.csv", "rX1")
+    stores.ingest(upload_of(row(1)), "stranger.csv")
+    receipt = stores.ingest(upload_of(row(1, batch="BB0002")), "next.csv", "RX1")
+    assert isinstance(receipt, Receipt)
+    assert receipt.rejected == 0
+    assert stores.handle(first).status == "ingested"
+
+
 @pytest.mark.parametrize("settled", [False, True])
 def test_a_run_that_wakes_up_once_its_upload_is_parked_changes_nothing(
     stores: Stores, breaks: set[str], monkeypatch: pytest.MonkeyPatch, *, settled: bool

@@ -299,6 +299,9 @@ class Bucket(Protocol):
             Only those in its folder.
         """
 
+    def folders(self) -> list[str]:
+        """Return the names of the folders in which organisations upload, as they are written."""
+
     def put_request(self, name: str, body: BinaryIO | bytes = b"") -> tuple[str, str]:
         """Store a request (`vaccinations.formats.requests`), whose event is then queued; return key and version."""
 

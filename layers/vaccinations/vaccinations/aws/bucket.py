@@ -210,6 +210,10 @@ class Bucket:
         for prefix in [f"{INCOMING}{organisation}/"] if organisation else [INCOMING, REQUESTS]:
             yield from self._versions(prefix)
 
+    def folders(self) -> list[str]:
+        """Return the names of the folders in which organisations upload, as they are written."""
+        return sorted(self._folders(INCOMING))
+
     def _versions(self, prefix: str) -> Iterator[StoredUpload]:
         pages = self._s3.get_paginator("list_object_versions").paginate(Bucket=self.bucket, Prefix=prefix)
         last_deleted = ""

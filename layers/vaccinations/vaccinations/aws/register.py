@@ -544,6 +544,8 @@ def _item(entry: Entry) -> Item:
         item["origin"] = _place_item(entry.origin)
     if entry.before:
         item |= serialise({"before": entry_document(entry.before)})
+        if entry.before.refusal:  # it counts again where this statement is never sent
+            item["refused_at"] = {"S": entry.before.refusal.at}
     return item
 
 

@@ -291,18 +291,19 @@ class Ingest:
         OlderParked
             One of them is parked.
         """
-        stored = [
-            each for code in pass_.contested for folder in (code, code.lower()) for each in self.bucket.uploads(folder)
-        ]
+        if not pass_.contested:
+            return {}
+        folders = [folder for folder in self.bucket.folders() if folder.upper() in pass_.contested]
+        stored = [each for folder in folders for each in self.bucket.uploads(folder)]
         there: dict[tuple[str, str], tuple[str, StoredUpload]] = {}
         places: Counter[tuple[str, datetime]] = Counter()
         for each in reversed(stored):  # the oldest version of each object first
             second = each.key, each.uploaded_at.replace(microsecond=0)
             age = age_of(each.uploaded_at, each.key, places[second])
             places[second] += 1
-            if age < pass_.upload.stated_at:
+            if age < pass_.upload.stated_at and age <= pass_.owned_since:
                 there[each.key, each.version] = age, each
-        for parked in pass_.parked - waiting if there else ():
+        for parked in pass_.parked - waiting:
             key, version = self._upload_of(parked)
             if (key, version) in there and _source(key).organisation_code in pass_.doubtful:
                 raise OlderParked(
@@ -667,6 +668,8 @@ class _Pass:
         The folders of which an older upload may tell whose a record is that a row is about.
     doubtful
         Of these, the folders of which one that is parked may change what becomes of the row.
+    owned_since
+        A newer upload than that cannot tell whose these records are.
     said_in
         The lines of this upload that said last what it says of the records of the rows at hand.
     assumed, assumed_in
@@ -690,6 +693,7 @@ class _Pass:
     noted: set[str] = field(default_factory=set)
     contested: set[str] = field(default_factory=set)
     doubtful: set[str] = field(default_factory=set)
+    owned_since: str = ""
     said_in: dict[str, int] = field(default_factory=dict)
     assumed: Counter[str] = field(default_factory=Counter)
     assumed_in: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -759,6 +763,7 @@ class _Pass:
         folder, uploaders = self.upload.folder, self.upload.uploaders
         folders = {entry.owner, folder, *uploaders.succeeds.get(entry.owner, ()), *uploaders.succeeds.get(folder, ())}
         self.contested |= folders
+        self.owned_since = max(self.owned_since, entry.owned_since)
         self.doubtful |= {folder} if uploaders.may_change(folder, entry.owner) else folders
 
     def _arrived(self, entry: Entry) -> None:
