@@ -68,14 +68,15 @@ def used() -> dict[str, set[Right]]:
 def tell(cloud: LocalCloud) -> None:
     sample = sample_upload(datetime.now(ZoneInfo("Europe/London")).date())
 
-    def upload(name: str, body: bytes) -> None:
+    def upload(name: str, body: bytes, organisation: str = "R1L") -> None:
         time.sleep(1)  # nobody knows the order of uploads of one second
         bucket = cloud.outputs["BucketName"]
-        cloud.client("s3").put_object(Bucket=bucket, Key=f"incoming/R1L/{name}", Body=body)
+        cloud.client("s3").put_object(Bucket=bucket, Key=f"incoming/{organisation}/{name}", Body=body)
         cloud.drain()
 
-    upload("monday.csv", sample.csv)
     upload("nonsense.csv", b"\0\1\2")
+    upload("monday.csv", sample.csv)
+    upload("copied.csv", sample.csv, "RX1")  # is about another's records, and an older upload of theirs has no intake
     cloud.invoke("ValidateFunction")
     with wrong_password(cloud):
         assert {export["status"] for export in cloud.invoke("ExportFunction")["exports"]} == {"pending"}
