@@ -375,8 +375,7 @@ def _systmone(people: _People, today: date) -> TeamFile:
     for number, written in enumerate(types):
         person = people.next()
         rows.append(
-            dict.fromkeys(_SYSTMONE_COLUMNS, "")
-            | {
+            {
                 "Date of birth": f"{person.date_of_birth:%Y%m%d}",
                 "NHS number": _spaced(person.nhs_number),
                 "Vaccination batch number": f"SY{100 + number}",
@@ -403,8 +402,7 @@ def _offline_spreadsheet(people: _People, today: date) -> TeamFile:
     for number, given in enumerate(vaccinated):
         person = people.next()
         rows.append(
-            dict.fromkeys(_OFFLINE_COLUMNS, "")
-            | {
+            {
                 "PERSON_FORENAME": person.forename,
                 "PERSON_SURNAME": person.surname,
                 "ORGANISATION_CODE": "R1L",

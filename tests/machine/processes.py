@@ -83,17 +83,10 @@ class ProcessStage:
             part_bytes=self._world.part_bytes,
             **options,
         )
-        invocation = _Process(self, use_case, ran, death)
+        invocation = _Process(self._world, ran, death)
         if use_case == "reconcile":
             self._take_what_was_queued()
         return invocation
-
-    def go_on(self, frozen: str, *, alive: bool = True) -> Run | None:
-        """Let a frozen invocation go on, or end."""
-        if alive:
-            return self._world.victim.thaw(frozen, self.clock())
-        self._world.victim.kill(frozen)
-        return None
 
     def _take_what_was_queued(self) -> None:
         sqs, queue = self._world.sqs, self._world.queue
@@ -134,18 +127,17 @@ class ProcessStage:
 class _Process(Invocation):
     """An invocation that was or is a process."""
 
-    def __init__(self, stage: ProcessStage, use_case: str, ran: Run, death: Death | None) -> None:
+    def __init__(self, world: Stage, ran: Run, death: Death | None) -> None:
         super().__init__(lambda _: None)
-        self._stage, self._use_case, self._frozen = stage, use_case, ran.frozen
+        self._world, self._frozen = world, ran.frozen
         self.calls.done = death is not None and (death.side == "lost" or ran.killed or bool(ran.frozen))
         self._look(ran)
 
     def thaw(self) -> None:
-        if ran := self._stage.go_on(self._frozen):
-            self._look(ran)
+        self._look(self._world.victim.thaw(self._frozen, self._world.clock()))
 
     def kill(self) -> None:
-        self._stage.go_on(self._frozen, alive=False)
+        self._world.victim.kill(self._frozen)
 
     def _look(self, ran: Run) -> None:
         self.answer = ran.answer

@@ -7,12 +7,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 import nhs_mesh
 from nhs_mesh import Unavailable
 
 if TYPE_CHECKING:
-    import pytest
-
     from local.sandbox import Sandbox
     from nhs_mesh import MeshClient
 
@@ -23,8 +23,9 @@ def examples(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (PACKAGE / page).read_text(), re.DOTALL)
 
 
-def prepare(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Put down the files that the examples read; let them connect to the sandbox."""
+@pytest.fixture
+def names(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Give the names that the examples make, none yet; put down what they read, and let them connect to the sandbox."""
     made = sandbox.certificates
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(nhs_mesh, "INTEGRATION", sandbox.base_url)
@@ -41,13 +42,8 @@ def run(example: str, names: dict[str, Any], sandbox: Sandbox) -> None:
 
 
 def test_the_examples_of_the_readme_run(
-    sandbox: Sandbox,
-    receiver: MeshClient,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    names: dict[str, Any], sandbox: Sandbox, receiver: MeshClient, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = prepare(sandbox, tmp_path, monkeypatch)
     waiting = receiver.send_file("X26ABC1", "DPS_ACK", b"an answer", compress=False).message_id
     found = examples("README.md")
     assert len(found) == 3
@@ -60,13 +56,12 @@ def test_the_examples_of_the_readme_run(
 
 
 def test_the_recipes_run(
+    names: dict[str, Any],
     sandbox: Sandbox,
     receiver: MeshClient,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    names = prepare(sandbox, tmp_path, monkeypatch)
     for example in examples("README.md")[:1]:
         run(example, names, sandbox)
     scans = random.Random(1).randbytes(300_000)

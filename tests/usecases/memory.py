@@ -66,13 +66,6 @@ class MemoryBucket(Bucket):
         body, stored_at = versions[number - 1]
         return StoredObject(io.BytesIO(body), stored_at)
 
-    def has(self, key: str, version: str = "") -> bool:
-        try:
-            self.open(key, version)
-        except NoSuchObject:
-            return False
-        return True
-
     def _place(self, key: str, version: str, stored_at: datetime) -> int:
         earlier = self.objects[key][: int(version or 1) - 1]
         return sum(at.replace(microsecond=0) == stored_at.replace(microsecond=0) for _, at in earlier)
@@ -100,8 +93,9 @@ class MemoryBucket(Bucket):
             return True
         return False
 
-    def _tag(self, key: str) -> str:
-        return str(len(self.objects[key])) if self.objects.get(key) else ""
+    def _tag(self, key: str, version: str = "") -> str:
+        count = len(self.objects.get(key, []))
+        return str(count) if 1 <= int(version or count) <= count else ""
 
     def _put_object(self, key: str, body: BinaryIO | bytes) -> tuple[str, str]:
         return key, self.store(key, body if isinstance(body, bytes) else body.read())

@@ -76,8 +76,8 @@ class StoredObject:
 class Bucket:
     """The bucket's layout, and reading and writing it in streams (`vaccinations.ports.Bucket`).
 
-    Everything goes through `open`, `has`, `uploads`, `_place`, `_put`, `_put_over`, `_tag`, `_put_stream`, `_folders`
-    and `_keys`.
+    Everything goes through `open`, `uploads`, `_tag`, `_place`, `_put`, `_put_over`, `_put_stream`, `_folders` and
+    `_keys`.
     """
 
     def __init__(self, s3: S3Client, bucket: str) -> None:
@@ -105,15 +105,18 @@ class Bucket:
 
     def has(self, key: str, version: str = "") -> bool:
         """Tell whether there is an object, in this version."""
+        return self._tag(key, version) != ""
+
+    def _tag(self, key: str, version: str = "") -> str:
+        """Return what tells an object's content from others; nothing where there is no object, or not this version."""
         which: dict[str, Any] = {"VersionId": version} if version else {}
         try:
-            self._s3.head_object(Bucket=self.bucket, Key=key, **which)
+            return self._s3.head_object(Bucket=self.bucket, Key=key, **which)["ETag"]
         except ClientError as error:
             # An answer to HEAD has no body that says more than this number.
             if error.response["Error"]["Code"] in _ABSENT:
-                return False
+                return ""
             raise
-        return True
 
     def _put(self, key: str, body: bytes | BinaryIO, content_type: str = _BYTES) -> None:
         """Store bytes or a file in one request: S3 takes up to 5 GB so, and no file here comes near that."""
@@ -133,15 +136,6 @@ class Bucket:
                 return False
             raise
         return True
-
-    def _tag(self, key: str) -> str:
-        """Return what tells an object's content from others; nothing where there is no object."""
-        try:
-            return self._s3.head_object(Bucket=self.bucket, Key=key)["ETag"]
-        except ClientError as error:
-            if error.response["Error"]["Code"] in _ABSENT:
-                return ""
-            raise
 
     def _put_new(self, key: str, file: Path, may_replace: Callable[[], bool]) -> None:
         """Store a file where nothing is, or what is there may be replaced and nobody has replaced it meanwhile.

@@ -239,6 +239,8 @@ class Ingest:
             Nothing of it can be ingested, and nothing is left behind.
         UploadGone
             It is not there.
+        OlderParked
+            One of those uploads is parked.
         """
         waiting |= {batch_id}
         while older := self._begin(key, version, batch_id, waiting):
@@ -249,15 +251,7 @@ class Ingest:
             waiting |= older.keys()
 
     def _begin(self, key: str, version: str, batch_id: str, waiting: frozenset[str]) -> Mapping[str, StoredUpload]:
-        """Do so, or return the uploads that come first, by batch id, and leave nothing behind.
-
-        Raises
-        ------
-        UnreadableUpload
-            Nothing of it can be ingested, and nothing is left behind.
-        UploadGone
-            It is not there.
-        """
+        """Do so, or leave nothing behind and return the uploads that come first, by id. It raises what `_read` does."""
         source = self._source(key)
         begun = self.register.begun()
         with ExitStack() as stack:
