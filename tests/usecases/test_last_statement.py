@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from local.dps import Dps, VaccinationFile
+from tests.usecases.conftest import fresh_tables
 from tests.usecases.memory import MemoryQueue
 from tests.usecases.rows import row, upload_of, uuid_of
+from vaccinations.aws.ledger import Ledger
+from vaccinations.aws.register import Register
 from vaccinations.jobs.ingest import MOST_TRIES
 from vaccinations.jobs.reconcile import Reconcile, ReconcileRequest
 from vaccinations.model.export import Phase, Status
@@ -18,7 +22,7 @@ from vaccinations.model.programmes import URIS
 from vaccinations.ports import UploadGone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from tests.usecases.world import World
     from vaccinations.results import Receipt
@@ -372,6 +376,55 @@ def test_a_request_whose_event_never_arrives_is_found_and_done(world: World, dps
         world.stores.handle(event)
     a_day(world, dps, {lost})
     assert has(dps) == A
+
+
+# -- 8: writes whose answers were lost
+
+
+@pytest.fixture
+def told(world: World, dynamodb_local: Any, s3: Any, resources: dict[str, Any]) -> Iterator[list[str]]:
+    """Lose AWS's first answer to each call, which boto3 then makes again; return the events of the ledger.
+
+    The tables are DynamoDB Local's, since moto does not know a transaction again by its token.
+    """
+    told: list[str] = []
+
+    def lose(client: Any, request: Any, **_: Any) -> None:
+        client._endpoint.http_session.send(request)
+        request.reset_stream()
+
+    with fresh_tables(dynamodb_local, resources) as tables:
+        exports, records = tables
+        world.stores.register = Register(dynamodb_local, records)
+        world.stores.ledger = Ledger(
+            dynamodb_local,
+            exports,
+            records_table=records,
+            clock=world.clock,
+            changed=lambda export: told.append(f"{export.export_id} {export.processing or export.status}"),
+        )
+        losing = {client: partial(lose, client) for client in (dynamodb_local, s3)}
+        for client, handler in losing.items():
+            client.meta.events.register("before-send", handler)
+        yield told
+        for client, handler in losing.items():
+            client.meta.events.unregister("before-send", handler)
+
+
+@pytest.mark.parametrize("world", ["moto"], indirect=True)
+def test_where_every_call_loses_its_answer_all_is_sent_once_and_told_once(world: World, told: list[str]) -> None:
+    dps = Dps(world.receiver, clock=world.clock, refuse=lambda row: "it is wrong" if row["BATCH_NUMBER"] == C else None)
+    for first, second in ((A, C), (B, B)):
+        say(world, first, 1)
+        say(world, second, 2)
+        a_day(world, dps)
+    assert (has(dps, 1), has(dps, 2)) == (B, B)
+    assert [len(file.rows) for file in dps.files] == [2, 2]
+    assert told == [
+        f"hpv-{number} {state}"
+        for number in (1, 2)
+        for state in ("pending", "accepted", "acknowledged", "received", "processed")
+    ]
 
 
 # -- 10: a report that comes early
