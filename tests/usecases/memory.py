@@ -26,7 +26,6 @@ from vaccinations.aws.bucket import Bucket, NoSuchObject, StoredObject
 from vaccinations.formats.dps_names import next_place
 from vaccinations.model.entry import Entry, Intake
 from vaccinations.model.export import DPSExport, Status
-from vaccinations.model.outcome import OnFile
 from vaccinations.ports import LedgerConflict, StoredUpload
 
 if TYPE_CHECKING:
@@ -170,21 +169,10 @@ class MemoryRegister:
             if known is None or (known.statement != entry.statement and not entry.gives_way(known)):
                 self.put([entry])
 
-    def refuse(self, entries: Iterable[Entry]) -> None:
+    def hear(self, entries: Iterable[Entry]) -> None:
         for entry in entries:
-            self._note(entry, on_file=entry.on_file, **({"refusal": entry.refusal} if entry.refusal else {}))
-
-    def lose(self, entries: Iterable[Entry]) -> None:
-        for entry in entries:
-            self._note(entry, on_file=OnFile.NO)
-
-    def _note(self, entry: Entry, **facts: Any) -> None:
-        """Note something of a statement, where a record is at it, or was before the upload of the one that it is at."""
-        known = self.entries.get(entry.record_id)
-        if known and known.statement == entry.statement:
-            self.entries[entry.record_id] = known if "refusal" in facts and known.refusal else replace(known, **facts)
-        elif known and known.before and known.before.statement == entry.statement:
-            self.entries[entry.record_id] = replace(known, before=replace(known.before, **facts))
+            if known := self.entries.get(entry.record_id):
+                self.entries[entry.record_id] = known.hearing(entry)
 
     def refused(self, programme: str, since: str = "") -> Iterator[Entry]:
         counts = [entry.counting(self.never) for entry in self.entries.values()]

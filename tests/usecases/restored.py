@@ -262,7 +262,7 @@ class Watched:
 
     WRITES = (
         ("ledger", ("attach", "change", "begin_attempt", "put_back")),
-        ("register", ("put", "renew", "refuse", "restate", "begin", "finish", "count_try", "put_back")),
+        ("register", ("put", "renew", "hear", "restate", "begin", "finish", "count_try", "put_back")),
         ("register", ("park", "mark_attached")),
     )
 

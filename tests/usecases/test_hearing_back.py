@@ -238,7 +238,9 @@ def test_a_row_that_the_export_never_held_is_reported_and_not_believed(
     [genuine] = file.refused
     strangers = [
         (1, local_id_of(uuid_of(3))),  # another record than that row's
+        (2, local_id_of(uuid_of(1))),
         (2, local_id_of(uuid_of(2))),
+        (2, local_id_of(uuid_of(3))),  # whatever else is said of a row, what is true of it counts
         (0, local_id_of(uuid_of(1))),
         (9, local_id_of(uuid_of(1))),  # there are three rows
         (9_999_999, "nonsense"),
@@ -252,7 +254,7 @@ def test_a_row_that_the_export_never_held_is_reported_and_not_believed(
     assert genuine.number == 2
     [message] = world.collect().messages
     assert message.answer
-    assert message.answer.not_believed == metrics()["RowsNotBelieved"] == 4
+    assert message.answer.not_believed == metrics()["RowsNotBelieved"] == 6
     # What became of the first row nobody knows: it counts neither as processed nor as refused.
     assert counts(world) == (Processing.PROCESSED, 1, 1)
     assert [bool(entry(world, n).refusal) for n in (1, 2, 3)] == [False, True, False]

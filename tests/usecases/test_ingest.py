@@ -654,8 +654,9 @@ def test_an_upload_of_one_record_many_times_leaves_what_was_said_last(stores: St
 def refuse(stores: Stores, *numbers: int, on_file: OnFile) -> None:
     """Let DPS refuse the last statements of records."""
     entries = stores.register.get(map(uuid_of, numbers)).values()
-    refusal = Refusal(Outcome.UNKNOWN, "2026-11-24T12:00:00+00:00", "hpv-1", 1, "inbox/answer")
-    stores.register.refuse([replace(entry, on_file=on_file, refusal=refusal) for entry in entries])
+    why = Outcome.DUPLICATE if on_file is OnFile.YES else Outcome.UNKNOWN
+    refusal = Refusal(why, "2026-11-24T12:00:00+00:00", "hpv-1", 1, "inbox/answer")
+    stores.register.hear([replace(entry, refusal=refusal) for entry in entries])
 
 
 def ask_for(stores: Stores, *numbers: int, name: str = "1.resend") -> Receipt:

@@ -208,6 +208,44 @@ def test_a_row_at_which_dps_failed_arrives_once_it_is_sent_again(world: World) -
     assert (has(dps, 1), has(dps, 2)) == (B, B)
 
 
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_a_record_of_which_a_new_and_its_correction_were_refused_arrives_with_the_next(
+    world: World, newest_first: bool
+) -> None:
+    """The correction went out before the first answer came; that it is not permitted says nothing of what DPS has."""
+    texts = {A: "Validation errors: lotNumber must be a string", B: "No permissions for requested operation"}
+    dps = Dps(world.receiver, clock=world.clock, refuse=lambda row: texts.get(row["BATCH_NUMBER"]))
+    say(world, A)
+    files = a_day(world, dps, answers=False)
+    say(world, B)
+    files += a_day(world, dps, answers=False)
+    for file in sorted(files, key=files.index, reverse=newest_first):
+        answered(world, dps, [file])
+    say(world, C)
+    [file] = a_day(world, dps)
+    assert [(judged.row["ACTION_FLAG"], judged.refused) for judged in file.rows] == [("new", "")]
+    assert has(dps) == C
+
+
+def test_an_upload_that_states_and_withdraws_a_record_several_times_may_be_refused_as_often(world: World) -> None:
+    """DPS refuses the `new`, so that both withdrawals are of a record that is not there; one answer says all of it."""
+    texts = {("new", A): "Validation errors: lotNumber must be a string"}
+    dps = Dps(
+        world.receiver,
+        clock=world.clock,
+        refuse=lambda row: texts.get((row["ACTION_FLAG"], row["BATCH_NUMBER"])),
+    )
+    world.upload(upload_of(*[row(1, batch=A), row(1, vaccinated="N")] * 2, row(2, batch=A)))
+    [file] = a_day(world, dps)
+    assert [judged.row["ACTION_FLAG"] for judged in file.rows] == ["new", "delete", "update", "delete", "new"]
+    assert world.ledger.get("hpv", 1).processing == "processed"
+    assert [entry.record_id for entry in world.register.refused("hpv")] == [uuid_of(2)]
+    texts.clear()
+    say(world, B)
+    [file] = a_day(world, dps)
+    assert [(judged.row["ACTION_FLAG"], judged.refused) for judged in file.rows] == [("new", "")]
+
+
 # -- 2: the order of uploads counts, not that of their events
 
 

@@ -220,7 +220,7 @@ def test_a_record_that_dps_refused_can_still_be_sent_again_after_a_request_for_i
     stores.accept(row(1), name="sunday.csv")
     refusal = Refusal(Outcome.UNKNOWN, "2026-11-24T12:00:00+00:00", "hpv-1", 1, "inbox/answer")
     entry = stores.register.get([uuid_of(1)])[uuid_of(1)]
-    stores.register.refuse([replace(entry, on_file=OnFile.NO, refusal=refusal)])
+    stores.register.hear([replace(entry, on_file=OnFile.NO, refusal=refusal)])
     request = stores.bucket.put_request("1.resend", uuid_of(1).encode())
     breaks.add(stores.bucket.batch_id(*request))
     for _ in range(MOST_TRIES - 1):
@@ -354,7 +354,7 @@ def test_a_refusal_that_was_known_before_is_listed_again_once_what_came_since_is
     stores.accept(row(1), name="first.csv")
     known = stores.register.get([uuid_of(1)])[uuid_of(1)]
     refusal = Refusal(Outcome.INVALID, "2026-11-23T12:00:00+00:00", "hpv-1", 1, "inbox/a")
-    stores.register.refuse([replace(known, refusal=refusal, on_file=OnFile.NO)])
+    stores.register.hear([replace(known, refusal=refusal, on_file=OnFile.NO)])
     assert [entry.record_id for entry in stores.register.refused("hpv")] == [uuid_of(1)]
     batch_id = park(stores, breaks, row(1, batch="BB0002"), name="stuck.csv")
     stores.ingesting.abandon(batch_id, "the wrong file")
@@ -548,6 +548,6 @@ def test_what_dps_refuses_while_its_correction_is_parked_goes_out_as_new_when_th
     refused = stores.register.get([uuid_of(1)])[uuid_of(1)]
     corrected = park(stores, breaks, row(1, batch="XY9999"), name="corrected.csv")
     refusal = Refusal(Outcome.INVALID, "2026-11-24T12:00:00+00:00", "hpv-1", 1, "inbox/answer")
-    stores.register.refuse([replace(refused, on_file=OnFile.NO, refusal=refusal)])
+    stores.register.hear([replace(refused, on_file=OnFile.NO, refusal=refusal)])
     stores.ingesting.retry(corrected, "its cause is put right")
     assert told(stores)[-1] == (uuid_of(1), "new", "XY9999")

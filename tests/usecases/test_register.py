@@ -24,9 +24,10 @@ def entry(n: int, **changes: Any) -> Entry:
     return replace(Entry(uuid_of(n), "hpv", "d1", Action.NEW, "batch", n + 2, "R1L", STATED_AT, STATED_AT), **changes)
 
 
-def refused(n: int, at: str = "2026-11-24T12:00:00+00:00", *, on_file: OnFile = OnFile.YES, **changes: Any) -> Entry:
-    refusal = Refusal(Outcome.INVALID, at, "hpv-1", n, "inbox/answer")
-    return entry(n, on_file=on_file, refusal=refusal, **changes)
+def refused(n: int, at: str = "2026-11-24T12:00:00+00:00", why: Outcome = Outcome.INVALID, **changes: Any) -> Entry:
+    """Make a `new` that DPS refused, after which the record is not on file unless it was a duplicate."""
+    facts = {"on_file": OnFile.YES if why is Outcome.DUPLICATE else OnFile.NO}
+    return entry(n, refusal=Refusal(why, at, "hpv-1", n, "inbox/answer"), **facts | changes)
 
 
 @pytest.fixture(autouse=True)
@@ -55,10 +56,10 @@ def test_a_refusal_is_noted_at_the_statement_that_was_refused_and_only_there(sto
     stores.register.put([entry(1), entry(2), entry(3)])
     stores.register.put([entry(2, batch_id="newer")])
     stores.register.put([entry(3, line=99)])
-    stores.register.refuse([refused(1, on_file=OnFile.NO), refused(2), refused(3), refused(4)])
+    stores.register.hear([refused(1), refused(2), refused(3), refused(4)])
     found = stores.register.get(map(uuid_of, range(1, 5)))
     assert found == {
-        uuid_of(1): refused(1, on_file=OnFile.NO),
+        uuid_of(1): refused(1),
         uuid_of(2): entry(2, batch_id="newer"),
         uuid_of(3): entry(3, line=99),
     }
@@ -67,22 +68,41 @@ def test_a_refusal_is_noted_at_the_statement_that_was_refused_and_only_there(sto
 @on_every_database
 def test_a_refusal_that_is_noted_stays_as_it_was_first_noted(stores: Stores) -> None:
     stores.register.put([entry(1)])
-    stores.register.refuse([refused(1)])
-    stores.register.refuse([refused(1, at="2026-12-24T12:00:00+00:00", on_file=OnFile.NO)])
+    stores.register.hear([refused(1)])
+    stores.register.hear([refused(1, at="2026-12-24T12:00:00+00:00", why=Outcome.DUPLICATE)])
     assert stores.register.get([uuid_of(1)]) == {uuid_of(1): refused(1)}
 
 
 @on_every_database
 def test_a_refused_record_that_dps_has_after_all_is_on_file_again(stores: Stores) -> None:
     stores.register.put([entry(1, on_file=OnFile.NO)])
-    stores.register.refuse([refused(1, on_file=OnFile.YES)])
+    stores.register.hear([refused(1, why=Outcome.DUPLICATE)])
     assert stores.register.get([uuid_of(1)])[uuid_of(1)].on_file is OnFile.YES
+
+
+@on_every_database
+def test_what_followed_a_new_that_dps_refused_is_not_on_file_either(stores: Stores) -> None:
+    """Whichever answer comes first, and in whichever transaction: an `update` alone puts nothing on file."""
+
+    def update(n: int, **changes: Any) -> Entry:
+        facts = {"batch_id": "newer", "action": Action.UPDATE, "new_in": entry(n).statement}
+        return entry(n, **facts | changes)
+
+    def not_permitted(n: int) -> Entry:
+        return update(n, refusal=Refusal(Outcome.NOT_PERMITTED, "2026-11-25", "hpv-2", n, "inbox/other"))
+
+    stores.register.put([update(1), update(2), update(3), update(4, new_in=Place("another", 6))])
+    stores.register.hear([refused(1), not_permitted(2), refused(3), not_permitted(3)])
+    stores.register.hear([not_permitted(1), refused(2), refused(4)])
+    found = stores.register.get(map(uuid_of, range(1, 5)))
+    assert [found[uuid_of(n)].on_file for n in range(1, 5)] == [OnFile.NO] * 3 + [OnFile.YES]
+    assert [bool(found[uuid_of(n)].refusal) for n in range(1, 5)] == [True] * 3 + [False]
 
 
 @on_every_database
 def test_a_new_statement_clears_the_refusal_of_the_old_one(stores: Stores) -> None:
     stores.register.put([entry(1)])
-    stores.register.refuse([refused(1, on_file=OnFile.NO)])
+    stores.register.hear([refused(1)])
     stores.register.put([entry(1, digest="d2", batch_id="newer")])
     assert stores.register.get([uuid_of(1)]) == {uuid_of(1): entry(1, digest="d2", batch_id="newer")}
     assert list(stores.register.refused("hpv")) == []
@@ -92,7 +112,7 @@ def test_a_new_statement_clears_the_refusal_of_the_old_one(stores: Stores) -> No
 def test_refused_records_are_listed_by_programme_and_since_when(stores: Stores) -> None:
     stores.register.put([entry(n, programme="flu" if n == 4 else "hpv") for n in range(1, 6)])
     days = {1: "03", 2: "01", 3: "02", 4: "01"}
-    stores.register.refuse(
+    stores.register.hear(
         refused(n, f"2026-11-{day}T12:00:00+00:00", programme="flu" if n == 4 else "hpv") for n, day in days.items()
     )
     assert [e.record_id for e in stores.register.refused("hpv")] == [uuid_of(2), uuid_of(3), uuid_of(1)]
@@ -103,7 +123,7 @@ def test_refused_records_are_listed_by_programme_and_since_when(stores: Stores) 
 @on_every_database
 def test_more_refusals_than_a_transaction_holds_are_all_noted(stores: Stores) -> None:
     stores.register.put(entry(n) for n in range(250))
-    stores.register.refuse(refused(n) for n in range(250))
+    stores.register.hear(refused(n) for n in range(250))
     assert sum(1 for _ in stores.register.refused("hpv")) == 250
 
 
@@ -205,7 +225,7 @@ def test_a_transaction_that_is_in_anothers_way_is_tried_again(stores: Stores, mo
     cancelled = cancelling(stores, monkeypatch, times=1)
     stores.register.begin("b", {}, stores.register.begun())
     cancelled.clear()
-    stores.register.refuse([refused(1)])
+    stores.register.hear([refused(1)])
     cancelled.clear()
     stores.register.finish("b")
     assert stores.register.unfinished() == []
@@ -219,7 +239,7 @@ def test_a_register_that_stays_busy_is_given_up_and_says_so(stores: Stores, monk
     with pytest.raises(TimeoutError, match="DynamoDB"):
         stores.register.begin("b", {}, stores.register.begun())
     with pytest.raises(TimeoutError, match="DynamoDB"):
-        stores.register.refuse([refused(1)])
+        stores.register.hear([refused(1)])
 
 
 @on_moto
@@ -277,7 +297,7 @@ OLDER, NEWER = ("2024-08-21T12:00:00+00:00 01234567 0000", "2024-08-23T12:00:00+
 @on_every_database
 def test_a_statement_is_restated_where_nothing_newer_is_known(stores: Stores) -> None:
     stores.register.put([entry(1, stated_at=OLDER), entry(2, stated_at=NEWER), entry(3), entry(4)])
-    stores.register.refuse([refused(4)])
+    stores.register.hear([refused(4)])
     stores.register.restate([entry(n, batch_id="sent") for n in range(4)] + [entry(4)])
     found = stores.register.get(map(uuid_of, range(5)))
     expected = [entry(0, batch_id="sent"), entry(1, batch_id="sent"), entry(2, stated_at=NEWER)]
@@ -328,11 +348,11 @@ def test_a_batch_is_marked_as_being_in_an_export_in_its_intake(stores: Stores) -
 def test_what_is_known_of_the_statement_before_is_noted_with_that(stores: Stores) -> None:
     """It counts where the one that came after it is never sent."""
     stores.register.put([entry(n, digest="d2", batch_id="newer", before=entry(n)) for n in (1, 2, 3)])
-    stores.register.refuse([refused(1, on_file=OnFile.NO)])
-    stores.register.lose([entry(2, on_file=OnFile.NO), entry(3, on_file=OnFile.NO, batch_id="another")])
+    stores.register.hear([refused(1)])
+    stores.register.hear([entry(2, on_file=OnFile.NO), entry(3, on_file=OnFile.NO, batch_id="another")])
     found = stores.register.get(map(uuid_of, (1, 2, 3)))
     assert [found[uuid_of(n)].before for n in (1, 2, 3)] == [
-        refused(1, on_file=OnFile.NO),
+        refused(1),
         entry(2, on_file=OnFile.NO),
         entry(3),
     ]
@@ -340,13 +360,13 @@ def test_what_is_known_of_the_statement_before_is_noted_with_that(stores: Stores
     assert list(stores.register.refused("hpv")) == []
     stores.register.begin("newer", {"hpv": 3}, stores.register.begun())
     stores.register.park("newer")
-    assert list(stores.register.refused("hpv")) == [refused(1, on_file=OnFile.NO)]
+    assert list(stores.register.refused("hpv")) == [refused(1)]
 
 
 @on_every_database
 def test_a_record_that_never_came_to_dps_is_noted_as_not_on_file_at_that_statement_only(stores: Stores) -> None:
     stores.register.put([entry(1), entry(2, batch_id="newer")])
-    stores.register.lose([entry(1, on_file=OnFile.NO), entry(2, on_file=OnFile.NO)])
+    stores.register.hear([entry(1, on_file=OnFile.NO), entry(2, on_file=OnFile.NO)])
     found = stores.register.get(map(uuid_of, (1, 2)))
     assert (found[uuid_of(1)].on_file, found[uuid_of(2)].on_file) == (OnFile.NO, OnFile.YES)
 

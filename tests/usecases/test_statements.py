@@ -135,7 +135,7 @@ def refuse(stores: Stores, n: int) -> None:
     """Let DPS refuse the last statement of a record."""
     entry = stores.register.get([uuid_of(n)])[uuid_of(n)]
     refusal = Refusal(Outcome.INVALID, "2026-11-24T12:00:00+00:00", "hpv-1", 1, "inbox/answer")
-    stores.register.refuse([replace(entry, refusal=refusal)])
+    stores.register.hear([replace(entry, refusal=refusal)])
 
 
 # -- whose record it is

@@ -201,15 +201,8 @@ class Register(Protocol):
     def restate(self, entries: Iterable[Entry]) -> None:
         """Write entries of records of which nothing newer is known; of those as old as each other, the last."""
 
-    def refuse(self, entries: Iterable[Entry]) -> None:
-        """Note DPS's refusals: ``on_file`` and ``refusal`` of each entry whose record still is at that statement.
-
-        An entry without refusal is noted as by `lose`: what was sent of it has come to its aim. Where another statement
-        has come since it is noted of what was known before that, which counts where that is never sent.
-        """
-
-    def lose(self, entries: Iterable[Entry]) -> None:
-        """Note that records are not on file at DPS, as the entries say; of which statements as in `refuse`."""
+    def hear(self, entries: Iterable[Entry]) -> None:
+        """Note DPS's refusals, and what is lost: what `Entry.hearing` says of each entry."""
 
     def refused(self, programme: str, since: str = "") -> Iterator[Entry]:
         """Iterate over a programme's records whose last statement DPS refused, longest ago first.

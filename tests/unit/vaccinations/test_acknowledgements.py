@@ -220,6 +220,7 @@ def test_a_row_is_known_by_its_number_alone_too() -> None:
         b'{"FORENAME": "x"}',
         b'{"failures": {}}',
         b'{"failures": ["FORENAME"]}',
+        as_json(failed=10),
         as_json(*TWO).replace(b'"rowId": 17', b'"rowId": "FORENAME"'),
         b'{"failures": ["' + b"x" * 3_000_000 + b'"]}',
         b"[" * 100_000,

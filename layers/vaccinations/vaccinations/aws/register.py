@@ -17,6 +17,7 @@ Nothing personal is in it: identifiers, digests and counts only. Four kinds of i
 
 from __future__ import annotations
 
+from functools import reduce
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
@@ -114,15 +115,12 @@ class Register:
             old = (entry for i, entry in latest.items() if i not in known or _is_overdue(known[i], entry))
             _each(self._restate, batched(old, _TRANSACTED))
 
-    def refuse(self, entries: Iterable[Entry]) -> None:
-        """Note DPS's refusals: ``on_file`` and ``refusal`` of each entry, where the record still is at that statement.
-
-        An entry without refusal is noted as by `lose`: what was sent of it has come to its aim. Where another statement
-        has come since it is noted of what was known before that, which counts where that is never sent.
+    def hear(self, entries: Iterable[Entry]) -> None:
+        """Note DPS's refusals, and what is lost: what `Entry.hearing` says of each entry.
 
         What is noted already costs no write, so that a run which is begun again soon is where the last one stopped.
         """
-        _each(self._refuse, batched(entries, _TRANSACTED))
+        _each(self._hear, batched(entries, _TRANSACTED))
 
     def refused(self, programme: str, since: str = "") -> Iterator[Entry]:
         """Iterate over a programme's records whose last statement DPS refused, longest ago first.
@@ -170,28 +168,39 @@ class Register:
                 return
         raise _throttled()
 
-    def _refuse(self, answered: Sequence[Entry]) -> None:
-        self._lose([entry for entry in answered if not entry.refusal])
-        entries = [entry for entry in answered if entry.refusal]
-        if not entries:
-            return
-        known = {entry.record_id: entry for entry in self._read(sorted({entry.record_id for entry in entries}))}
-        updates = [
-            {"Update": self._refusing(entry, entry.refusal)}
-            for entry in entries
-            if entry.refusal and _awaits_refusal(known.get(entry.record_id), entry)
-        ]
-        self._transact_each(updates)
-        before = [entry for entry in entries if _was_at(known.get(entry.record_id), entry)]
-        self._transact_each([*map(self._noting_before, before)])
+    def _hear(self, answered: Sequence[Entry]) -> None:
+        waiting: dict[str, list[Entry]] = {}
+        for entry in answered:
+            waiting.setdefault(entry.record_id, []).append(entry)
+        for _ in tries(_TRIES):
+            before = self._read([*waiting])
+            heard = ((known, reduce(Entry.hearing, waiting[known.record_id], known)) for known in before)
+            changed = [(known, now) for known, now in heard if now != known]
+            others = self._transact_each([self._hearing(known, now) for known, now in changed])
+            waiting = {changed[n][0].record_id: waiting[changed[n][0].record_id] for n in others}
+            if not waiting:
+                return
+        raise _throttled()
 
-    def _noting_before(self, entry: Entry) -> Item:
-        """Note what is on file of the statement that counts where the one that a record is at is never sent."""
-        sets: dict[Attribute, Any] = {("before", "on_file"): entry.on_file}
-        if entry.refusal:
-            sets |= {("before", "refusal"): _refusal_document(entry.refusal), "refused_at": entry.refusal.at}
-        conditions = (equals(("before", "batch_id"), entry.batch_id), equals(("before", "line"), entry.line))
-        return {"Update": update(self._table, {"record_id": entry.record_id}, sets=sets, conditions=conditions)}
+    def _hearing(self, known: Entry, now: Entry) -> Item:
+        """Write what was heard of a record where it still is at the statement, and was at the one before."""
+        sets: dict[Attribute, Any] = {}
+        removes: list[Attribute] = []
+        conditions = _is_at(known)
+        if now.on_file is OnFile.YES is not known.on_file:
+            removes = ["on_file"]
+        elif now.on_file is not known.on_file:
+            sets["on_file"] = now.on_file
+        if now.refusal and not known.refusal:
+            sets |= {"refusal": _refusal_document(now.refusal), "refused_at": now.refusal.at}
+        if known.before and now.before and now.before != known.before:
+            place = known.before.statement
+            conditions += equals(("before", "batch_id"), place.batch_id), equals(("before", "line"), place.line)
+            sets["before", "on_file"] = now.before.on_file
+            if refusal := now.before.refusal:
+                sets |= {("before", "refusal"): _refusal_document(refusal), "refused_at": refusal.at}
+        key = {"record_id": known.record_id}
+        return {"Update": update(self._table, key, sets=sets, removes=removes, conditions=conditions)}
 
     def _restate(self, entries: Sequence[Entry]) -> None:
         self._transact_each([{"Put": self._restating(entry)} for entry in entries])
@@ -235,29 +244,6 @@ class Register:
             nothing = any_of(not_exists("before"), equals(("before", "programme"), ""))
             conditions = (exists("programme"), nothing, any_of(not_exists("before"), gives_way))
         return {"Update": update(self._table, {"record_id": entry.record_id}, sets=sets, conditions=conditions)}
-
-    def _refusing(self, entry: Entry, refusal: Refusal) -> Item:
-        sets: dict[Attribute, Any] = {"refusal": _refusal_document(refusal), "refused_at": refusal.at}
-        request: Item = update(
-            self._table,
-            {"record_id": entry.record_id},
-            sets=sets if entry.on_file is OnFile.YES else sets | {"on_file": entry.on_file},
-            removes=("on_file",) if entry.on_file is OnFile.YES else (),
-            conditions=_is_at(entry),
-        )
-        return request
-
-    def lose(self, entries: Iterable[Entry]) -> None:
-        """Note that records are not on file at DPS, as the entries say; of which statements as in `refuse`."""
-        _each(self._lose, batched(entries, _TRANSACTED))
-
-    def _lose(self, entries: Sequence[Entry]) -> None:
-        others = self._transact_each([*map(self._losing, entries)])
-        self._transact_each([self._noting_before(entries[n]) for n in others])
-
-    def _losing(self, entry: Entry) -> Item:
-        key = {"record_id": entry.record_id}
-        return {"Update": update(self._table, key, sets={"on_file": OnFile.NO}, conditions=_is_at(entry))}
 
     # -- intakes
 
@@ -454,16 +440,6 @@ def _each[T](work: Callable[[T], None], items: Iterable[T]) -> None:
 
 def _throttled() -> TimeoutError:
     return TimeoutError("DynamoDB leaves requests to the register undone; the run goes on with them later")
-
-
-def _awaits_refusal(known: Entry | None, entry: Entry) -> bool:
-    """Whether a record is at the statement that DPS refused, and that is not noted yet."""
-    return known is not None and known.statement == entry.statement and known.refusal is None
-
-
-def _was_at(known: Entry | None, entry: Entry) -> bool:
-    """Whether a record was at a statement before the upload of the one that it is at."""
-    return known is not None and known.before is not None and known.before.statement == entry.statement
 
 
 def _is_at(entry: Entry) -> tuple[Condition, ...]:

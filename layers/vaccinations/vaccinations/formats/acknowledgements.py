@@ -182,7 +182,8 @@ def _read_csv(body: BufferedReader[Any]) -> Iterator[RefusedRow]:
 def _read_json(body: BufferedReader[Any]) -> Iterator[RefusedRow]:
     """Read the JSON, whose summary may stand before or after the rows.
 
-    The rows count. What the summary counts as failed may be more, since DPS may count a row twice; it is never less.
+    The rows count. What the summary counts as failed may be more, since DPS may count a row several times; it is never
+    less, and where some have failed, some are listed.
     """
     reader = _JsonReader(body)
     failed = listed = None
@@ -209,7 +210,7 @@ def _read_json(body: BufferedReader[Any]) -> Iterator[RefusedRow]:
             reader.expect(",")
     if listed is None:
         raise UnreadableAnswer("it does not list failures")
-    if isinstance(failed, int) and failed < listed:
+    if isinstance(failed, int) and (failed < listed or failed > 0 == listed):
         raise UnreadableAnswer(f"it lists {listed} failures and counts {failed}")
 
 

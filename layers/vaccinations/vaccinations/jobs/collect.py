@@ -45,7 +45,7 @@ from vaccinations.model import lifecycle
 from vaccinations.model.entry import Entry, Refusal
 from vaccinations.model.export import Processing, Status
 from vaccinations.model.lifecycle import ImpossibleMove
-from vaccinations.model.outcome import Action, OnFile, Outcome, on_file_after
+from vaccinations.model.outcome import Action, OnFile, Outcome
 from vaccinations.results import Answer, CollectedMessage, CollectRun
 from vaccinations.telemetry import count, gauge, logger
 
@@ -356,7 +356,7 @@ class Collect:
                     files[batch_id] = Path(directory) / f"{len(files)}.csv"
                     uploads[batch_id] = self.bucket.intake(batch_id).upload
                 columns = _columns_of(uploads[batch_id])
-                self.register.refuse(self._refusals(export, of_batch, key, files[batch_id], to_send_again, columns))
+                self.register.hear(self._refusals(export, of_batch, key, files[batch_id], to_send_again, columns))
             for batch_id, file in files.items():
                 if file.exists():
                     self.bucket.put_refusals(uploads[batch_id], batch_id, export.export_id, file)
@@ -382,16 +382,19 @@ class Collect:
                         row = next(waiting, None)
                     if row is None:
                         return
-                    if row.row == number:
-                        entry = entry_of(line, batch_id)
-                        kind = _kind(entry, row)
-                        tally[kind] += 1
-                        if kind == "another record":
-                            tally["not believed"] += 1
-                        else:
-                            tally[Outcome.of(row.text)] += 1
-                            yield entry, row
+                    of_row: list[RefusedRow] = []
+                    while row and row.row == number:
+                        of_row.append(row)
                         row = next(waiting, None)
+                    if of_row:
+                        entry = entry_of(line, batch_id)
+                        believed = [each for each in of_row if each.local_id == local_id_of(entry.record_id).lower()]
+                        tally["another record"] += not believed
+                        tally["not believed"] += len(of_row) - len(believed)
+                        for each in believed:
+                            tally[_kind(entry, each)] += 1
+                            tally[Outcome.of(each.text)] += 1
+                            yield entry, each
         tally["not believed"] += (row is not None) + sum(1 for _ in waiting)
 
     def _refusals(
@@ -426,11 +429,7 @@ class Collect:
                     text = "".join(c if c.isprintable() else " " for c in row.text[:_LONGEST_TEXT])
                     what = f"DPS refused it ({outcome}): {text}"
                     writer.write(entry.stated_in.line, columns(row.text), what, outcome.fix)
-                yield replace(
-                    entry,
-                    on_file=on_file_after(entry.action, outcome, entry.on_file),
-                    refusal=Refusal(outcome, at, export.export_id, row.row, answer),
-                )
+                yield replace(entry, refusal=Refusal(outcome, at, export.export_id, row.row, answer))
 
     # -- how long answers take
 
@@ -465,12 +464,10 @@ def _collected(facts: dict[str, Any], answer: Answer | None) -> CollectedMessage
 
 
 def _kind(entry: Entry, row: RefusedRow) -> str:
-    """Tell what an answered row is: another record's, or refused, if it has not come to its aim all the same.
+    """Tell whether an answered row was refused, or has come to its aim all the same.
 
     A `new` is a duplicate where the record is on file already, and a `delete` has nothing to do where it is gone.
     """
-    if row.local_id.lower() != local_id_of(entry.record_id).lower():
-        return "another record"
     match entry.action, Outcome.of(row.text):
         case Action.NEW, Outcome.DUPLICATE:
             return "duplicate"
@@ -493,11 +490,11 @@ class _RefusedRows:
         try:
             self._db.execute("PRAGMA journal_mode = OFF")
             self._db.execute("PRAGMA synchronous = OFF")
-            self._db.execute("CREATE TABLE refused (row INTEGER PRIMARY KEY, local_id, text)")
+            self._db.execute("CREATE TABLE refused (row, local_id, text, PRIMARY KEY (row, local_id)) WITHOUT ROWID")
             self._db.execute("BEGIN")
             self._db.executemany(
                 "INSERT OR REPLACE INTO refused VALUES (?, ?, ?)",
-                ((row.row, row.local_id, row.text[:_LONGEST_TEXT]) for row in answered),
+                ((row.row, row.local_id.lower(), row.text[:_LONGEST_TEXT]) for row in answered),
             )
             self._db.execute("COMMIT")
         except BaseException:
@@ -511,4 +508,4 @@ class _RefusedRows:
         self._db.close()
 
     def __iter__(self) -> Iterator[RefusedRow]:
-        return (RefusedRow(*row) for row in self._db.execute("SELECT * FROM refused ORDER BY row"))
+        return (RefusedRow(*row) for row in self._db.execute("SELECT * FROM refused ORDER BY row, local_id"))

@@ -62,6 +62,7 @@ from vaccinations.model.entry import age_of
 from vaccinations.model.export import Status
 from vaccinations.model.lifecycle import Event, ImpossibleMove
 from vaccinations.model.london import day_in_london
+from vaccinations.model.outcome import OnFile
 from vaccinations.model.problems import UnreadableUpload
 from vaccinations.model.programmes import is_ods_code
 from vaccinations.model.row import Faulty, Lost, Nobody, Row, SendAgain, Vaccinated, Withdrawn
@@ -269,8 +270,11 @@ class Ingest:
                 return {}
             rejects = self._store(key, batch_id, spool)
             # What an upload says stays true if the run dies here; said again, it changes nothing.
-            note = self.register.lose if requeued(key) else self.register.renew
-            note(spool.seen.said_again(batch_id))
+            said_again = spool.seen.said_again(batch_id)
+            if requeued(key):
+                self.register.hear(replace(entry, on_file=OnFile.NO, refusal=None) for entry in said_again)
+            else:
+                self.register.renew(said_again)
         receipt = pass_.receipt(upload, rejects)
         self.bucket.put_intake(batch_id, StoredIntake(upload=key, version=version, receipt=receipt))
         batches = {programme: batch.actions.total() for programme, batch in spool.batches.items()}

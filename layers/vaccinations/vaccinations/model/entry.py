@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC
 from typing import TYPE_CHECKING, NamedTuple
 
-from vaccinations.model.outcome import Action, OnFile, Outcome
+from vaccinations.model.outcome import Action, OnFile, Outcome, on_file_after
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -135,6 +135,30 @@ class Entry:
     def gives_way(self, other: Entry) -> bool:
         """Tell whether another entry of the record counts more: its owner's is older, or it is the same and newer."""
         return (other.owned_since, self.stated_at) < (self.owned_since, other.stated_at)
+
+    def hearing(self, answered: Entry) -> Entry:
+        """Return this entry once DPS's answer to a statement about the record, or that it is lost, is noted.
+
+        It is noted where the record is at that statement, or was before the upload of this one; a refusal stays as it
+        was noted first. Where a `new` was refused, whatever followed it alone meets a record that is not on file.
+
+        Parameters
+        ----------
+        answered
+            The statement: with its refusal, from which follows whether the record is on file; or without, and with
+            ``on_file`` as it is now.
+        """
+        before = self.before.hearing(answered) if self.before else None
+        known = self if before == self.before else replace(self, before=before)
+        refusal = answered.refusal
+        on_file = on_file_after(answered.action, refusal.outcome) if refusal else answered.on_file
+        if known.statement == answered.statement:
+            if refusal and known.refusal:
+                return known
+            return replace(known, on_file=on_file or known.on_file, refusal=refusal or known.refusal)
+        if refusal and known.last_new == answered.statement and known.on_file is OnFile.YES:
+            return replace(known, on_file=on_file or known.on_file)
+        return known
 
     def waiting(self) -> Entry:
         """Return what counts while the upload of this statement is parked and waits for a person.

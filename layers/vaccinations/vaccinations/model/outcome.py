@@ -131,8 +131,8 @@ _GROUPS = "|".join(f"(?P<{each.name}>{'|'.join(means.patterns)})" for each, mean
 _CLASSES = re.compile(rf"\W*(?:{_GROUPS})", re.IGNORECASE)
 
 
-def on_file_after(sent: Action, answer: Outcome | None, before: OnFile = OnFile.YES) -> OnFile:
-    """Tell whether a record is on file at DPS once DPS has answered a row about it.
+def on_file_after(sent: Action, answer: Outcome | None) -> OnFile | None:
+    """Tell whether a record is on file at DPS once DPS has answered a row about it; None where that is as before.
 
     It is where the row was processed; else `OUTCOMES` says. A record that DPS has deleted counts as on file: an
     `update` brings it back. One that is on file goes out as `update`, any other as `new`. That a `new` is a duplicate
@@ -142,10 +142,8 @@ def on_file_after(sent: Action, answer: Outcome | None, before: OnFile = OnFile.
     ----------
     answer
         The class of the row's refusal; None where it was not refused.
-    before
-        Whether the record was on file before an `update` or `delete`.
     """
     if answer is None:
         return OnFile.YES
     meaning = OUTCOMES[answer]
-    return meaning.after_new if sent is Action.NEW else meaning.after_others or before
+    return meaning.after_new if sent is Action.NEW else meaning.after_others
