@@ -31,7 +31,6 @@ from vaccinations.ports import LedgerConflict, StoredUpload
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
-    from pathlib import Path
 
     from urllib3 import BaseHTTPResponse
 
@@ -86,9 +85,9 @@ class MemoryBucket(Bucket):
     def _put(self, key: str, body: bytes | BinaryIO, _: str = "") -> None:
         self.store(key, body if isinstance(body, bytes) else body.read())
 
-    def _put_over(self, key: str, file: Path, tag: str) -> bool:
+    def _put_over(self, key: str, body: bytes | BinaryIO, tag: str, _: str = "") -> bool:
         if self._tag(key) == tag:
-            self._put(key, file.read_bytes())
+            self._put(key, body)
             return True
         return False
 
@@ -201,8 +200,11 @@ class MemoryRegister:
         return self.tries[batch_id]
 
     def park(self, batch_id: str) -> None:
+        intake = self.intakes.get(batch_id)
+        if intake and (intake.parked or intake.finished):
+            raise RuntimeError(f"the intake of {batch_id} is being completed by another run")
         self.given_up.add(batch_id)
-        if intake := self.intakes.get(batch_id):
+        if intake:
             self.never |= {(programme, batch_id) for programme in intake.unattached}
             self.intakes[batch_id] = replace(intake, parked=True)
 

@@ -11,6 +11,8 @@ import pytest
 from tests.usecases.rows import row, upload_of, uuid_of
 from tests.usecases.stores import on_every_database
 from vaccinations.jobs.ingest import MOST_TRIES, Ingest
+from vaccinations.ports import StoredMeanwhile
+from vaccinations.results import document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,7 +79,7 @@ def test_a_run_that_wakes_up_leaves_the_newest_statements_where_they_are(
 
     after(getattr(stores, store), monkeypatch, method, number, others_work)
     # Where another has begun the intake, the run fails; its message is then handed over again.
-    with suppress(RuntimeError):
+    with suppress(RuntimeError, StoredMeanwhile):
         run(stores, older)
     run(stores, older)
     assert known(stores) == meanwhile[0]
@@ -119,6 +121,57 @@ def test_a_run_that_wakes_up_when_its_upload_was_parked_leaves_that_to_a_person(
     stores.ingesting.retry(batch_id, "its cause is put right")
     assert stores.receipt_file(uploaded)["status"] == "retried"
     assert stores.register.parked() == []
+
+
+@pytest.mark.parametrize(("decide", "decided"), [("retry", "retried"), ("abandon", "abandoned")])
+@pytest.mark.parametrize("point", [("intake", 0), ("intake", 1), ("_put_over", 0), ("_put_over", 1)])
+def test_a_run_that_wakes_up_while_it_parks_changes_nothing_of_what_a_person_decided(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, point: tuple[str, int], decide: str, decided: str
+) -> None:
+    uploaded = stores.uploaded(upload_of(row(1)), "monday.csv")
+    batch_id = stores.bucket.batch_id(*uploaded)
+    with monkeypatch.context() as broken:
+        broken.setattr(stores.ledger, "attach", Mock(side_effect=OSError("it is of no use")))
+        for _ in range(MOST_TRIES - 1):
+            with suppress(OSError):
+                run(stores, uploaded)
+
+        def others_work() -> None:
+            run(stores, uploaded)
+            broken.undo()
+            getattr(stores.ingesting, decide)(batch_id, "somebody decided")
+
+        after(stores.bucket, broken, *point, others_work)
+        with suppress(RuntimeError):
+            run(stores, uploaded)
+    parked = stores.bucket.intake(batch_id).parked
+    assert parked
+    assert (parked.status, parked.reason) == (decided, "somebody decided")
+    assert stores.receipt_file(uploaded) == document(parked)
+    assert stores.register.parked() == []
+
+
+def test_a_run_that_wakes_up_before_it_stores_how_far_it_is_forgets_nothing_of_what_a_person_decided(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a restore of the tables, what was abandoned would be sent else."""
+    uploaded = stores.uploaded(upload_of(row(1)), "monday.csv")
+    batch_id = stores.bucket.batch_id(*uploaded)
+
+    def others_work() -> None:
+        with monkeypatch.context() as broken:
+            broken.setattr(stores.ledger, "attach", Mock(side_effect=OSError("it is of no use")))
+            for _ in range(MOST_TRIES):
+                with suppress(OSError):
+                    run(stores, uploaded)
+        stores.ingesting.abandon(batch_id, "the wrong file")
+
+    after(stores.register, monkeypatch, "renew", 0, others_work)
+    with pytest.raises(StoredMeanwhile):
+        run(stores, uploaded)
+    parked = stores.bucket.intake(batch_id).parked
+    assert parked
+    assert parked.status == "abandoned"
 
 
 @on_every_database

@@ -270,6 +270,7 @@ def test_a_stranger_changes_nothing_and_no_other_child_takes_a_records_place(wor
     other = row(1, batch=C).replace("Zephyrson,2012-08-18", "Hollow,2013-01-02").replace(",,Quint", ",9990000018,Quint")
     assert say(world, A).unchanged == 1
     assert world.upload(upload_of(other), "other-child.csv").rejected == 1
+    assert world.upload(upload_of(other.replace(",Y,", ",N,")), "other-child-withdrawn.csv").rejected == 1
     a_day(world, dps)
     assert has(dps) == A
     [file] = dps.files

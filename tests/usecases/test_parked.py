@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
 from tests.usecases.rows import row, upload_of, uuid_of
 from tests.usecases.stores import on_every_database
 from vaccinations.jobs import ingest
-from vaccinations.jobs.ingest import MOST_TRIES, OlderParked
+from vaccinations.jobs.ingest import MOST_TRIES, Ingest, OlderParked
 from vaccinations.model.entry import Refusal
 from vaccinations.model.outcome import OnFile, Outcome
 from vaccinations.ports import IntakeGone, UploadGone
@@ -551,3 +552,47 @@ def test_what_dps_refuses_while_its_correction_is_parked_goes_out_as_new_when_th
     stores.register.hear([replace(refused, on_file=OnFile.NO, refusal=refusal)])
     stores.ingesting.retry(corrected, "its cause is put right")
     assert told(stores)[-1] == (uuid_of(1), "new", "XY9999")
+
+
+# -- abandoned after a retry that has died
+
+
+@pytest.mark.parametrize("dies_at", ["nothing", "register", "attach", "finish"])
+def test_what_is_abandoned_after_a_retry_that_died_is_sent_only_as_far_as_its_receipt_says(
+    stores: Stores, breaks: set[str], monkeypatch: pytest.MonkeyPatch, dies_at: str
+) -> None:
+    """Its message is a dead letter, and the next upload would complete what the retry has begun."""
+    batch_id = park(stores, breaks, row(1), name="stuck.csv")
+    dying = {
+        "nothing": (stores.register, "begin"),
+        "register": (stores.register, "put"),
+        "attach": (stores.ledger, "attach"),
+        "finish": (stores.register, "finish"),
+    }
+    target, method = dying[dies_at]
+    with monkeypatch.context() as broken:
+        broken.setattr(target, method, Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            stores.ingesting.retry(batch_id, "all is well again")
+    assert stores.register.parked() == [batch_id]
+    receipt = stores.ingesting.abandon(batch_id, "it is the wrong file after all")
+    stores.accept(row(2), name="next.csv")
+    sent = [who for who, *_ in told(stores) if who == uuid_of(1)]
+    expected = {"hpv": "hpv-1"} if dies_at == "finish" else {}
+    assert isinstance(receipt, ParkedUpload)
+    assert (receipt.status, receipt.exports, len(sent)) == ("abandoned", expected, len(expected))
+    assert (stores.register.parked(), stores.register.unfinished()) == ([], [])
+
+
+def test_what_is_abandoned_after_its_retry_was_complete_but_not_noted_counts_as_retried(
+    stores: Stores, breaks: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch_id = park(stores, breaks, row(1), name="stuck.csv")
+    with monkeypatch.context() as broken:
+        broken.setattr(Ingest, "_settle", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            stores.ingesting.retry(batch_id, "all is well again")
+    receipt = stores.ingesting.abandon(batch_id, "it is the wrong file after all")
+    assert isinstance(receipt, ParkedUpload)
+    assert (receipt.status, bool(receipt.retried_as)) == ("retried", True)
+    assert len(told(stores)) == 1

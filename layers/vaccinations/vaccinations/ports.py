@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from nhs_mesh import Message, Part, SentMessage, Tracking
     from vaccinations.model.entry import Entry, Intake
     from vaccinations.model.export import DPSExport, FileNames, Manifest, Status
-    from vaccinations.results import AnyReceipt, StoredIntake
+    from vaccinations.results import AnyReceipt, ParkedUpload, StoredIntake
 
 __all__ = [
     "BatchGone",
@@ -349,8 +349,22 @@ class Bucket(Protocol):
     def open_rows(self, programme: str, batch_id: str) -> BinaryIO | None:
         """Open the rows of a batch for streaming; None where they were not stored."""
 
-    def put_intake(self, batch_id: str, intake: StoredIntake) -> None:
-        """Store what is known of an upload once its batches are complete."""
+    def put_intake(self, batch_id: str, intake: StoredIntake, may_replace: Callable[[], bool] | None = None) -> None:
+        """Store what is known of an upload once its batches are complete.
+
+        Parameters
+        ----------
+        may_replace
+            As for `put_batch`; without it, one may always be replaced.
+
+        Raises
+        ------
+        StoredMeanwhile
+            Likewise.
+        """
+
+    def put_parked(self, parked: ParkedUpload) -> None:
+        """Store that an upload is parked, and its receipt; each unless somebody has written down more meanwhile."""
 
     def intake(self, batch_id: str) -> StoredIntake:
         """Return what `put_intake` stored.

@@ -30,7 +30,7 @@ from vaccinations.model.decide import (
 from vaccinations.model.entry import ALREADY_SENT, WITHDRAWN, Entry, Person, Place, Refusal
 from vaccinations.model.outcome import Action, OnFile, Outcome
 from vaccinations.model.problems import Problem
-from vaccinations.model.row import Faulty, Lost, Nobody, Row, SendAgain, Vaccinated, Withdrawn
+from vaccinations.model.row import Faulty, Lost, Nobody, Row, SendAgain, Vaccinated, Withdrawn, person_in
 from vaccinations.model.uploaders import Uploaders
 
 UUID = "496e37d8-d1ab-4e12-a3a3-9c2e136a0504"
@@ -304,6 +304,7 @@ ANOTHER = Problem(
     "this record was ingested before, of another child: NHS number, surname and date of birth all differ",
     "a UUID of its own; where it is the same child, withdraw the old record",
 )
+ANOTHER_WITHDRAWN = replace(ANOTHER, fix="the UUID of this child's record; or the other child as it was stated")
 STRANGER = Person("9990000026", "Hollow", "2013-01-02")
 THEIRS = replace(STATED, owner="RX1")
 REJECTED: dict[str, tuple[Row, Known | None, list[Problem]]] = {
@@ -349,6 +350,11 @@ REJECTED: dict[str, tuple[Row, Known | None, list[Problem]]] = {
     ),
     "withdrawn for another organisation": (Withdrawn(9, UUID, "RX1"), None, [NOT_FOR]),
     "of another child": (vaccinated("d2"), Known(STATED, kept=True, person=STRANGER), [ANOTHER]),
+    "withdrawn, of another child": (
+        replace(WITHDRAWAL, person=person_in(vaccinated("d1").record)),
+        Known(STATED, kept=True, person=STRANGER),
+        [ANOTHER_WITHDRAWN],
+    ),
     "of another child, after a withdrawal": (vaccinated("d1"), Known(GONE, kept=True, person=STRANGER), [ANOTHER]),
     "withdrawn, no longer kept": (
         WITHDRAWAL,

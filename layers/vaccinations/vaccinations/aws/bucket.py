@@ -20,7 +20,7 @@ import hashlib
 import io
 import json
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import dropwhile, islice, takewhile
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import quote
@@ -122,33 +122,36 @@ class Bucket:
         """Store bytes or a file in one request: S3 takes up to 5 GB so, and no file here comes near that."""
         self._s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
 
-    def _put_over(self, key: str, file: Path, tag: str) -> bool:
-        """Store a file in place of the object that has a tag; without one, where there is none. Tell whether it was.
+    def _put_over(self, key: str, body: bytes | BinaryIO, tag: str, content_type: str = _BYTES) -> bool:
+        """Store something in place of the object that has a tag; without one, where there is none. Tell whether it was.
 
         Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
         """
         condition: dict[str, Any] = {"IfMatch": tag} if tag else {"IfNoneMatch": "*"}
         try:
-            with file.open("rb") as body:
-                self._s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=_BYTES, **condition)
+            self._s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type, **condition)
         except ClientError as error:
             if error.response["Error"]["Code"] in _NOT_SO | _ABSENT:
                 return False
             raise
         return True
 
-    def _put_new(self, key: str, file: Path, may_replace: Callable[[], bool]) -> None:
-        """Store a file where nothing is, or what is there may be replaced and nobody has replaced it meanwhile.
+    def _put_new(
+        self, key: str, body: bytes | BinaryIO, may_replace: Callable[[], bool], content_type: str = _BYTES
+    ) -> None:
+        """Store something where nothing is, or what is there may be replaced and nobody has replaced it meanwhile.
 
         Raises
         ------
         StoredMeanwhile
             It is otherwise.
         """
-        if not self._put_over(key, file, ""):
+        if not self._put_over(key, body, "", content_type):
             tag = self._tag(key)
-            if not may_replace() or not self._put_over(key, file, tag):
-                raise StoredMeanwhile("another run has stored a batch meanwhile")
+            if not isinstance(body, bytes):
+                body.seek(0)
+            if not may_replace() or not self._put_over(key, body, tag, content_type):
+                raise StoredMeanwhile("another run has read the upload meanwhile")
 
     def _put_stream(self, key: str, body: BinaryIO, metadata: Mapping[str, str]) -> None:
         """Store a stream of whatever size."""
@@ -159,7 +162,7 @@ class Bucket:
             self._put(key, body, content_type)
 
     def _put_json(self, key: str, content: Any) -> None:
-        self._put(key, json.dumps(content, indent=2).encode(), _JSON)
+        self._put(key, _in_json(content), _JSON)
 
     def _json(self, key: str) -> dict[str, Any]:
         with closing(self.open(key).body) as body:
@@ -267,9 +270,11 @@ class Bucket:
         StoredMeanwhile
             It may not; or another run was faster.
         """
-        self._put_new(_batch_key(programme, batch_id), lines, may_replace)
+        with lines.open("rb") as body:
+            self._put_new(_batch_key(programme, batch_id), body, may_replace)
         if rows:
-            self._put_new(_rows_key(programme, batch_id), rows, may_replace)
+            with rows.open("rb") as body:
+                self._put_new(_rows_key(programme, batch_id), body, may_replace)
 
     def batch_lines(self, programme: str, batch_id: str) -> Generator[bytes]:
         """Stream the lines of a batch object, each one JSON document.
@@ -293,9 +298,33 @@ class Bucket:
         except NoSuchObject:
             return None
 
-    def put_intake(self, batch_id: str, intake: StoredIntake) -> None:
-        """Store what is known of an upload once its batches are complete."""
-        self._put_json(_intake_key(batch_id), asdict(intake))
+    def put_intake(self, batch_id: str, intake: StoredIntake, may_replace: Callable[[], bool] | None = None) -> None:
+        """Store what is known of an upload once its batches are complete.
+
+        Parameters
+        ----------
+        may_replace
+            As for `put_batch`; without it, one may always be replaced.
+
+        Raises
+        ------
+        StoredMeanwhile
+            Likewise.
+        """
+        key, content = _intake_key(batch_id), asdict(intake)
+        if may_replace:
+            self._put_new(key, _in_json(content), may_replace, _JSON)
+        else:
+            self._put_json(key, content)
+
+    def put_parked(self, parked: ParkedUpload) -> None:
+        """Store that an upload is parked, and its receipt; each unless somebody has written down more meanwhile."""
+        key = _intake_key(parked.batch_id)
+        tag = self._tag(key)
+        stored = self.intake(parked.batch_id)
+        if not stored.parked:
+            self._put_over(key, _in_json(asdict(replace(stored, parked=parked))), tag, _JSON)
+        self._put_over(receipt_key(parked.upload, parked.batch_id), _in_json(document(parked)), "", _JSON)
 
     def intake(self, batch_id: str) -> StoredIntake:
         """Return what `put_intake` stored.
@@ -471,6 +500,10 @@ _RECEIPTS: Mapping[str, Callable[..., AnyReceipt]] = {"ingested": Receipt, "reje
 
 def _receipt(content: dict[str, Any]) -> AnyReceipt:
     return _RECEIPTS.get(content["status"], ParkedUpload)(**content)
+
+
+def _in_json(content: Any) -> bytes:
+    return json.dumps(content, indent=2).encode()
 
 
 def receipt_key(upload_key: str, batch_id: str) -> str:

@@ -363,7 +363,8 @@ class Register:
         """
         intake = self.intake(batch_id)
         # What is attached meanwhile is sent, and must not count as unsent.
-        conditions = (equals("attached", dict(intake.attached)), equals("finished", False)) if intake else ()
+        unchanged = (equals("attached", dict(intake.attached)), equals("finished", False)) if intake else ()
+        conditions = (*unchanged, not_exists("parked"))
         parking = update(self._table, _intake_key(batch_id), sets={"parked": True}, conditions=conditions)
         self._transact(
             {"Update": parking},

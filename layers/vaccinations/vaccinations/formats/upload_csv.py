@@ -34,7 +34,7 @@ from vaccinations.model.programmes import (
     is_ods_code,
 )
 from vaccinations.model.record import VaccinationRecord, problems_of
-from vaccinations.model.row import Faulty, Nobody, Row, Vaccinated, Withdrawn
+from vaccinations.model.row import Faulty, Nobody, Row, Vaccinated, Withdrawn, person_in
 from vaccinations.model.text import is_plain, plain
 
 if TYPE_CHECKING:
@@ -408,7 +408,7 @@ class _Statement:
             # Nobody else has seen the record yet; pydantic's own way, a copy, takes as long as half of all its rules.
             vars(record)["uuid"] = _identity(record, dated=dated)
         if withdrawn:
-            return Withdrawn(self.line, str(record.uuid), record.organisation_code)
+            return Withdrawn(self.line, str(record.uuid), record.organisation_code, person_in(record))
         if record.dose_sequence is None or record.programme != self.values["programme"]:
             self.assumed += assumed_of(record.programme, record.dose_sequence, stated=self.values["programme"])
         return Vaccinated(self.line, record, digest_of(record), tuple(self.assumed))

@@ -181,14 +181,29 @@ class Ingest:
         return receipt
 
     def abandon(self, batch_id: str, reason: str) -> AnyReceipt:
-        """End a parked upload: its rows that are in no export are never sent. Return its receipt."""
+        """End a parked upload: its rows that are in no export are never sent. Return its receipt.
+
+        A retry of it that has died on the way ends with it. One that is complete counts.
+        """
         if not self._waits(batch_id):
             return self._receipt("", "", batch_id)
         try:
-            return self._settle(self.bucket.intake(batch_id), status="abandoned", reason=reason)
+            stored = self.bucket.intake(batch_id)
         except IntakeGone:
             self.register.finish(batch_id, parked=True)
             return replace(self._nameless(batch_id), status="abandoned", reason=reason, decided_at=self._now())
+        again = self.bucket.batch_id(stored.upload, stored.version, retry_of=batch_id)
+        begun = self.register.intake(again)
+        if begun is None:
+            return self._settle(stored, status="abandoned", reason=reason)
+        if begun.finished and not begun.parked:
+            return self._settle(stored, status="retried", retried_as=again, reason=reason)
+        if not begun.finished:
+            if not begun.parked:
+                self.register.park(again)
+            self.abandon(again, reason)
+        exports = {**self._parked_upload(stored).exports, **self._parked_upload(self.bucket.intake(again)).exports}
+        return self._settle(stored, status="abandoned", reason=reason, exports=exports)
 
     def _waits(self, batch_id: str) -> bool:
         """Tell whether an upload is parked and waits for a person."""
@@ -276,7 +291,8 @@ class Ingest:
             else:
                 self.register.renew(said_again)
         receipt = pass_.receipt(upload, rejects)
-        self.bucket.put_intake(batch_id, StoredIntake(upload=key, version=version, receipt=receipt))
+        stored = StoredIntake(upload=key, version=version, receipt=receipt)
+        self.bucket.put_intake(batch_id, stored, lambda: self.register.intake(batch_id) is None)
         batches = {programme: batch.actions.total() for programme, batch in spool.batches.items()}
         self.register.begin(batch_id, batches, begun, sends=not source.already_sent)
         return {}
@@ -437,9 +453,7 @@ class Ingest:
             return
         try:
             stored = self.bucket.intake(batch_id)
-            parked = self._parked_upload(stored)
-            self.bucket.put_intake(batch_id, replace(stored, parked=parked))
-            self.bucket.put_receipt(stored.upload, batch_id, parked)
+            self.bucket.put_parked(self._parked_upload(stored))
         except Exception:  # noqa: BLE001 - what keeps it from being completed may be just this
             logger.exception("the uploader cannot be told that the upload is parked", extra={"parked": batch_id})
         self.register.park(batch_id)
@@ -472,7 +486,7 @@ class Ingest:
         if intake.finished:
             return
         receipt = replace(stored.receipt, exports=_exports(intake.attached), completed_at=self._now())
-        self.bucket.put_intake(batch_id, replace(stored, receipt=receipt))
+        self.bucket.put_intake(batch_id, replace(stored, receipt=receipt, parked=None))
         self.bucket.put_receipt(stored.upload, batch_id, receipt)
         self.register.finish(batch_id)
         _tell(receipt)
@@ -780,8 +794,9 @@ class _Pass:
         if entry is None:
             return None
         last = self.last.get(entry.record_id)
-        # To read a line takes time: only a vaccination is compared with it.
-        who = person_of(last) if last and isinstance(row, Vaccinated) else None
+        # To read a line takes time: only a row that names somebody is compared with it.
+        names = isinstance(row, Vaccinated) or (isinstance(row, Withdrawn) and row.person)
+        who = person_of(last) if last and names else None
         return Known(entry, kept=last is not None, person=who)
 
     def _compare(self, row: Row, entry: Entry) -> None:

@@ -20,6 +20,7 @@ any other      another organisation's, since before the upload  reject, whatever
                nothing, or withdrawn before it was ever stated  skip: DPS never had it
                withdrawn                                        unchanged
                its last statement is no longer kept             reject: state it once more first
+               last stated of another child                     reject: the UUID of this one
                anything else                                    queue its last statement as ``delete``
 `Vaccinated`   already sent by another system, and known here   unchanged, or reject: upload it as any other
                already sent, and not known here                 register it, with its list; nothing is sent
@@ -61,7 +62,7 @@ from vaccinations.model.london import in_london
 from vaccinations.model.outcome import Action, OnFile
 from vaccinations.model.problems import Problem
 from vaccinations.model.programmes import PROGRAMMES
-from vaccinations.model.row import Faulty, Lost, Nobody, SendAgain, Vaccinated, Withdrawn
+from vaccinations.model.row import Faulty, Lost, Nobody, SendAgain, Vaccinated, Withdrawn, person_in
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -285,12 +286,8 @@ def _state(row: Vaccinated, known: Known | None, upload: UploadFacts) -> Decisio
         return Overtaken(entry)
     if entry and entry.digest == row.digest:
         return Unchanged(_as_lately(entry, upload))
-    if known and known.person and known.person.differs_wholly(_person(row)):
-        return _reject(
-            upload.columns.record,
-            "this record was ingested before, of another child: NHS number, surname and date of birth all differ",
-            "a UUID of its own; where it is the same child, withdraw the old record",
-        )
+    if known and known.person and known.person.differs_wholly(person_in(row.record)):
+        return _of_another_child(upload, "a UUID of its own; where it is the same child, withdraw the old record")
     return Queue(_stated(row, entry, upload), repeats=False)
 
 
@@ -312,11 +309,6 @@ def _not_to_be_stated(row: Vaccinated, upload: UploadFacts) -> list[Problem]:
     if in_london(row.record.vaccinated_at) > upload.uploaded_at:
         problems.append(Problem(upload.columns.time, "is later than the upload", "the time the vaccine was given"))
     return problems
-
-
-def _person(row: Vaccinated) -> Person:
-    record = row.record
-    return Person(record.nhs_number, record.surname, record.date_of_birth.isoformat())
 
 
 def _stated(row: Vaccinated, entry: Entry | None, upload: UploadFacts) -> Entry:
@@ -354,6 +346,8 @@ def _withdraw(row: Withdrawn, known: Known | None, upload: UploadFacts) -> Decis
     if not known.kept:
         what = "this record was ingested so long ago that it is no longer kept, so it cannot be withdrawn"
         return _reject(upload.columns.withdrawn, what, "upload the vaccination once more, then withdraw it")
+    if known.person and row.person and known.person.differs_wholly(row.person):
+        return _of_another_child(upload, "the UUID of this child's record; or the other child as it was stated")
     entry = replace(known.entry, digest=WITHDRAWN, stated_at=upload.stated_at, origin=None)
     return Queue(_repeated(entry, Action.DELETE, known.entry, row, upload), repeats=True)
 
@@ -371,6 +365,11 @@ def _never_stated(row: Withdrawn, upload: UploadFacts) -> Entry:
         stated_at=upload.stated_at,
         on_file=OnFile.NO,
     )
+
+
+def _of_another_child(upload: UploadFacts, fix: str) -> Reject:
+    what = "this record was ingested before, of another child: NHS number, surname and date of birth all differ"
+    return _reject(upload.columns.record, what, fix)
 
 
 def _as_lately(entry: Entry, upload: UploadFacts) -> Entry:

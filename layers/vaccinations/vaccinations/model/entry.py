@@ -202,7 +202,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Whose vaccination a statement is about. This is in batch lines only, never in the register.
+    """Whose vaccination a row or a statement is about. This is in batch lines only, never in the register.
 
     Attributes
     ----------

@@ -15,6 +15,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from vaccinations.model.entry import Person
+
 if TYPE_CHECKING:
     from vaccinations.model.assumed import Assumed
     from vaccinations.model.entry import Place
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from vaccinations.model.problems import Problem
     from vaccinations.model.record import VaccinationRecord
 
-__all__ = ["Faulty", "Lost", "Nobody", "Row", "SendAgain", "Vaccinated", "Withdrawn"]
+__all__ = ["Faulty", "Lost", "Nobody", "Row", "SendAgain", "Vaccinated", "Withdrawn", "person_in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +62,14 @@ class Withdrawn:
     ----------
     organisation_code
         The code that the row bears; empty where it bears none.
+    person
+        Whom it names; None where it names nobody.
     """
 
     line: int
     record_id: str
     organisation_code: str = ""
+    person: Person | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,11 @@ class Faulty:
 
     line: int
     problems: tuple[Problem, ...]
+
+
+def person_in(record: VaccinationRecord) -> Person:
+    """Tell whose vaccination a record is."""
+    return Person(record.nhs_number, record.surname, record.date_of_birth.isoformat())
 
 
 type Row = Vaccinated | Withdrawn | Nobody | SendAgain | Lost | Faulty
