@@ -689,6 +689,15 @@ def test_text_in_utf_16_with_a_byte_order_mark_is_read(form: str) -> None:
     assert read(body) == read(text)
 
 
+@pytest.mark.parametrize("marks", ["\ufeff\ufeff", "ï»¿", "\ufeffï»¿"])
+@pytest.mark.parametrize("written", ["UUID", '"UUID"'])
+def test_byte_order_marks_that_programs_have_doubled_or_damaged_cost_no_uuids(marks: str, written: str) -> None:
+    text = upload({}, {"UUID": "00000000-0000-4000-8000-000000000001"})
+    marked = marks + text.replace("UUID", written, 1)
+    assert read(marked) == read(text)
+    assert read(marked.encode("utf-16")) == read(text)
+
+
 @pytest.mark.bad_inputs
 def test_damaged_utf_16_is_rejected_whole() -> None:
     body = upload({}, {}).encode("utf-16")
