@@ -514,6 +514,49 @@ def test_the_offline_spreadsheet_saved_as_csv_is_read() -> None:
     assert isinstance(not_yet, Faulty)  # one row a child, also of those who are not vaccinated yet
 
 
+def offline_rows(tail: str, **cells: str) -> list[Row]:
+    """Read two children of the offline spreadsheet; what ends their rows stands in place of an empty UUID."""
+    excel = {"PERSON_DOB": "18/08/2012", "DATE_OF_VACCINATION": "09/06/2025", "BATCH_EXPIRY_DATE": "30/09/2026"}
+    answers = {"HEALTH_QUESTION_ANSWERS": "Asthma: no, never\r\nAllergies: no\r\n", "SESSION_ID": "17", "UUID": "end"}
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, OFFLINE.split(","), extrasaction="ignore", restval="")
+    writer.writeheader()
+    writer.writerows([GOOD | excel | answers | cells] * 2)
+    return read(text.getvalue().replace(",end\r\n", f"{tail}\r\n"))
+
+
+@pytest.mark.parametrize("tail", ["", ",,", ",,,"])
+def test_a_row_with_line_breaks_may_have_fewer_cells_than_the_header_or_empty_ones_more(tail: str) -> None:
+    """Excel leaves out the empty cells at the end of a row, sixteen rows at a time, or writes some more."""
+    rows = offline_rows(tail)
+    assert rows == offline_rows(",")
+    assert [(type(row), row.line) for row in rows] == [(Vaccinated, 2), (Vaccinated, 5)]
+
+
+@pytest.mark.parametrize("tail", ["", ",,,"])
+def test_a_fault_of_such_a_row_is_told_once_and_as_what_it_is(tail: str) -> None:
+    not_yet = offline_rows(tail, VACCINATED="", VACCINE_GIVEN="", DATE_OF_VACCINATION="")
+    assert summary(not_yet) == ([], [], {line: ["VACCINATED", "DATE_OF_VACCINATION"] for line in (2, 5)})
+    too_many = offline_rows(",,, x")
+    assert [row.problems[0].what for row in too_many if isinstance(row, Faulty)] == [
+        "has more cells than the header"
+    ] * 2
+
+
+@pytest.mark.parametrize("opened", [12, 16, 38])
+@pytest.mark.parametrize("closed", [3, 15, 37])
+def test_two_rows_that_an_open_quote_makes_one_are_told_apart(opened: int, closed: int) -> None:
+    header = OFFLINE.split(",")
+    good = [(GOOD | {"SESSION_ID": "17", "UUID": ""}).get(column, "") for column in header]
+    first, second = [*good], [*good]
+    first[opened] = '"never closed'
+    second[closed] += 'closed"'
+    rows = read("\n".join(",".join(cells) for cells in (header, good, first, second, good)))
+    accepted, _, bad = summary(rows)
+    assert (accepted[0], accepted[-1], bad[3]) == (2, 5, ["(row)"])
+    assert len(rows) == 4
+
+
 def test_a_national_reporting_file_is_read_and_its_children_not_vaccinated_are_left_out() -> None:
     row = row_of(NATIONAL, LOCAL_PATIENT_ID="1")
     assert isinstance(row, Vaccinated)

@@ -168,12 +168,14 @@ def read_csv(stream: BinaryIO, *, organisation_code: str, today: date) -> Iterat
             yield Faulty(line, (cells,))
         elif not any(map(str.strip, cells)):
             continue
-        elif lines.in_row > 1 and len(cells) != table.width:
-            lines.step_back()
-            yield Faulty(line, (_QUOTES,))
         elif not (instructions_may_come and _are_instructions(cells)):
             assumed = (*guessed, Assumed.WINDOWS) if lines.guessed else guessed
-            yield table.row(line, cells, assumed, plain_line=lines.row_is_plain)
+            may_be_two = lines.in_row > 1 and table.may_be_two(cells, delimiter)
+            row = table.row(line, cells, assumed, plain_line=lines.row_is_plain)
+            if may_be_two and isinstance(row, Faulty):
+                lines.step_back()
+                row = Faulty(line, (_QUOTES,))
+            yield row
         instructions_may_come = False
 
 
@@ -361,6 +363,15 @@ class _Table:
         places = [names.index(_header_name(found[field][0])) if found[field] else -1 for field in _FIELDS]
         self._pick = itemgetter(*places)
         self._read = max(places) + 1
+
+    def may_be_two(self, cells: list[str], delimiter: str) -> bool:
+        """Tell of a row over several lines whether it may be two rows, by a quote that the first of them left open.
+
+        Such a row rarely has as many cells as the header, and what separated the cells of the second is inside cells of
+        the first: together they are nearly twice as many as they should be.
+        """
+        separated = len(cells) + sum(cell.count(delimiter) for cell in cells)
+        return len(cells) != self.width and separated > 1.5 * self.width
 
     def row(self, line: int, cells: list[str], guessed: tuple[Assumed, ...], *, plain_line: bool) -> Row:
         """Make one row; all that is wrong with it is found at once."""
