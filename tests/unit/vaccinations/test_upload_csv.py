@@ -719,6 +719,34 @@ def test_semicolons_and_tabs_are_known_by_the_header(delimiter: str, assumed: tu
     assert [(row.line, row.assumed) for row in stated if isinstance(row, Vaccinated)] == [(4, ()), (5, ())]
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("form", ["utf-8", "utf-16"])
+def test_what_separates_cells_is_known_where_a_name_of_the_header_goes_over_lines(delimiter: str, form: str) -> None:
+    text = upload({"NOTES": "x"}).replace(",", delimiter)
+    wrapped = text.replace("UUID", '"U-U\r\nI;D,\tx"', 1).replace("NHS_NUMBER", '"NHS\nnumber"', 1)
+    first = text.replace("UUID", '"Notes\r\nof a nurse"', 1).replace("NHS_NUMBER", '"NHS\r\nnumber"', 1)
+    for written in (wrapped, first):
+        (row,) = read(f"\n{written}".encode(form))
+        assert isinstance(row, Vaccinated)
+        assert (row.record.nhs_number, row.line) == ("9992686766", written.count("\n") + 1)
+
+
+def test_space_between_a_closing_quote_and_the_next_cell_does_no_harm() -> None:
+    text = upload({"PERSON_SURNAME": 'O"Brien, "Bo"'}, {"NOTES": "over\r\nlines"})
+    cells = list(csv.reader(io.StringIO(text, newline="")))
+    written = io.StringIO(newline="")
+    csv.writer(written, quoting=csv.QUOTE_ALL).writerows(cells)
+    spaced = written.getvalue().replace('","', '"  , "').replace('"\r\n', '" \r\n')
+    assert read(spaced) == read(text)
+    assert read(spaced.rstrip("\r\n")) == read(text)
+
+
+@pytest.mark.bad_inputs
+def test_spaces_behind_quotes_cost_no_time() -> None:
+    rows = read(upload({}, {"NOTES": '" ' * 15_000 + " " * 20_000 + "x"}, {}))
+    assert [isinstance(row, Vaccinated) for row in rows] == [True, True, True]
+
+
 @pytest.mark.bad_inputs
 def test_a_first_line_that_goes_on_after_its_separator_is_no_such_line_and_costs_no_time() -> None:
     with pytest.raises(UnreadableUpload, match="the header lacks"):

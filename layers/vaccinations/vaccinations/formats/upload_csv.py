@@ -136,6 +136,8 @@ _DOSES = {form.format(dose): dose for dose in range(1, 10) for form in ("{}", "0
 _INSTRUCTIONS = re.compile(r"(required|optional)\b", re.IGNORECASE)
 #: What Excel reads, and writes, as the first line of a file: what separates its cells.
 _SEPARATOR = re.compile(r'"?sep=([,;\t|])"?[,;\t|]*', re.IGNORECASE)
+#: Space that some programs put between the quote that closes a cell and what separates it from the next.
+_SPACE_BEHIND_QUOTE = re.compile(r'(?<=") +(?=[,;\t|\r\n]|\Z)')
 _GUESSES = {",": (), ";": (Assumed.SEMICOLONS,), "\t": (Assumed.TABS,)}
 
 #: Stands in until a record without a UUID gets its own.
@@ -231,13 +233,14 @@ class _Lines:
         self._row_bytes += len(line)
         if self._row_bytes > MAX_LINE_BYTES or len(self._row) > MAX_ROW_LINES:
             raise _Broken(_LONG_ROW)
+        self._text = self._decoded(line)
+        return _SPACE_BEHIND_QUOTE.sub("", self._text) if '" ' in self._text else self._text
+
+    def _decoded(self, line: bytes) -> str:
         try:
-            self._text = line.decode()
+            return line.decode()
         except UnicodeDecodeError:
-            pass
-        else:
-            return self._text
-        self.guessed = True
+            self.guessed = True
         try:
             return line.decode("cp1252")
         except UnicodeDecodeError:
@@ -276,10 +279,10 @@ class _Lines:
         self._ahead.popleft()
         self.first += 1
 
-    def step_back(self) -> None:
-        """Give back all lines of the row in hand but its first."""
-        self._ahead.extendleft(reversed(self._row[1:]))
-        del self._row[1:]
+    def step_back(self, *, keep: int = 1) -> None:
+        """Give back the lines of the row in hand, all but its first or as many as are to be kept."""
+        self._ahead.extendleft(reversed(self._row[keep:]))
+        del self._row[keep:]
 
 
 def _delimiter(lines: _Lines) -> tuple[str, tuple[Assumed, ...]]:
@@ -290,8 +293,15 @@ def _delimiter(lines: _Lines) -> tuple[str, tuple[Assumed, ...]]:
     if stated := _SEPARATOR.fullmatch(text.rstrip("\r\n ")):
         lines.skip()
         return stated[1], ()
-    found = max(_GUESSES, key=lambda guess: sum(_header_name(cell.strip(' "')) in _NAMES for cell in text.split(guess)))
+    found = max(_GUESSES, key=lambda guess: _columns_known(lines, guess))
     return found, _GUESSES[found]
+
+
+def _columns_known(lines: _Lines, delimiter: str) -> int:
+    """Count the columns that are known if a delimiter separates them; the lines of the header are given back."""
+    _, cells = next(_split(lines, delimiter), (0, []))
+    lines.step_back(keep=0)
+    return 0 if isinstance(cells, Problem) else sum(_header_name(cell) in _NAMES for cell in cells)
 
 
 def _split(lines: _Lines, delimiter: str) -> Iterator[tuple[int, list[str] | Problem]]:
