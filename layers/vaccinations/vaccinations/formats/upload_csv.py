@@ -365,7 +365,6 @@ class _Table:
         self.today = today
         found = {field: [name for name in listed if _header_name(name) in names] for field, listed in COLUMNS.items()}
         self.column_of = {field: (found[field] or COLUMNS[field])[0] for field in COLUMNS}
-        self.has_school_codes = self.column_of["school_urn"] == _SCHOOL_CODE
         if found["type"]:  # it tells these three, too
             told = [field for field in ("programme", "vaccine", "dose_sequence") if not found[field]]
             self.column_of |= dict.fromkeys(told, self.column_of["type"])
@@ -416,8 +415,7 @@ class _Statement:
         self._keys()
         if "type" in self.values:
             self._type(self.values.pop("type"))
-        if self.table.has_school_codes:
-            self._school()
+        self._school()
         self._dates()
         self._organisation()
         self._dose()
@@ -546,7 +544,6 @@ class _Statement:
 
 #: What may name a record: without any of these, a row that says that nobody was vaccinated is about none.
 _NAMING = {"uuid", "programme", "vaccine", "type"}
-_SCHOOL_CODE = "School code"
 _URN = re.compile(r"[0-9]{6}[A-Za-z]?")
 #: The codes of all programmes, for a row whose programme is not known: what they stand for does not matter then.
 _DOSE_CODES = {code: dose for programme in PROGRAMMES.values() for code, dose in programme.dose_codes.items()}
