@@ -453,6 +453,58 @@ def test_a_vaccination_type_tells_programme_vaccine_and_dose(
     assert (told.postcode, told.batch_number, told.site, told.school_urn) == ("UC0W 0JL", "CD5472", None, "110158")
 
 
+def with_type(written: str, **cells: str) -> Row:
+    header, good = upload(cells).splitlines()
+    (row,) = read(f'{header},Vaccination type\n{good},"{written}"\n')
+    return row
+
+
+@pytest.mark.parametrize(
+    ("written", "cells", "told"),
+    [
+        ("MenACWY 1", {"VACCINE_GIVEN": "", "DOSE_SEQUENCE": "2"}, ("menacwy", None, 1)),
+        ("MenACWY 1", {"VACCINE_GIVEN": ""}, ("menacwy", None, 1)),
+        ("HPV 1", {"DOSE_SEQUENCE": "2"}, ("hpv", "gardasil_9", 1)),
+        ("Cervarix 1", {}, ("hpv", "cervarix", 1)),
+        ("Cervarix", {"VACCINE_GIVEN": "Calpol"}, ("hpv", "cervarix", 1)),
+        ("HPV 1", {"PROGRAMME": "Papilloma", "VACCINE_GIVEN": ""}, ("hpv", None, 1)),
+        ("HPV 1", {"PROGRAMME": "Papilloma"}, ("hpv", "gardasil_9", 1)),
+        ("HPV 1", {"DOSE_SEQUENCE": "first"}, ("hpv", "gardasil_9", 1)),
+    ],
+)
+def test_where_a_vaccination_type_says_something_else_than_other_columns_it_counts_and_that_is_told(
+    written: str, cells: dict[str, str], told: tuple[str, str | None, int]
+) -> None:
+    row = with_type(written, **cells)
+    assert isinstance(row, Vaccinated), row
+    assert (row.record.programme, row.record.vaccine, row.record.dose_sequence) == told
+    assert row.assumed == (Assumed.TYPE,)
+
+
+@pytest.mark.parametrize(
+    ("written", "cells"),
+    [
+        ("Human Papillomavirus 1P", {"DOSE_SEQUENCE": "01"}),
+        ("HPV", {"DOSE_SEQUENCE": "2"}),
+        ("Gardasil9 1", {"PROGRAMME": "Human  Papillomavirus", "VACCINE_GIVEN": "Gardasil 9"}),
+        ("HPV 1", {"PROGRAMME": "", "VACCINE_GIVEN": "", "DOSE_SEQUENCE": ""}),
+    ],
+)
+def test_a_vaccination_type_contradicts_nothing_that_is_the_same_in_other_words(
+    written: str, cells: dict[str, str]
+) -> None:
+    row = with_type(written, **cells)
+    assert isinstance(row, Vaccinated), row
+    assert row.assumed == ()
+
+
+def test_a_vaccination_type_does_not_make_up_for_a_vaccine_that_it_does_not_tell() -> None:
+    for vaccine, column in (("Calpol", "VACCINE_GIVEN"), ("MenQuadfi", "PROGRAMME")):
+        row = with_type("HPV 1", VACCINE_GIVEN=vaccine)
+        assert isinstance(row, Faulty)
+        assert [problem.column for problem in row.problems] == [column]
+
+
 @pytest.mark.parametrize("written", ["HPVX 1", "Calpol 1", "Fluvac", "1", "MenACWY1"])
 def test_a_vaccination_type_is_read_by_whole_words(written: str) -> None:
     row = systmone(written)

@@ -412,9 +412,9 @@ class _Statement:
         withdrawn = self._not_vaccinated()
         if withdrawn and self.values.keys().isdisjoint(_NAMING):
             return Nobody(self.line)
+        told = self._told_by_type() if "type" in self.values else {}
         self._keys()
-        if "type" in self.values:
-            self._type(self.values.pop("type"))
+        self.values |= told
         self._school()
         self._dates()
         self._organisation()
@@ -465,14 +465,18 @@ class _Statement:
         if "vaccine" in values and "programme" not in values and "programme" not in self.problems:
             values["programme"] = VACCINES[values["vaccine"]].programme
 
-    def _type(self, text: str) -> None:
-        """Take programme, vaccine and dose from the one text that tells all three."""
-        if told := _told_by_type(text):
-            what, assumed = told
-            self.values |= what
-            self.assumed += assumed
-        else:
+    def _told_by_type(self) -> dict[str, str]:
+        """Return programme, vaccine and dose of the one text that tells them, in place of what other columns say."""
+        told = _type(self.values.pop("type"))
+        if not told:
             self._wrong("type", "is not known")
+            return {}
+        what, assumed = told
+        stated = {field: self.values.pop(field) for field in what if field in self.values}
+        self.assumed += assumed
+        if not all(_agrees(field, text, what) for field, text in stated.items()):
+            self.assumed.append(Assumed.TYPE)
+        return what
 
     def _school(self) -> None:
         """Leave out a code that another system has given a school: nobody here knows which school that is."""
@@ -553,7 +557,7 @@ _TYPE = re.compile(rf"({'|'.join(map(re.escape, _TYPES))})(?: (.+))?")
 
 
 @lru_cache(maxsize=1024)
-def _told_by_type(text: str) -> tuple[dict[str, str], list[Assumed]] | None:
+def _type(text: str) -> tuple[dict[str, str], list[Assumed]] | None:
     """Tell the fields that such a text states, and what was assumed; None where it is not known."""
     found = _TYPE.fullmatch(text.casefold())
     if not found:
@@ -566,6 +570,16 @@ def _told_by_type(text: str) -> tuple[dict[str, str], list[Assumed]] | None:
         return what | {"programme": vaccine.programme, "vaccine": vaccine.key}, []
     vaccine = _BRANDS[name]
     return what | {"programme": vaccine.programme, "vaccine": vaccine.key}, [Assumed.VACCINE]
+
+
+def _agrees(field: str, text: str, told: Mapping[str, str]) -> bool:
+    """Tell whether a column states, in whichever words, what a vaccination type tells."""
+    if field == "dose_sequence":
+        programme = PROGRAMMES[told["programme"]]
+        return _dose(text, programme) == _dose(told[field], programme)
+    name = text.casefold()
+    thing = _NAMED[field].get(name) or _BRANDS.get(name)
+    return thing is not None and thing.key == told[field]
 
 
 def _dose(text: str, programme: Programme | None) -> int | None:
