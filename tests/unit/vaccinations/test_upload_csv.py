@@ -620,6 +620,28 @@ def test_a_national_reporting_file_is_read_and_its_children_not_vaccinated_are_l
     assert row_of(NATIONAL, VACCINATED="N", VACCINE_GIVEN="", REASON_NOT_VACCINATED="unwell") == Nobody(2)
 
 
+@pytest.mark.parametrize("header", [OFFLINE, NATIONAL])
+@pytest.mark.parametrize("said", ["", "Y"])
+@pytest.mark.parametrize("reason", ["refused", "vaccination contraindicated", "another text \x00"])
+def test_a_row_that_says_both_that_and_why_not_somebody_was_vaccinated_is_rejected(
+    header: str, said: str, reason: str
+) -> None:
+    row = row_of(header, VACCINATED=said, REASON_NOT_VACCINATED=reason)
+    assert isinstance(row, Faulty)
+    (problem,) = row.problems
+    assert problem.column == "REASON_NOT_VACCINATED"
+    assert "No in VACCINATED" in problem.fix
+    assert isinstance(row_of(header, VACCINATED=said, REASON_NOT_VACCINATED=" "), Vaccinated)
+
+
+def test_a_reason_for_not_vaccinating_is_no_fault_where_nobody_was_vaccinated() -> None:
+    assert isinstance(row_of(OFFLINE, VACCINATED="No", REASON_NOT_VACCINATED="refused"), Withdrawn)
+    for said in ("", "perhaps"):
+        row = row_of(OFFLINE, VACCINATED=said, VACCINE_GIVEN="", REASON_NOT_VACCINATED="refused")
+        assert isinstance(row, Faulty)
+        assert [problem.column for problem in row.problems] == ["VACCINATED"]
+
+
 def test_the_report_that_teams_download_is_read() -> None:
     text = upload({}).replace("PERSON_DOB", "PERSON_DATE_OF_BIRTH").replace("PROGRAMME", "PROGRAMME_NAME")
     assert records(read(text)) == records(read(upload({})))

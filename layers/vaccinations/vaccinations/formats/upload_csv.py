@@ -64,6 +64,7 @@ COLUMNS = {
     "gender": ("PERSON_GENDER_CODE", "PERSON_GENDER", "Sex"),
     "postcode": ("PERSON_POSTCODE", "Postcode"),
     "vaccinated": ("VACCINATED",),
+    "reason": ("REASON_NOT_VACCINATED",),
     "vaccinated_at": ("DATE_OF_VACCINATION", "Event date"),
     "time": ("TIME_OF_VACCINATION", "Event time"),
     "programme": ("PROGRAMME", "PROGRAMME_NAME"),
@@ -123,6 +124,7 @@ _FIXES = {
     "site": _names(SITES),
     "time": "a time as HH:MM:SS, HH:MM or HHMM, or nothing",
     "vaccinated": "Yes or No; or nothing, with the vaccine in VACCINE_GIVEN",
+    "reason": "nothing where somebody was vaccinated; where nobody was, No in VACCINATED",
     "type": "a programme or a vaccine, and after a space the dose, such as MenACWY 1",
 }
 
@@ -438,6 +440,7 @@ class _Statement:
 
     def _not_vaccinated(self) -> bool:
         values = self.values
+        reason = values.pop("reason", None)
         said = values.pop("vaccinated", "yes" if "vaccine" in values or "type" in values else "").casefold()
         if not said:
             self._wrong("vaccinated", "does not say whether anybody was vaccinated")
@@ -445,6 +448,8 @@ class _Statement:
             return True
         elif not "yes".startswith(said):
             self._wrong("vaccinated", "is neither yes nor no")
+        elif reason:
+            self._wrong("reason", "gives a reason, yet the row says that somebody was vaccinated")
         return False
 
     def _keys(self) -> None:
