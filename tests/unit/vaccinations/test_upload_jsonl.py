@@ -27,6 +27,7 @@ from vaccinations.formats.upload_csv import read_csv
 from vaccinations.formats.upload_jsonl import read_jsonl
 from vaccinations.model.assumed import Assumed
 from vaccinations.model.problems import UnreadableUpload
+from vaccinations.model.record import VaccinationRecord
 from vaccinations.model.row import Faulty, Row, Vaccinated, Withdrawn
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -109,6 +110,29 @@ def test_a_doubtful_withdrawal_is_a_fault_not_a_record(said: dict[str, Any]) -> 
     row = the_row(**said)
     assert isinstance(row, Faulty)
     assert [problem.column for problem in row.problems] == list(said)
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_any_optional_field_may_be_null_or_empty_text(nothing: str | None) -> None:
+    required = {"uuid", "forename", "surname", "date_of_birth", "gender", "programme", "vaccinated_at"}
+    for field in {*VaccinationRecord.model_fields, "vaccinated", "deleted"} - required:
+        without = {name: value for name, value in GOOD.items() if name != field}
+        assert the_row(**{field: nothing}) == read(lines(without))[0], field
+
+
+@pytest.mark.parametrize("nothing", ["", None])
+def test_nothing_in_a_required_field_is_a_fault(nothing: str | None) -> None:
+    for field in ("uuid", "forename", "surname", "date_of_birth", "gender", "programme", "vaccinated_at"):
+        row = the_row(**{field: nothing})
+        assert isinstance(row, Faulty), field
+        assert [problem.column for problem in row.problems] == [field]
+
+
+@pytest.mark.parametrize("written", ["2026-W10-1", "2025W101", "20250609T101500", "20250609", "2025-160", "2025-06"])
+def test_a_moment_begins_with_a_date_as_all_dates_are_written(written: str) -> None:
+    row = the_row(vaccinated_at=written)
+    assert isinstance(row, Faulty)
+    assert [problem.column for problem in row.problems] == ["vaccinated_at"]
 
 
 def test_faults_are_named_by_field() -> None:
@@ -250,6 +274,9 @@ def test_a_bad_file_ends_in_an_answer_and_its_good_lines_are_accepted(name: str)
         ({}, []),
         ({"postcode": None}, [Assumed.POSTCODE]),
         ({"postcode": " "}, [Assumed.POSTCODE]),
+        ({"vaccinated_at": "2025-06-09"}, [Assumed.TIME]),
+        ({"vaccinated_at": "2025-06-09T00:00"}, []),
+        ({"vaccinated_at": "2025-06-09 00:00:00.000"}, []),
         ({"dose_sequence": None}, [Assumed.DOSE]),
         ({"programme": "mmrv", "vaccine": "priorix"}, [Assumed.PROGRAMME]),
     ],
