@@ -174,7 +174,7 @@ def read_csv(stream: BinaryIO, *, organisation_code: str, today: date) -> Iterat
             continue
         elif not (instructions_may_come and _are_instructions(cells)):
             assumed = (*guessed, Assumed.WINDOWS) if lines.guessed else guessed
-            may_be_two = lines.in_row > 1 and table.may_be_two(cells, delimiter)
+            may_be_two = len(cells) != table.width and lines.in_row > 1 and table.hold_two(cells, delimiter)
             row = table.row(line, cells, assumed, plain_line=lines.row_is_plain)
             if may_be_two and isinstance(row, Faulty):
                 lines.step_back()
@@ -235,14 +235,14 @@ class _Lines:
         self._row_bytes += len(line)
         if self._row_bytes > MAX_LINE_BYTES or len(self._row) > MAX_ROW_LINES:
             raise _Broken(_LONG_ROW)
-        self._text = self._decoded(line)
-        return _SPACE_BEHIND_QUOTE.sub("", self._text) if '" ' in self._text else self._text
-
-    def _decoded(self, line: bytes) -> str:
         try:
-            return line.decode()
+            self._text = text = line.decode()
         except UnicodeDecodeError:
-            self.guessed = True
+            self._text = text = self._windows(line)
+        return _SPACE_BEHIND_QUOTE.sub("", text) if '" ' in text else text
+
+    def _windows(self, line: bytes) -> str:
+        self.guessed = True
         try:
             return line.decode("cp1252")
         except UnicodeDecodeError:
@@ -375,14 +375,12 @@ class _Table:
         self._pick = itemgetter(*places)
         self._read = max(places) + 1
 
-    def may_be_two(self, cells: list[str], delimiter: str) -> bool:
-        """Tell of a row over several lines whether it may be two rows, by a quote that the first of them left open.
+    def hold_two(self, cells: list[str], delimiter: str) -> bool:
+        """Tell whether the cells of a row over several lines seem to be those of two, the first with an open quote.
 
-        Such a row rarely has as many cells as the header, and what separated the cells of the second is inside cells of
-        the first: together they are nearly twice as many as they should be.
+        What separated cells then stands inside them: together they are nearly twice as many as the header's.
         """
-        separated = len(cells) + sum(cell.count(delimiter) for cell in cells)
-        return len(cells) != self.width and separated > 1.5 * self.width
+        return len(cells) + sum(cell.count(delimiter) for cell in cells) > 1.5 * self.width
 
     def row(self, line: int, cells: list[str], guessed: tuple[Assumed, ...], *, plain_line: bool) -> Row:
         """Make one row; all that is wrong with it is found at once."""
@@ -414,9 +412,10 @@ class _Statement:
         withdrawn = self._not_vaccinated()
         if withdrawn and self.values.keys().isdisjoint(_NAMING):
             return Nobody(self.line)
-        told = self._told_by_type() if "type" in self.values else {}
+        told = self._told_by_type() if "type" in self.values else None
         self._keys()
-        self.values |= told
+        if told:
+            self.values |= told
         self._school()
         self._dates()
         self._organisation()
@@ -425,7 +424,7 @@ class _Statement:
         record = self._record()
         if record is None or self.problems:
             return Faulty(self.line, tuple(self.problems.values()))
-        if "uuid" not in self.values:
+        if self.values["uuid"] is _NO_UUID:
             # Nobody else has seen the record yet; pydantic's own way, a copy, takes as long as half of all its rules.
             vars(record)["uuid"] = _identity(record, dated=dated)
         if withdrawn:
@@ -538,10 +537,9 @@ class _Statement:
     def _record(self) -> VaccinationRecord | None:
         if "postcode" not in self.values:
             self.assumed += fill_in(self.values)
+        self.values.setdefault("uuid", _NO_UUID)
         try:
-            return VaccinationRecord.model_validate(
-                {"uuid": _NO_UUID, **self.values}, context={"today": self.table.today}
-            )
+            return VaccinationRecord.model_validate(self.values, context={"today": self.table.today})
         except ValidationError as error:
             named = {problem.column for problem in self.problems.values()}
             for problem in problems_of(error, self.table.column_of, _FIXES):

@@ -79,6 +79,8 @@ def _row(number: int, line: bytes | None, organisation_code: str, today: date) -
             row = Withdrawn(number, str(_Withdrawal.model_validate(values).uuid))
         else:
             values["organisation_code"] = values.get("organisation_code") or organisation_code
+            if values.get("dose_sequence") == "":  # the other fields take empty text for nothing themselves
+                values["dose_sequence"] = None
             assumed = fill_in(values)
             record = VaccinationRecord.model_validate(values, context={"today": today})
             if len(values["vaccinated_at"]) == len("YYYY-MM-DD"):

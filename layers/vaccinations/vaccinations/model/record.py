@@ -201,7 +201,7 @@ class VaccinationRecord(BaseModel):
     postcode: Annotated[str, AfterValidator(_postcode), _AS_TEXT]
     vaccine: Annotated[str | None, _one_of(VACCINES)] = None
     programme: Annotated[str, _one_of(PROGRAMMES)]
-    dose_sequence: Annotated[Annotated[int, Field(strict=True, ge=1, le=9)] | None, _AS_TEXT] = None
+    dose_sequence: Annotated[int, Field(strict=True, ge=1, le=9)] | None = None
     site: Annotated[str | None, _one_of(SITES)] = None
     route: Annotated[str | None, _one_of(ROUTES)] = None
     vaccinated_at: Annotated[datetime, BeforeValidator(_moment)]
