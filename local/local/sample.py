@@ -361,7 +361,7 @@ def _bad_rows(people: _People, today: date) -> list[_Cells]:
         {"PERSON_SURNAME": "", "PERSON_POSTCODE": "nowhere", "VACCINE_GIVEN": "Revaxis"},
         {"BATCH_NUMBER": "A-1", "DATE_OF_VACCINATION": "30/02/2024", "DOSE_SEQUENCE": "12"},
         {"UUID": "17", "ANATOMICAL_SITE": "nasal", "TIME_OF_VACCINATION": "25:00"},
-        {"PERSON_GENDER_CODE": "", "PERSON_DOB": future, "VACCINATED": "perhaps", "SCHOOL_URN": "12"},
+        {"PERSON_GENDER_CODE": "", "PERSON_DOB": future, "VACCINATED": "perhaps"},
     ]
     people.personal_values.add(faults[0]["NHS_NUMBER"])
     return [row | fault for row, fault in zip(good, faults, strict=True)]

@@ -17,9 +17,11 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from local.sample import sample_upload
 from tests.entries import entry_for
+from tests.schemas import FOLDER, UPLOAD_LINE
 from tests.unit.vaccinations import bad_inputs
 from vaccinations.formats import upload_lines
 from vaccinations.formats.batches import batch_line
@@ -27,6 +29,7 @@ from vaccinations.formats.upload_csv import read_csv
 from vaccinations.formats.upload_jsonl import read_jsonl
 from vaccinations.model.assumed import Assumed
 from vaccinations.model.problems import UnreadableUpload
+from vaccinations.model.record import VaccinationRecord
 from vaccinations.model.row import Faulty, Row, Vaccinated, Withdrawn
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -109,6 +112,29 @@ def test_a_doubtful_withdrawal_is_a_fault_not_a_record(said: dict[str, Any]) -> 
     row = the_row(**said)
     assert isinstance(row, Faulty)
     assert [problem.column for problem in row.problems] == list(said)
+
+
+@pytest.mark.parametrize("nothing", [None, ""])
+def test_any_optional_field_may_be_null_or_empty_text(nothing: str | None) -> None:
+    required = {"uuid", "forename", "surname", "date_of_birth", "gender", "programme", "vaccinated_at"}
+    for field in {*VaccinationRecord.model_fields, "vaccinated", "deleted"} - required:
+        without = {name: value for name, value in GOOD.items() if name != field}
+        assert the_row(**{field: nothing}) == read(lines(without))[0], field
+
+
+@pytest.mark.parametrize("nothing", ["", None])
+def test_nothing_in_a_required_field_is_a_fault(nothing: str | None) -> None:
+    for field in ("uuid", "forename", "surname", "date_of_birth", "gender", "programme", "vaccinated_at"):
+        row = the_row(**{field: nothing})
+        assert isinstance(row, Faulty), field
+        assert [problem.column for problem in row.problems] == [field]
+
+
+@pytest.mark.parametrize("written", ["2026-W10-1", "2025W101", "20250609T101500", "20250609", "2025-160", "2025-06"])
+def test_a_moment_begins_with_a_date_as_all_dates_are_written(written: str) -> None:
+    row = the_row(vaccinated_at=written)
+    assert isinstance(row, Faulty)
+    assert [problem.column for problem in row.problems] == ["vaccinated_at"]
 
 
 def test_faults_are_named_by_field() -> None:
@@ -250,6 +276,9 @@ def test_a_bad_file_ends_in_an_answer_and_its_good_lines_are_accepted(name: str)
         ({}, []),
         ({"postcode": None}, [Assumed.POSTCODE]),
         ({"postcode": " "}, [Assumed.POSTCODE]),
+        ({"vaccinated_at": "2025-06-09"}, [Assumed.TIME]),
+        ({"vaccinated_at": "2025-06-09T00:00"}, []),
+        ({"vaccinated_at": "2025-06-09 00:00:00.000"}, []),
         ({"dose_sequence": None}, [Assumed.DOSE]),
         ({"programme": "mmrv", "vaccine": "priorix"}, [Assumed.PROGRAMME]),
     ],
@@ -269,6 +298,90 @@ def test_without_an_nhs_number_a_postcode_is_needed(number: str | None) -> None:
     assert "postcode" in {problem.column for problem in row.problems}
 
 
+# -- the schema in the docs
+
+ABSENT = object()
+#: Of each field: what has the right form and keeps to every rule; and what has not the right form.
+FORMS: dict[str, tuple[list[Any], list[Any]]] = {
+    "uuid": ([GOOD["uuid"], GOOD["uuid"].upper()], ["17", "", None, 5, ABSENT]),
+    "organisation_code": (["R1L", "", None, ABSENT], [5]),
+    "nhs_number": (["9992686766", "", None, ABSENT], [9992686766]),
+    "forename": (["Brenton", "B" * 180], ["B" * 181, "", None, 5, ABSENT]),
+    "surname": (["Waters", "W" * 35], ["W" * 36, "", None, ["Waters"], ABSENT]),
+    "date_of_birth": (["2012-08-18"], ["18/08/2012", "20120818", "2012-02-30", "", None, 20120818, ABSENT]),
+    "gender": (["male", "not_known"], ["Male", "not known", "", None, 1, ABSENT]),
+    "postcode": (["UC0W 0JL", "", None, ABSENT], [5]),
+    "vaccine": (["gardasil_9", "", None, ABSENT], ["Gardasil9", 9]),
+    "programme": (["hpv"], ["HPV", "", None, ABSENT]),
+    "dose_sequence": ([1, 3, "", None, ABSENT], [0, 10, 1.5, "1", True]),
+    "site": (["left_thigh", "", None, ABSENT], ["left thigh", 5]),
+    "route": (["intramuscular", "", None, ABSENT], ["oral", False]),
+    "vaccinated_at": (
+        ["2025-06-09T10:15:00+01:00", "2025-06-09T10:15:00Z", "2025-06-09T10:15", "2025-06-09 10:15:00", "2025-06-09"],
+        ["2025-W24-1", "20250609T101500", "09/06/2025", "", None, 20250609, ABSENT],
+    ),
+    "recorded_on": (["2025-06-09", "", None, ABSENT], ["09/06/2025", "2025-06-09T10:15", 5]),
+    "professional_forename": (["Florence", "", None, ABSENT], [5]),
+    "professional_surname": (["Gale", "", None, ABSENT], [True]),
+    "batch_number": (["CD5472", "", None, ABSENT], ["C", "C-5", 5472]),
+    "expiry": (["2026-09-30", "", None, ABSENT], ["30/09/2026", 2026]),
+    "school_urn": (["123456", "", None, ABSENT], [123456]),
+    "vaccinated": ([True, "", None, ABSENT], ["yes", 1]),
+    "deleted": ([False, "", None, ABSENT], ["no", 0]),
+    "shoe_size": ([ABSENT], [5, "", None]),
+}
+SCHEMA = Draft202012Validator(
+    orjson.loads((FOLDER / UPLOAD_LINE).read_bytes()), format_checker=Draft202012Validator.FORMAT_CHECKER
+)
+
+
+def changed(*changes: tuple[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in (GOOD | dict(changes)).items() if value is not ABSENT}
+
+
+@pytest.mark.parametrize("field", FORMS)
+def test_the_schema_in_the_docs_says_of_each_field_what_is_read_and_what_is_not(field: str) -> None:
+    right, wrong = FORMS[field]
+    for value in right:
+        line = changed((field, value))
+        assert SCHEMA.is_valid(line), value
+        assert isinstance(*read(lines(line)), Vaccinated), value
+    for value in wrong:
+        line = changed((field, value))
+        assert not SCHEMA.is_valid(line), value
+        assert isinstance(*read(lines(line)), Faulty), value
+
+
+def test_every_field_of_a_line_is_in_the_schema_and_tried() -> None:
+    assert {*FORMS} - {"shoe_size"} == {*SCHEMA.schema["properties"]}
+    assert {*VaccinationRecord.model_fields} < {*FORMS}
+
+
+@given(
+    st.lists(
+        st.sampled_from([(field, value) for field, forms in FORMS.items() for values in forms for value in values]),
+        max_size=4,
+    ),
+    st.sampled_from([{}, {"vaccinated": False}, {"deleted": True}]),
+)
+def test_a_line_that_keeps_to_the_schema_is_read_and_a_record_that_does_not_is_rejected(
+    changes: list[tuple[str, Any]], withdrawal: dict[str, bool]
+) -> None:
+    line = changed(*changes) | withdrawal
+    (row,) = read(lines(line))
+    if SCHEMA.is_valid(line):
+        assert isinstance(row, Withdrawn if withdrawal else Vaccinated)
+    elif not withdrawal:
+        assert isinstance(row, Faulty)
+
+
+def test_by_the_schema_too_a_uuid_is_enough_to_withdraw_a_record() -> None:
+    for said in ({"vaccinated": False}, {"deleted": True}):
+        assert SCHEMA.is_valid({"uuid": GOOD["uuid"], **said})
+        assert not SCHEMA.is_valid(said)
+    assert not SCHEMA.is_valid({"uuid": GOOD["uuid"]})
+
+
 # -- fuzz
 
 JSON = st.recursive(
@@ -283,9 +396,9 @@ JSON = st.recursive(
 )
 @pytest.mark.bad_inputs
 def test_whatever_lines_hold_each_is_answered_and_good_ones_are_accepted(values: list[Any]) -> None:
-    changed = [GOOD | value if isinstance(value, dict) else value for value in values]
-    rows = read(b"\n".join(json.dumps(value).encode() for value in [GOOD, *changed, GOOD]))
-    assert len(rows) == len(changed) + 2
+    tried = [GOOD | value if isinstance(value, dict) else value for value in values]
+    rows = read(b"\n".join(json.dumps(value).encode() for value in [GOOD, *tried, GOOD]))
+    assert len(rows) == len(tried) + 2
     assert isinstance(rows[0], Vaccinated)
     assert isinstance(rows[-1], Vaccinated)
     assert all(row.problems if isinstance(row, Faulty) else UUID(row.record_id) for row in rows)

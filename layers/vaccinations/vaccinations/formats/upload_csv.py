@@ -64,6 +64,7 @@ COLUMNS = {
     "gender": ("PERSON_GENDER_CODE", "PERSON_GENDER", "Sex"),
     "postcode": ("PERSON_POSTCODE", "Postcode"),
     "vaccinated": ("VACCINATED",),
+    "reason": ("REASON_NOT_VACCINATED",),
     "vaccinated_at": ("DATE_OF_VACCINATION", "Event date"),
     "time": ("TIME_OF_VACCINATION", "Event time"),
     "programme": ("PROGRAMME", "PROGRAMME_NAME"),
@@ -123,6 +124,7 @@ _FIXES = {
     "site": _names(SITES),
     "time": "a time as HH:MM:SS, HH:MM or HHMM, or nothing",
     "vaccinated": "Yes or No; or nothing, with the vaccine in VACCINE_GIVEN",
+    "reason": "nothing where somebody was vaccinated; where nobody was, No in VACCINATED",
     "type": "a programme or a vaccine, and after a space the dose, such as MenACWY 1",
 }
 
@@ -136,6 +138,8 @@ _DOSES = {form.format(dose): dose for dose in range(1, 10) for form in ("{}", "0
 _INSTRUCTIONS = re.compile(r"(required|optional)\b", re.IGNORECASE)
 #: What Excel reads, and writes, as the first line of a file: what separates its cells.
 _SEPARATOR = re.compile(r'"?sep=([,;\t|])"?[,;\t|]*', re.IGNORECASE)
+#: Space that some programs put between the quote that closes a cell and what separates it from the next.
+_SPACE_BEHIND_QUOTE = re.compile(r'(?<=") +(?=[,;\t|\r\n]|\Z)')
 _GUESSES = {",": (), ";": (Assumed.SEMICOLONS,), "\t": (Assumed.TABS,)}
 
 #: Stands in until a record without a UUID gets its own.
@@ -168,12 +172,14 @@ def read_csv(stream: BinaryIO, *, organisation_code: str, today: date) -> Iterat
             yield Faulty(line, (cells,))
         elif not any(map(str.strip, cells)):
             continue
-        elif lines.in_row > 1 and len(cells) != table.width:
-            lines.step_back()
-            yield Faulty(line, (_QUOTES,))
         elif not (instructions_may_come and _are_instructions(cells)):
             assumed = (*guessed, Assumed.WINDOWS) if lines.guessed else guessed
-            yield table.row(line, cells, assumed, plain_line=lines.row_is_plain)
+            may_be_two = len(cells) != table.width and lines.in_row > 1 and table.hold_two(cells, delimiter)
+            row = table.row(line, cells, assumed, plain_line=lines.row_is_plain)
+            if may_be_two and isinstance(row, Faulty):
+                lines.step_back()
+                row = Faulty(line, (_QUOTES,))
+            yield row
         instructions_may_come = False
 
 
@@ -230,11 +236,12 @@ class _Lines:
         if self._row_bytes > MAX_LINE_BYTES or len(self._row) > MAX_ROW_LINES:
             raise _Broken(_LONG_ROW)
         try:
-            self._text = line.decode()
+            self._text = text = line.decode()
         except UnicodeDecodeError:
-            pass
-        else:
-            return self._text
+            self._text = text = self._windows(line)
+        return _SPACE_BEHIND_QUOTE.sub("", text) if '" ' in text else text
+
+    def _windows(self, line: bytes) -> str:
         self.guessed = True
         try:
             return line.decode("cp1252")
@@ -274,10 +281,10 @@ class _Lines:
         self._ahead.popleft()
         self.first += 1
 
-    def step_back(self) -> None:
-        """Give back all lines of the row in hand but its first."""
-        self._ahead.extendleft(reversed(self._row[1:]))
-        del self._row[1:]
+    def step_back(self, *, keep: int = 1) -> None:
+        """Give back the lines of the row in hand, all but its first or as many as are to be kept."""
+        self._ahead.extendleft(reversed(self._row[keep:]))
+        del self._row[keep:]
 
 
 def _delimiter(lines: _Lines) -> tuple[str, tuple[Assumed, ...]]:
@@ -288,8 +295,15 @@ def _delimiter(lines: _Lines) -> tuple[str, tuple[Assumed, ...]]:
     if stated := _SEPARATOR.fullmatch(text.rstrip("\r\n ")):
         lines.skip()
         return stated[1], ()
-    found = max(_GUESSES, key=lambda guess: sum(_header_name(cell.strip(' "')) in _NAMES for cell in text.split(guess)))
+    found = max(_GUESSES, key=lambda guess: _columns_known(lines, guess))
     return found, _GUESSES[found]
+
+
+def _columns_known(lines: _Lines, delimiter: str) -> int:
+    """Count the columns that are known if a delimiter separates them; the lines of the header are given back."""
+    _, cells = next(_split(lines, delimiter), (0, []))
+    lines.step_back(keep=0)
+    return 0 if isinstance(cells, Problem) else sum(_header_name(cell) in _NAMES for cell in cells)
 
 
 def _split(lines: _Lines, delimiter: str) -> Iterator[tuple[int, list[str] | Problem]]:
@@ -353,7 +367,6 @@ class _Table:
         self.today = today
         found = {field: [name for name in listed if _header_name(name) in names] for field, listed in COLUMNS.items()}
         self.column_of = {field: (found[field] or COLUMNS[field])[0] for field in COLUMNS}
-        self.has_school_codes = self.column_of["school_urn"] == _SCHOOL_CODE
         if found["type"]:  # it tells these three, too
             told = [field for field in ("programme", "vaccine", "dose_sequence") if not found[field]]
             self.column_of |= dict.fromkeys(told, self.column_of["type"])
@@ -361,6 +374,13 @@ class _Table:
         places = [names.index(_header_name(found[field][0])) if found[field] else -1 for field in _FIELDS]
         self._pick = itemgetter(*places)
         self._read = max(places) + 1
+
+    def hold_two(self, cells: list[str], delimiter: str) -> bool:
+        """Tell whether the cells of a row over several lines seem to be those of two, the first with an open quote.
+
+        What separated cells then stands inside them: together they are nearly twice as many as the header's.
+        """
+        return len(cells) + sum(cell.count(delimiter) for cell in cells) > 1.5 * self.width
 
     def row(self, line: int, cells: list[str], guessed: tuple[Assumed, ...], *, plain_line: bool) -> Row:
         """Make one row; all that is wrong with it is found at once."""
@@ -392,11 +412,11 @@ class _Statement:
         withdrawn = self._not_vaccinated()
         if withdrawn and self.values.keys().isdisjoint(_NAMING):
             return Nobody(self.line)
+        told = self._told_by_type() if "type" in self.values else None
         self._keys()
-        if "type" in self.values:
-            self._type(self.values.pop("type"))
-        if self.table.has_school_codes:
-            self._school()
+        if told:
+            self.values |= told
+        self._school()
         self._dates()
         self._organisation()
         self._dose()
@@ -404,7 +424,7 @@ class _Statement:
         record = self._record()
         if record is None or self.problems:
             return Faulty(self.line, tuple(self.problems.values()))
-        if "uuid" not in self.values:
+        if self.values["uuid"] is _NO_UUID:
             # Nobody else has seen the record yet; pydantic's own way, a copy, takes as long as half of all its rules.
             vars(record)["uuid"] = _identity(record, dated=dated)
         if withdrawn:
@@ -419,6 +439,7 @@ class _Statement:
 
     def _not_vaccinated(self) -> bool:
         values = self.values
+        reason = values.pop("reason", None)
         said = values.pop("vaccinated", "yes" if "vaccine" in values or "type" in values else "").casefold()
         if not said:
             self._wrong("vaccinated", "does not say whether anybody was vaccinated")
@@ -426,6 +447,8 @@ class _Statement:
             return True
         elif not "yes".startswith(said):
             self._wrong("vaccinated", "is neither yes nor no")
+        elif reason:
+            self._wrong("reason", "gives a reason, yet the row says that somebody was vaccinated")
         return False
 
     def _keys(self) -> None:
@@ -446,14 +469,18 @@ class _Statement:
         if "vaccine" in values and "programme" not in values and "programme" not in self.problems:
             values["programme"] = VACCINES[values["vaccine"]].programme
 
-    def _type(self, text: str) -> None:
-        """Take programme, vaccine and dose from the one text that tells all three."""
-        if told := _told_by_type(text):
-            what, assumed = told
-            self.values |= what
-            self.assumed += assumed
-        else:
+    def _told_by_type(self) -> dict[str, str]:
+        """Return programme, vaccine and dose of the one text that tells them, in place of what other columns say."""
+        told = _type(self.values.pop("type"))
+        if not told:
             self._wrong("type", "is not known")
+            return {}
+        what, assumed = told
+        stated = {field: self.values.pop(field) for field in what if field in self.values}
+        self.assumed += assumed
+        if not all(_agrees(field, text, what) for field, text in stated.items()):
+            self.assumed.append(Assumed.TYPE)
+        return what
 
     def _school(self) -> None:
         """Leave out a code that another system has given a school: nobody here knows which school that is."""
@@ -510,10 +537,9 @@ class _Statement:
     def _record(self) -> VaccinationRecord | None:
         if "postcode" not in self.values:
             self.assumed += fill_in(self.values)
+        self.values.setdefault("uuid", _NO_UUID)
         try:
-            return VaccinationRecord.model_validate(
-                {"uuid": _NO_UUID, **self.values}, context={"today": self.table.today}
-            )
+            return VaccinationRecord.model_validate(self.values, context={"today": self.table.today})
         except ValidationError as error:
             named = {problem.column for problem in self.problems.values()}
             for problem in problems_of(error, self.table.column_of, _FIXES):
@@ -525,7 +551,6 @@ class _Statement:
 
 #: What may name a record: without any of these, a row that says that nobody was vaccinated is about none.
 _NAMING = {"uuid", "programme", "vaccine", "type"}
-_SCHOOL_CODE = "School code"
 _URN = re.compile(r"[0-9]{6}[A-Za-z]?")
 #: The codes of all programmes, for a row whose programme is not known: what they stand for does not matter then.
 _DOSE_CODES = {code: dose for programme in PROGRAMMES.values() for code, dose in programme.dose_codes.items()}
@@ -535,7 +560,7 @@ _TYPE = re.compile(rf"({'|'.join(map(re.escape, _TYPES))})(?: (.+))?")
 
 
 @lru_cache(maxsize=1024)
-def _told_by_type(text: str) -> tuple[dict[str, str], list[Assumed]] | None:
+def _type(text: str) -> tuple[dict[str, str], list[Assumed]] | None:
     """Tell the fields that such a text states, and what was assumed; None where it is not known."""
     found = _TYPE.fullmatch(text.casefold())
     if not found:
@@ -548,6 +573,16 @@ def _told_by_type(text: str) -> tuple[dict[str, str], list[Assumed]] | None:
         return what | {"programme": vaccine.programme, "vaccine": vaccine.key}, []
     vaccine = _BRANDS[name]
     return what | {"programme": vaccine.programme, "vaccine": vaccine.key}, [Assumed.VACCINE]
+
+
+def _agrees(field: str, text: str, told: Mapping[str, str]) -> bool:
+    """Tell whether a column states, in whichever words, what a vaccination type tells."""
+    if field == "dose_sequence":
+        programme = PROGRAMMES[told["programme"]]
+        return _dose(text, programme) == _dose(told[field], programme)
+    name = text.casefold()
+    thing = _NAMED[field].get(name) or _BRANDS.get(name)
+    return thing is not None and thing.key == told[field]
 
 
 def _dose(text: str, programme: Programme | None) -> int | None:

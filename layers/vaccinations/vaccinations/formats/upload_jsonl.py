@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vaccinations.formats.batches import digest_of
 from vaccinations.formats.upload_lines import MAX_LINE_BYTES, lines_of, unzipped
-from vaccinations.model.assumed import assumed_of, fill_in
+from vaccinations.model.assumed import Assumed, assumed_of, fill_in
 from vaccinations.model.problems import Problem, UnreadableUpload
 from vaccinations.model.record import VaccinationRecord, problems_of
 from vaccinations.model.row import Faulty, Row, Vaccinated, Withdrawn
@@ -71,7 +71,7 @@ def _row(number: int, line: bytes | None, organisation_code: str, today: date) -
     problems = [
         Problem(name, "is neither true nor false", "true or false, without quotes")
         for name, value in flags.items()
-        if not (value is None or isinstance(value, bool))
+        if not (value is None or value == "" or isinstance(value, bool))
     ]
     try:
         row: Row
@@ -79,8 +79,12 @@ def _row(number: int, line: bytes | None, organisation_code: str, today: date) -
             row = Withdrawn(number, str(_Withdrawal.model_validate(values).uuid))
         else:
             values["organisation_code"] = values.get("organisation_code") or organisation_code
+            if values.get("dose_sequence") == "":  # the other fields take empty text for nothing themselves
+                values["dose_sequence"] = None
             assumed = fill_in(values)
             record = VaccinationRecord.model_validate(values, context={"today": today})
+            if len(values["vaccinated_at"]) == len("YYYY-MM-DD"):
+                assumed.append(Assumed.TIME)
             assumed += assumed_of(record.programme, record.dose_sequence, stated=values["programme"])
             row = Vaccinated(number, record, digest_of(record), tuple(assumed))
     except ValidationError as error:

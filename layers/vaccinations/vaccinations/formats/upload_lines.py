@@ -7,6 +7,7 @@ than these limits allow.
 from __future__ import annotations
 
 import codecs
+import re
 from io import BufferedReader
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -30,7 +31,8 @@ MAX_LINE_BYTES = 64 * 1024
 
 _CHUNK = 256 * 1024
 _GZIP = b"\x1f\x8b"
-_BOM = b"\xef\xbb\xbf"
+#: Byte-order marks, also such as have been taken for Windows-1252 and saved as the text ``ï»¿``.
+_MARKS = re.compile(rb"\A(?:\xef\xbb\xbf|\xc3\xaf\xc2\xbb\xc2\xbf)+")
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 #: How files begin that are often taken for text, and what to say about them.
 _KINDS = {
@@ -57,7 +59,7 @@ def unzipped(stream: BinaryIO) -> BinaryIO:
 
 
 def lines_of(stream: BinaryIO) -> Iterator[Line]:
-    r"""Read lines that end in ``\n``, ``\r\n`` or ``\r``. A byte-order mark is left out.
+    r"""Read lines that end in ``\n``, ``\r\n`` or ``\r``. Byte-order marks are left out, also damaged ones.
 
     Raises
     ------
@@ -92,7 +94,7 @@ def _lines(chunks: Iterator[bytes]) -> Iterator[Line]:
 
 
 def _chunks(stream: BinaryIO) -> Iterator[bytes]:
-    """Read a stream within the limits, after a look at how it begins; without its byte-order mark, UTF-16 as UTF-8."""
+    """Read a stream within the limits, after a look at how it begins; without byte-order marks, UTF-16 as UTF-8."""
     try:
         stream = _peekable(stream)
         utf_16 = None
@@ -100,14 +102,13 @@ def _chunks(stream: BinaryIO) -> Iterator[bytes]:
             utf_16 = codecs.getincrementaldecoder("utf-16")()
         else:
             _check_text(stream.peek())
-        if stream.peek().startswith(_BOM):
-            stream.read(len(_BOM))
         size = 0
         while chunk := stream.read(_CHUNK):
             size += len(chunk)
             if size > MAX_BYTES:
                 raise UnreadableUpload(f"the file holds more than {MAX_BYTES // 1024**2} MB", _SMALLER)
-            yield utf_16.decode(chunk).encode() if utf_16 else chunk
+            text = utf_16.decode(chunk).encode() if utf_16 else chunk
+            yield text if size > len(chunk) else _MARKS.sub(b"", text)
         if utf_16:
             utf_16.decode(b"", final=True)
     except UnicodeDecodeError:

@@ -22,6 +22,7 @@ class Assumed(StrEnum):
     TIME = "no time is stated: midnight"
     VACCINE = "a brand is stated in place of the vaccine's name: the vaccine of that brand"
     PROGRAMME = "the programme stated is not known, or not the vaccine's: the vaccine's programme"
+    TYPE = "the vaccination type says something else than the programme, vaccine or dose stated: what the type says"
     SCHOOL = "the school's code is not a URN: school not known"
     SEMICOLONS = "the cells of the file are separated by semicolons"
     TABS = "the cells of the file are separated by tabs"

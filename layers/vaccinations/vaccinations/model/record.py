@@ -43,6 +43,8 @@ _MAX_TEXT = 300
 _EARLIEST_YEAR = 1900
 _EXPIRY_YEARS = 15
 _ISO_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+#: How a date with a time behind it, or without, begins; Python reads other forms of ISO 8601, too.
+_ISO_MOMENT = re.compile(rf"{_ISO_DATE.pattern}(?:[T ]|\Z)")
 
 #: What may not go out inside a field: control characters, line and paragraph separators, what turns the direction of
 #: text or cannot be seen, and halves of characters.
@@ -107,7 +109,7 @@ def _moment(value: object) -> object:
 
 def _parsed(iso: str) -> datetime | None:
     try:
-        return datetime.fromisoformat(iso)
+        return datetime.fromisoformat(iso) if _ISO_MOMENT.match(iso) else None
     except ValueError:
         return None
 
