@@ -244,8 +244,9 @@ class Bucket:
             lambda each: each["Key"] == key, (each for page in pages for each in page.get("Versions", ()))
         )
         older = islice(dropwhile(lambda each: each["VersionId"] != version, listed), 1, None)
+        # Not only until another second comes: a version that came in parts bears the time at which it was begun.
         second = stored_at.replace(microsecond=0)
-        return sum(1 for _ in takewhile(lambda each: each["LastModified"].replace(microsecond=0) == second, older))
+        return sum(each["LastModified"].replace(microsecond=0) == second for each in older)
 
     def put_batch(
         self,
