@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from tests.usecases.stores import Stores
 
+#: For tests of what is between a request and its answer.
+on_tables = pytest.mark.parametrize("stores", ["moto", "DynamoDB Local"], indirect=True)
+
 
 def entry(n: int, **changes: Any) -> Entry:
     return replace(Entry(uuid_of(n), "hpv", "d1", Action.NEW, "batch", n + 2, "R1L", STATED_AT, STATED_AT), **changes)
@@ -182,6 +185,21 @@ def test_a_parked_intake_waits_for_a_person_and_what_it_has_not_attached_is_neve
     register.finish("b", parked=True)
     assert (register.unfinished(), register.parked()) == ([], [])
     assert register.unsent() == {("hpv", "b")}
+
+
+@on_tables
+def test_a_try_whose_answer_is_lost_counts_once_however_often_boto3_repeats_the_write(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = stores.dynamodb.update_item
+    stores.register.begin("b", {"hpv": 3}, stores.register.begun())
+    with monkeypatch.context() as loses:
+        loses.setattr(stores.dynamodb, "update_item", lambda **request: [write(**request) for _ in range(3)][-1])
+        assert [stores.register.count_try(batch_id) for batch_id in ("b", "b", "not there")] == [1, 2, 1]
+    assert stores.register.count_try("b") == 3
+    intake = stores.register.intake("b")
+    assert intake
+    assert intake.tries == 3
 
 
 @on_every_database
