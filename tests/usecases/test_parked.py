@@ -18,6 +18,7 @@ from vaccinations.jobs import ingest
 from vaccinations.jobs.ingest import MOST_TRIES, OlderParked
 from vaccinations.model.entry import Refusal
 from vaccinations.model.outcome import OnFile, Outcome
+from vaccinations.model.uploaders import Uploaders
 from vaccinations.ports import IntakeGone, UploadGone
 from vaccinations.results import ParkedUpload, Receipt
 
@@ -351,6 +352,31 @@ def test_a_parked_upload_that_cannot_tell_whose_a_record_is_holds_nobody_up(stor
     theirs = stores.ingest(upload_of(row(1, batch="BB0002"), row(3)), "theirs.csv", "RX1")
     assert isinstance(theirs, Receipt)
     assert (theirs.rejected, theirs.accepted) == (1, {"hpv": {"new": 1}})
+
+
+def test_a_parked_upload_of_an_organisation_does_not_hold_up_the_one_that_succeeds_it(
+    stores: Stores, breaks: set[str]
+) -> None:
+    """Whoever of the two had the record first, its successor may change it."""
+    stores.uploaders = Uploaders.from_document('{"RX1": {"succeeds": ["R1L"]}}')
+    park(stores, breaks, row(2), name="stuck.csv")
+    stores.accept(row(1), name="first.csv")
+    theirs = stores.ingest(upload_of(row(1, batch="BB0002")), "theirs.csv", "RX1")
+    assert isinstance(theirs, Receipt)
+    assert theirs.accepted == {"hpv": {"update": 1}}
+
+
+def test_an_upload_whose_event_comes_late_is_not_held_up_by_a_parked_one_that_is_newer(
+    stores: Stores, breaks: set[str]
+) -> None:
+    """What was uploaded later does not tell whose a record was before."""
+    first = stores.uploaded(upload_of(row(1)), "first.csv")
+    park(stores, breaks, row(2), name="stuck.csv")
+    stores.ingest(upload_of(row(1, batch="BB0002")), "a.csv", "RX1")
+    receipt = stores.handle(first)
+    assert isinstance(receipt, Receipt)
+    assert receipt.rejected == 0
+    assert stores.register.get([uuid_of(1)])[uuid_of(1)].owner == "R1L"
 
 
 @on_every_database
