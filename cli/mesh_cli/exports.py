@@ -408,9 +408,12 @@ def find(
     """Tell a record's story: in which upload it came, in which export it went and how, what DPS made of it."""
     wiring = deployment(context).wiring
     register = wiring.register()
-    entry = register.get([str(record_id)]).get(str(record_id))
+    known = register.get([str(record_id)]).get(str(record_id))
+    entry = known and known.counting(register.unsent())
     if entry is None or entry.unstated:
-        what = "was never ingested" if entry is None else "was withdrawn before it was ever stated; DPS is not told"
+        what = "was withdrawn before it was ever stated; DPS is not told"
+        if entry is None:
+            what = "came only in an upload that was parked; see: mesh uploads" if known else "was never ingested"
         talk.print(f"{record_id} {what}.")
         raise typer.Exit(1)
     stored = wiring.bucket().intake(entry.stated_in.batch_id)

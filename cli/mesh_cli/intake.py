@@ -201,9 +201,7 @@ def stored_uploads(bucket: Bucket, organisation: str) -> Iterator[dict[str, Any]
 
     def tell(upload: StoredUpload) -> dict[str, Any]:
         batch_id = bucket.batch_id(upload.key, upload.version)
-        receipt = bucket.receipt(upload.key, batch_id)
-        if isinstance(receipt, ParkedUpload) and receipt.retried_as:
-            receipt = bucket.receipt(upload.key, receipt.retried_as) or receipt
+        receipt = bucket.outcome(upload.key, batch_id)
         return _row(upload.key, upload.uploaded_at.isoformat(timespec="seconds"), batch_id, receipt)
 
     return prefetch(tell, bucket.uploads(organisation), depth=RECEIPTS_AT_ONCE)

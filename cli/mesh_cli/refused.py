@@ -113,7 +113,9 @@ def resend_record(
 ) -> None:
     """Send a record again that DPS refused, as it is: as `new` where it is not on file at DPS, else as before."""
     works_on = deployment(context)
-    entry = works_on.wiring.register().get([str(record_id)]).get(str(record_id))
+    register = works_on.wiring.register()
+    known = register.get([str(record_id)]).get(str(record_id))
+    entry = known and known.counting(register.unsent())
     if entry is None or entry.refusal is None:
         why = "was never ingested" if entry is None else "was not refused by DPS as it was sent last"
         talk.print(f"{record_id} {why}: there is nothing to send again.")

@@ -345,7 +345,7 @@ def an_intake_that_cannot_be_completed(receipt: dict[str, Any], batch_id: str) -
     batches = {"batches": {"M": {"td_ipv": {"N": "1"}}}, "attached": {"M": {}}, "finished": {"BOOL": False}}
     batches["sends"] = {"BOOL": True}
     for item in (
-        {"record_id": {"S": f"batch#{batch_id}"}, "tries": {"N": "3"}, **batches},
+        {"record_id": {"S": f"batch#{batch_id}"}, "tries": {"SS": ["1", "2", "3"]}, **batches},
         {"record_id": {"S": "unfinished"}, "batch_ids": {"SS": [batch_id]}},
     ):
         in_aws("dynamodb").put_item(TableName=variables["VACCINATION_RECORDS_TABLE"], Item=item)

@@ -10,12 +10,14 @@ import os
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.usecases.stores import on_moto
-from vaccinations.aws.bucket import NoSuchObject, receipt_key, receipts_prefix
+from vaccinations.aws.bucket import Bucket, NoSuchObject, receipt_key, receipts_prefix
+from vaccinations.model.entry import age_of
 from vaccinations.model.export import FileNames, Manifest, PartFacts
 from vaccinations.ports import BatchGone, StoredMeanwhile, UploadGone
 from vaccinations.results import Receipt, RejectedUpload, StoredIntake
@@ -23,6 +25,7 @@ from vaccinations.results import Receipt, RejectedUpload, StoredIntake
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.clocks import Clock
     from tests.usecases.stores import Stores
 
 pytestmark = pytest.mark.parametrize("clock", ["noon"], indirect=True)
@@ -63,6 +66,26 @@ def test_each_version_of_an_upload_is_opened_as_it_was(stores: Stores) -> None:
     assert [upload.version for upload in opened] == [first, second, ""]
     assert (opened[1].uploaded_at - opened[0].uploaded_at).total_seconds() == 3600
     assert opened[0].uploaded_at == stores.clock() - (opened[1].uploaded_at - opened[0].uploaded_at)
+
+
+def test_of_versions_whose_times_go_back_and_forth_none_is_as_old_as_another(clock: Clock) -> None:
+    """S3 lists versions in the order in which they came; one that came in parts bears the time at which it was begun.
+
+    moto's S3 lists them by their times.
+    """
+    key = "incoming/R1L/monday.csv"
+    times = {f"v{n}": clock() - timedelta(seconds=earlier) for n, earlier in enumerate((0, 1, 0, 1, 0))}
+    listed = [{"Key": key, "VersionId": v, "LastModified": at} for v, at in reversed(times.items())]
+    s3: Any = SimpleNamespace(
+        get_object=lambda **asked: {"Body": io.BytesIO(), "LastModified": times[asked["VersionId"]]},
+        get_paginator=lambda _: SimpleNamespace(
+            paginate=lambda **_: [{"Versions": listed[:3]}, {"Versions": listed[3:]}]
+        ),
+    )
+    uploads = [Bucket(s3, "bucket").open_upload(key, version) for version in times]
+    ages = [age_of(upload.uploaded_at, key, upload.place) for upload in uploads]
+    assert sorted(ages) == [ages[n] for n in (1, 3, 0, 2, 4)]
+    assert len(set(ages)) == len(ages)
 
 
 @pytest.mark.parametrize("version", ["", "99"])

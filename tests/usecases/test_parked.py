@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import pytest
+from typer.testing import CliRunner
 
+from mesh_cli.main import app
 from tests.usecases.rows import row, upload_of, uuid_of
 from tests.usecases.stores import on_every_database
 from vaccinations.jobs import ingest
 from vaccinations.jobs.ingest import MOST_TRIES, Ingest, OlderParked
 from vaccinations.model.entry import Refusal
 from vaccinations.model.outcome import OnFile, Outcome
+from vaccinations.model.uploaders import Uploaders
 from vaccinations.ports import IntakeGone, UploadGone
 from vaccinations.results import ParkedUpload, Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from click.testing import Result
 
     from tests.usecases.stores import Stores
 
@@ -348,6 +355,31 @@ def test_a_parked_upload_that_cannot_tell_whose_a_record_is_holds_nobody_up(stor
     assert (theirs.rejected, theirs.accepted) == (1, {"hpv": {"new": 1}})
 
 
+def test_a_parked_upload_of_an_organisation_does_not_hold_up_the_one_that_succeeds_it(
+    stores: Stores, breaks: set[str]
+) -> None:
+    """Whoever of the two had the record first, its successor may change it."""
+    stores.uploaders = Uploaders.from_document('{"RX1": {"succeeds": ["R1L"]}}')
+    park(stores, breaks, row(2), name="stuck.csv")
+    stores.accept(row(1), name="first.csv")
+    theirs = stores.ingest(upload_of(row(1, batch="BB0002")), "theirs.csv", "RX1")
+    assert isinstance(theirs, Receipt)
+    assert theirs.accepted == {"hpv": {"update": 1}}
+
+
+def test_an_upload_whose_event_comes_late_is_not_held_up_by_a_parked_one_that_is_newer(
+    stores: Stores, breaks: set[str]
+) -> None:
+    """What was uploaded later does not tell whose a record was before."""
+    first = stores.uploaded(upload_of(row(1)), "first.csv")
+    park(stores, breaks, row(2), name="stuck.csv")
+    stores.ingest(upload_of(row(1, batch="BB0002")), "a.csv", "RX1")
+    receipt = stores.handle(first)
+    assert isinstance(receipt, Receipt)
+    assert receipt.rejected == 0
+    assert stores.register.get([uuid_of(1)])[uuid_of(1)].owner == "R1L"
+
+
 @on_every_database
 def test_a_refusal_that_was_known_before_is_listed_again_once_what_came_since_is_abandoned(
     stores: Stores, breaks: set[str]
@@ -596,3 +628,73 @@ def test_what_is_abandoned_after_its_retry_was_complete_but_not_noted_counts_as_
     assert isinstance(receipt, ParkedUpload)
     assert (receipt.status, bool(receipt.retried_as)) == ("retried", True)
     assert len(told(stores)) == 1
+
+
+# -- what the command says of it
+
+
+@pytest.fixture
+def mesh(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Give the command, on these stores."""
+    wiring = SimpleNamespace(
+        bucket=lambda: stores.bucket, register=lambda: stores.register, ledger=lambda: stores.ledger
+    )
+    here = SimpleNamespace(wiring=wiring, where="here")
+    monkeypatch.setattr("mesh_cli.options.find_deployment", lambda *_: here)
+    return lambda *arguments: CliRunner().invoke(app, arguments)
+
+
+def test_a_record_that_dps_refused_is_found_and_sent_again_though_an_abandoned_upload_names_it(
+    stores: Stores, breaks: set[str], mesh: Callable[..., Result]
+) -> None:
+    stores.accept(row(1), name="first.csv")
+    known = stores.register.get([uuid_of(1)])[uuid_of(1)]
+    refusal = Refusal(Outcome.UNKNOWN, "2026-11-24T12:00:00+00:00", "hpv-1", 1, "inbox/answer")
+    stores.register.hear([replace(known, on_file=OnFile.NO, refusal=refusal)])
+    batch_id = park(stores, breaks, row(1, batch="XY9999"), name="stuck.csv")
+    stores.ingesting.abandon(batch_id, "the wrong file")
+    assert [each["record"] for each in json.loads(mesh("refused", "--json").stdout)] == [uuid_of(1)]
+    story = json.loads(mesh("record", "find", uuid_of(1), "--json").stdout)
+    assert (story["upload"], story["batch"], story["DPS"]) == (
+        "incoming/R1L/first.csv",
+        known.batch_id,
+        "refused: unknown",
+    )
+    asked = json.loads(mesh("record", "resend", uuid_of(1), "--wait", "0", "--json").stdout)
+    stores.handle((asked["request"], asked["version"]))
+    assert told(stores)[-1] == (uuid_of(1), "new", "AB1234")
+
+
+def test_a_record_that_only_a_parked_upload_stated_has_no_other_story(
+    stores: Stores, breaks: set[str], mesh: Callable[..., Result]
+) -> None:
+    park(stores, breaks, row(1))
+    found = mesh("record", "find", uuid_of(1), "--json")
+    assert (found.exit_code, found.stdout) == (1, "")
+    assert "an upload that was parked" in found.stderr
+    asked = mesh("record", "resend", uuid_of(1), "--wait", "0")
+    assert (asked.exit_code, asked.stdout) == (1, "")
+
+
+def test_an_upload_that_is_retried_until_it_is_ingested_is_shown_as_that(
+    stores: Stores, breaks: set[str], mesh: Callable[..., Result]
+) -> None:
+    def shown() -> list[str]:
+        [listed] = json.loads(mesh("uploads", "--json").stdout)
+        receipt = json.loads(mesh("receipt", "R1L/monday.csv", "--json").stdout)
+        assert (listed["status"], listed["batch_id"]) == (receipt["status"], receipt["batch_id"])
+        return [receipt["status"], receipt["batch_id"]]
+
+    parked = park(stores, breaks, row(1))
+    assert shown() == ["parked", parked]
+    for _ in range(2):
+        again = stores.bucket.batch_id(MONDAY, stores.bucket.intake(parked).version, retry_of=parked)
+        breaks.add(again)
+        for _ in range(MOST_TRIES):
+            with suppress(Broken):
+                stores.ingesting.retry(parked, "it may be well again")
+        breaks.clear()
+        assert shown() == ["parked", again]
+        parked = again
+    receipt = stores.ingesting.retry(parked, "it is well again")
+    assert shown() == ["ingested", receipt.batch_id]

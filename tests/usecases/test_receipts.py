@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.usecases.rows import row, upload_of
-from tests.usecases.stores import on_moto
 from vaccinations.jobs.ingest import MOST_TRIES
 
 if TYPE_CHECKING:
     from tests.usecases.stores import Stores
-
-pytestmark = on_moto
 
 
 class Broken(Exception):

@@ -11,13 +11,16 @@ from tests.entries import STATED_AT
 from tests.usecases.rows import uuid_of
 from tests.usecases.stores import on_every_database, on_moto
 from vaccinations.aws import backoff
-from vaccinations.model.entry import Entry, Intake, Place, Refusal
+from vaccinations.model.entry import WITHDRAWN, Entry, Intake, Place, Refusal
 from vaccinations.model.outcome import Action, OnFile, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.usecases.stores import Stores
+
+#: For tests of what is between a request and its answer.
+on_tables = pytest.mark.parametrize("stores", ["moto", "DynamoDB Local"], indirect=True)
 
 
 def entry(n: int, **changes: Any) -> Entry:
@@ -184,6 +187,49 @@ def test_a_parked_intake_waits_for_a_person_and_what_it_has_not_attached_is_neve
     assert register.unsent() == {("hpv", "b")}
 
 
+@on_tables
+@pytest.mark.parametrize("ends", [False, True])
+def test_an_intake_that_another_run_goes_on_with_while_it_is_parked_is_not_parked(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, *, ends: bool
+) -> None:
+    """What is attached meanwhile is sent, and must not count as never sent."""
+    register, read = stores.register, stores.register.intake
+    register.begin("b", {"hpv": 3}, register.begun())
+
+    def read_and_be_outrun(batch_id: str) -> Intake | None:
+        found = read(batch_id)
+        if ends:
+            register.finish(batch_id)
+        else:
+            stores.ledger.attach("hpv", batch_id, 3)
+        return found
+
+    with monkeypatch.context() as outruns:
+        outruns.setattr(register, "intake", read_and_be_outrun)
+        with pytest.raises(RuntimeError, match="being completed by another run"):
+            register.park("b")
+    intake = register.intake("b")
+    assert intake
+    assert (intake.parked, intake.finished) == (False, ends)
+    assert (register.parked(), register.unsent()) == ([], frozenset())
+    assert register.unfinished() == ([] if ends else ["b"])
+
+
+@on_tables
+def test_a_try_whose_answer_is_lost_counts_once_however_often_boto3_repeats_the_write(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = stores.dynamodb.update_item
+    stores.register.begin("b", {"hpv": 3}, stores.register.begun())
+    with monkeypatch.context() as loses:
+        loses.setattr(stores.dynamodb, "update_item", lambda **request: [write(**request) for _ in range(3)][-1])
+        assert [stores.register.count_try(batch_id) for batch_id in ("b", "b", "not there")] == [1, 2, 1]
+    assert stores.register.count_try("b") == 3
+    intake = stores.register.intake("b")
+    assert intake
+    assert intake.tries == 3
+
+
 @on_every_database
 def test_uploads_with_an_intake_are_told_from_others(stores: Stores) -> None:
     for n in range(120):
@@ -289,9 +335,43 @@ def test_a_table_that_stays_throttled_is_an_error_and_nothing_is_taken_for_done(
         stores.register.get([uuid_of(1)]) if operation == "BatchGetItem" else stores.register.put([entry(1)])
 
 
-# -- after the table was put back to an earlier moment
+# -- what is older changes nothing
 
 OLDER, NEWER = ("2024-08-21T12:00:00+00:00 01234567 0000", "2024-08-23T12:00:00+00:00 01234567 0000")
+#: That an older upload says the same, that a newer one does, and that an older one of another organisation's did first.
+RENEWALS = {
+    "older": {"stated_at": OLDER},
+    "newer": {"stated_at": NEWER},
+    "another's": {"owner": "RX1", "owned_since": OLDER, "stated_at": OLDER},
+}
+
+
+@on_every_database
+@pytest.mark.parametrize("which", ["stated", "before", "withdrawn", "withdrawn before"])
+def test_what_is_said_again_is_noted_only_where_it_is_newer_or_the_record_was_anothers_first(
+    stores: Stores, which: str
+) -> None:
+    """A run that was frozen notes what it read long ago: whatever came since stays."""
+    nothing = {"programme": "", "digest": WITHDRAWN} if which.startswith("withdrawn") else {}
+
+    def said(n: int, **changes: Any) -> Entry:
+        return entry(n, **nothing | changes)
+
+    def known(n: int, **changes: Any) -> Entry:
+        stated = said(n, **changes)
+        return entry(n, batch_id="newer", before=stated) if "before" in which else stated
+
+    stores.register.put(known(n) for n in range(3))
+    stores.register.renew(said(n, **changes) for n, changes in enumerate(RENEWALS.values()))
+    found = stores.register.get(map(uuid_of, range(3)))
+    assert [found[uuid_of(n)] for n in range(3)] == [
+        known(0),
+        known(1, stated_at=NEWER),
+        known(2, **RENEWALS["another's"]),
+    ]
+
+
+# -- after the table was put back to an earlier moment
 
 
 @on_every_database

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 import pytest
 
 from nhs_mesh import Credentials, Expired, MeshClient, NotFound, TrackingStatus, Unauthorised, Unavailable
 from tests.usecases.rows import row, upload_of
 from tests.usecases.stores import on_sandbox
+from vaccinations.jobs.ingest import MOST_TRIES
 from vaccinations.jobs.track import Track
 from vaccinations.model import lifecycle
 from vaccinations.model.export import Failure, Phase, Status
 from vaccinations.model.programmes import PROGRAMMES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from local.sandbox import Sandbox
     from nhs_mesh import Tracking
     from tests.usecases.memory import MemoryMesh
@@ -25,6 +30,10 @@ if TYPE_CHECKING:
     from vaccinations.results import TrackRun
 
 in_memory = pytest.mark.parametrize("world", ["memory"], indirect=True)
+
+
+class Broken(Exception):
+    """Stands for whatever makes it impossible to complete a request."""
 
 
 def sent(world: World) -> None:
@@ -65,13 +74,37 @@ def test_a_report_marks_the_export_it_is_about_and_is_acknowledged(world: World)
     assert list(world.client.inbox()) == []
 
 
+def requests(world: World) -> list[tuple[str, str]]:
+    """List every version of every request."""
+    return [(each.key, each.version) for each in world.bucket.uploads() if each.key.startswith("requests/")]
+
+
+def request_of_an_undelivered_export(world: World) -> tuple[str, str]:
+    """Let MESH give hpv's file up, and Track ask for its export to be requeued; return the request."""
+    sent(world)
+    world.report(world.ledger.get("hpv", 1).message_id)
+    world.track()
+    [request] = requests(world)
+    return request
+
+
+def park(world: World, complete: Callable[[], object]) -> str:
+    """Try in vain to complete a request, until it is parked; return its batch id."""
+    with patch.object(world.ledger, "attach", side_effect=Broken):
+        for _ in range(MOST_TRIES):
+            with suppress(Broken):
+                complete()
+    [batch_id] = world.register.parked()
+    return batch_id
+
+
 def test_an_undelivered_export_is_requeued_by_itself_and_never_goes_out_again_as_it_was(world: World) -> None:
     sent(world)
     first = world.ledger.get("hpv", 1)
     world.report(first.message_id)
     world.track()
     world.track()
-    assert [key for key in world.objects() if key.startswith("requests/")] == ["requests/hpv-1.requeue"]
+    assert [key for key, _ in requests(world)] == ["requests/hpv-1.requeue"]
     world.do_requests()
     found = world.ledger.get("hpv", 1)
     assert (found.status, found.request, len(found.attempts)) == (Status.REQUEUED, "requests/hpv-1.requeue", 1)
@@ -79,7 +112,36 @@ def test_an_undelivered_export_is_requeued_by_itself_and_never_goes_out_again_as
     [outcome] = world.next_night().exports
     assert (outcome.export_id, outcome.status) == ("hpv-2", "accepted")
     world.track()
-    assert [key for key in world.objects() if key.startswith("requests/")] == ["requests/hpv-1.requeue"]
+    assert [key for key, _ in requests(world)] == ["requests/hpv-1.requeue"]
+
+
+def test_a_request_that_is_parked_is_not_made_again_before_a_person_has_decided(world: World) -> None:
+    def track_later() -> list[tuple[str, str]]:
+        world.clock.forward(hours=1)
+        world.track()
+        return requests(world)
+
+    request = request_of_an_undelivered_export(world)
+    parked = park(world, lambda: world.stores.handle(request))
+    assert track_later() == [request]
+    parked_again = park(world, lambda: world.stores.ingesting.retry(parked, "it may be well again"))
+    assert track_later() == [request]
+    assert world.stores.ingesting.retry(parked_again, "it is well again").status == "ingested"
+    assert world.ledger.get("hpv", 1).status is Status.REQUEUED
+    assert track_later() == [request]
+
+
+def test_a_request_that_was_parked_and_abandoned_is_made_again(world: World) -> None:
+    """Nobody has told DPS of these records."""
+    request = request_of_an_undelivered_export(world)
+    parked = park(world, lambda: world.stores.handle(request))
+    world.stores.ingesting.abandon(parked, "a mistake")
+    world.clock.forward(hours=1)
+    world.track()
+    assert len(requests(world)) == 2
+    world.do_requests()
+    assert world.ledger.get("hpv", 1).status is Status.REQUEUED
+    assert world.ledger.get("hpv", 2).records == 1
 
 
 @in_memory

@@ -299,7 +299,7 @@ class Bucket(Protocol):
         """Store a request (`vaccinations.formats.requests`), whose event is then queued; return key and version."""
 
     def request_waits(self, name: str) -> bool:
-        """Tell whether a request was stored, and there is no receipt of it yet."""
+        """Tell whether a request was stored, and there is no receipt of it yet, or it is parked."""
 
     def receipt(self, upload_key: str, batch_id: str) -> AnyReceipt | None:
         """Return the receipt of an upload; None where it is not there yet."""

@@ -25,6 +25,8 @@ from local.dps import Dps
 from local.sample import corrected_upload, sample_upload
 from local.stack import PROJECT, RECEIVER, SENDER, LocalCloud
 from local.template import Template
+from vaccinations.aws.bucket import receipt_key
+from vaccinations.results import ParkedUpload, document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,8 +116,19 @@ def requeue_an_undelivered_export(cloud: LocalCloud) -> None:
     names = {"workflow_id": "dps export", "local_id": "", "file_name": "", "linked_message_id": lost}
     cloud.sandbox.admin("POST", "/messageexchange/admin/report", {"mailbox_id": SENDER, **about, **names})
     assert cloud.invoke("TrackFunction")["reports"] == 1
+    park_the_request(cloud)
+    assert cloud.invoke("TrackFunction")["reports"] == 0
     cloud.drain()
     cloud.invoke("ExportFunction")
+
+
+def park_the_request(cloud: LocalCloud) -> None:
+    """Leave the receipt of a request to requeue an export that could not be completed."""
+    bucket, s3 = cloud.outputs["BucketName"], cloud.client("s3")
+    stored = s3.list_objects_v2(Bucket=bucket, Prefix="requests/")["Contents"]
+    [request] = [each["Key"] for each in stored if each["Key"].endswith(".requeue")]
+    parked = ParkedUpload(batch_id="parked", upload=request, version="", parked_at="", exports={})
+    s3.put_object(Bucket=bucket, Key=receipt_key(request, "parked"), Body=json.dumps(document(parked)).encode())
 
 
 def reconcile_an_upload_without_event(cloud: LocalCloud) -> None:

@@ -71,7 +71,7 @@ def tell(cloud: LocalCloud, folder: Path) -> str:
         "sends": {"BOOL": True},
     }
     for item in (
-        {"record_id": {"S": "batch#lost"}, "tries": {"N": "3"}, **lost},
+        {"record_id": {"S": "batch#lost"}, "tries": {"SS": ["1", "2", "3"]}, **lost},
         {"record_id": {"S": "unfinished"}, "batch_ids": {"SS": ["lost"]}},
     ):
         cloud.client("dynamodb").put_item(TableName=cloud.outputs["VaccinationRecordsTableName"], Item=item)

@@ -21,6 +21,7 @@ import io
 import json
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from itertools import dropwhile, islice, takewhile
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from urllib.parse import quote
@@ -37,7 +38,6 @@ from vaccinations.results import ParkedUpload, Receipt, RejectedUpload, StoredIn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-    from datetime import datetime
     from pathlib import Path
 
     from mypy_boto3_s3 import S3Client
@@ -58,6 +58,8 @@ _LONGEST_VALUE = 180
 _PRINTABLE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _ABSENT = frozenset({"NoSuchKey", "NoSuchVersion", "404"})
 _NOT_SO = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
+#: S3 has stored nothing before.
+_EVER = datetime.min.replace(tzinfo=UTC)
 _CSV, _JSON, _BYTES = "text/csv; charset=utf-8", "application/json", "application/octet-stream"
 
 
@@ -187,14 +189,15 @@ class Bucket:
         return self._put_object(f"{REQUESTS}{name}", body)
 
     def request_waits(self, name: str) -> bool:
-        """Tell whether a request was stored, and there is no receipt of it yet."""
+        """Tell whether a request was stored, and there is no receipt of it yet, or it is parked."""
         key = f"{REQUESTS}{name}"
         try:
             found = self.open(key)
         except NoSuchObject:
             return False
         found.body.close()
-        return not self._keys(receipts_prefix(key), ".json", found.stored_at)
+        receipt = self._latest_receipt(key, found.stored_at)
+        return receipt is None or receipt.status == "parked"
 
     def uploads(self, organisation: str = "") -> Iterator[StoredUpload]:
         """Iterate over every version of every upload and request, newest first of each, without deleted objects'.
@@ -247,8 +250,9 @@ class Bucket:
             lambda each: each["Key"] == key, (each for page in pages for each in page.get("Versions", ()))
         )
         older = islice(dropwhile(lambda each: each["VersionId"] != version, listed), 1, None)
+        # Not only until another second comes: a version that came in parts bears the time at which it was begun.
         second = stored_at.replace(microsecond=0)
-        return sum(1 for _ in takewhile(lambda each: each["LastModified"].replace(microsecond=0) == second, older))
+        return sum(each["LastModified"].replace(microsecond=0) == second for each in older)
 
     def put_batch(
         self,
@@ -474,21 +478,32 @@ class Bucket:
         except NoSuchObject:
             return None
 
+    def outcome(self, upload_key: str, batch_id: str) -> AnyReceipt | None:
+        """Return the receipt of an upload, of one ingested afresh the last; None where it is not there yet."""
+        receipt = self.receipt(upload_key, batch_id)
+        return self._at_last(upload_key, receipt) if receipt else None
+
     def latest_receipt(self, upload_key: str) -> tuple[AnyReceipt, list[str]] | None:
         """Return the latest receipt of an upload's name, and the keys of the files of what DPS refused of it."""
-        pages = self._s3.get_paginator("list_objects_v2").paginate(
-            Bucket=self.bucket, Prefix=receipts_prefix(upload_key)
-        )
-        stored = {item["Key"]: item["LastModified"] for page in pages for item in page.get("Contents", [])}
-        receipts = [key for key in stored if key.endswith(".json")]
-        if not receipts:
+        receipt = self._latest_receipt(upload_key, _EVER)
+        if receipt is None:
             return None
-        latest = max(receipts, key=lambda key: stored[key])
-        retried_as = self._json(latest).get("retried_as")
-        if retried_as and (again := receipt_key(upload_key, retried_as)) in stored:
-            latest = again
-        refusals = sorted(key for key in stored if key.startswith(f"{latest.removesuffix('.json')}-refused-"))
-        return _receipt(self._json(latest)), refusals
+        refusals = self._keys(f"{receipts_prefix(upload_key)}{receipt.batch_id}-refused-", ".csv", _EVER)
+        return receipt, sorted(refusals)
+
+    def _latest_receipt(self, upload_key: str, since: datetime) -> AnyReceipt | None:
+        """Return the latest receipt of an upload's name that was stored since then; None where there is none."""
+        keys = self._keys(receipts_prefix(upload_key), ".json", since)
+        return self._at_last(upload_key, _receipt(self._json(keys[-1]))) if keys else None
+
+    def _at_last(self, upload_key: str, receipt: AnyReceipt) -> AnyReceipt:
+        """Return the receipt itself; of an upload that was ingested afresh, perhaps more than once, the last one."""
+        while isinstance(receipt, ParkedUpload) and receipt.retried_as:
+            again = self.receipt(upload_key, receipt.retried_as)
+            if again is None:
+                break
+            receipt = again
+        return receipt
 
     def open_rejects(self, key: str) -> BinaryIO:
         """Open a rejects file for streaming."""

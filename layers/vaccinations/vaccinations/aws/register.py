@@ -17,6 +17,7 @@ Nothing personal is in it: identifiers, digests and counts only. Four kinds of i
 
 from __future__ import annotations
 
+import uuid
 from functools import reduce
 from itertools import batched
 from typing import TYPE_CHECKING, Any
@@ -257,7 +258,7 @@ class Register:
             found["batches"],
             found["attached"],
             found["finished"],
-            found.get("tries", 0),
+            len(found.get("tries", ())),
             "parked" in found,
             found["sends"],
         )
@@ -346,12 +347,12 @@ class Register:
     def count_try(self, batch_id: str) -> int:
         """Note that an intake is about to be completed; return how often that was noted.
 
-        It is noted of one that is not there, too: such a one has to be parked as well.
+        It is noted of one that is not there, too: such a one has to be parked as well. Each try is an element of a set,
+        so that it counts once where the answer is lost and boto3 makes the write again.
         """
-        answer = self._dynamodb.update_item(
-            **update(self._table, _intake_key(batch_id), adds={"tries": 1}), ReturnValues="UPDATED_NEW"
-        )
-        return int(answer["Attributes"]["tries"]["N"])
+        counting = update(self._table, _intake_key(batch_id), adds={"tries": {uuid.uuid4().hex}})
+        answer = self._dynamodb.update_item(**counting, ReturnValues="ALL_NEW")
+        return len(answer["Attributes"]["tries"]["SS"])
 
     def park(self, batch_id: str) -> None:
         """Give an intake up: it is no longer unfinished, and what it has not attached is never sent.

@@ -198,7 +198,8 @@ class Track:
     def _requeue(self) -> None:
         """Ask for each undelivered export to be requeued, unless that waits. What is lost on the way Reconcile finds.
 
-        A request that was done before has come too early, or was forgotten since the tables were restored.
+        A request that was done before has come too early, or was forgotten since the tables were restored. One that is
+        parked waits for a person.
         """
         for export in self.ledger.by_status(Status.UNDELIVERED):
             name = requeue_name(export.export_id)
