@@ -66,7 +66,8 @@ class MeshClient:
     timeout
         Seconds to connect, and seconds between two bytes of an answer.
     deadline
-        Seconds that one call may take with all its tries. While a body is sent or read, each block of it has as long.
+        Seconds that one call may take with all its tries, the resolving of the host's name included. While a body is
+        sent or read, each block that goes over the wire for the first time has as long.
     tries
         How often a request is sent that may be sent again.
     pauses
@@ -189,7 +190,7 @@ class MeshClient:
         Returns
         -------
         Iterator[str]
-            Each id once, however MESH links its pages.
+            Each id once, however MESH links its pages. Each ``next`` is one call, however many pages are empty.
 
         Raises
         ------
@@ -282,8 +283,8 @@ class MeshClient:
         NotFound, Expired
             It is not there, or no longer.
         Corrupted
-            At once, or while it is read: it is incomplete, no valid gzip, not the chunk that was asked for, or not
-            what its checksum says; or its checksum is of another form.
+            At once, or while it is read: it is incomplete, no valid gzip, not the message or chunk that was asked for,
+            or not what its checksum says; or its checksum is of another form.
         Unavailable
             At once, or while it is read: MESH does not answer.
         ConfigurationError
