@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Mailbox", "Message", "MessageType", "Tracking", "TrackingStatus"]
 
-_BLOCK = 1 << 16
+_BLOCK = 1 << 17
 _TRIES = 3
 _GZIP_HEAD = 10
 #: Which checksum has so many hexadecimal digits.

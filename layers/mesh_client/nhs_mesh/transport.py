@@ -418,8 +418,10 @@ class _Watched:
     """Lets each wait for the other end last no longer than the deadline allows."""
 
     def _watch(self) -> None:
-        if deadline := _deadline.get():
-            self.settimeout(deadline.wait())  # type: ignore[attr-defined]
+        deadline = _deadline.get()
+        # Mostly it stays as it is, and setting it is a call to the system for each 16 KB of a body.
+        if deadline and (wait := deadline.wait()) != self.gettimeout():  # type: ignore[attr-defined]
+            self.settimeout(wait)  # type: ignore[attr-defined]
 
     def recv_into(self, *args: Any, **options: Any) -> int:
         self._watch()
