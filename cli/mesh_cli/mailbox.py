@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
@@ -16,6 +17,9 @@ from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, fraction, print_json, table, talk, transfer
 from nhs_mesh import MeshError, Resume
 from vaccinations.results import CollectRun, document
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PANEL = "Mailbox"
 #: A command has no function's time limit.
@@ -84,7 +88,7 @@ def get_message(
             print_json(_metadata(message))
             if output is None:
                 return
-        target = stack.enter_context(output.open("wb")) if output else sys.stdout.buffer
+        target = stack.enter_context(_whole(output)) if output else sys.stdout.buffer
         chunks = f" in {message.chunks} chunks" if message.chunks > 1 else ""
         progress, task = fraction(f"Downloading {message.filename or message_id}{chunks}")
         with progress:
@@ -93,7 +97,26 @@ def get_message(
                 progress.update(task, completed=message.progress)
         target.flush()
     if output:
-        talk.print(f"Written to {output}")
+        talk.print(f"Written to {output}", markup=False)
+
+
+@contextmanager
+def _whole(file: Path) -> Iterator[BinaryIO]:
+    """Write a file beside its place, which it takes once it is whole; until then what was there stays."""
+    place = file.resolve()
+    if place.exists() and not place.is_file():  # a pipe, or a device
+        with place.open("wb") as target:
+            yield target
+        return
+    beside = place.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        with beside.open("wb") as target:
+            yield target
+        if place.exists():
+            shutil.copymode(place, beside)
+        beside.replace(place)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _metadata(message: Any) -> dict[str, Any]:
@@ -121,7 +144,7 @@ def ack_message(context: typer.Context, message_id: MessageId, as_json: Json = F
     if as_json:
         print_json({"message_id": message_id, "status": "acknowledged"})
     else:
-        data.print(f"Message {message_id} acknowledged")
+        data.print(f"Message {message_id} acknowledged", markup=False)
 
 
 def collect(
@@ -177,6 +200,7 @@ def send_file(
     """Send a file of any size to a mailbox; a large one goes in several parts, and goes on where it got stuck."""
     works_on = deployment(context)
     stuck_at = Resume.parse(resume) if resume else None
+    local_id = local_id or f"mesh-command-{uuid.uuid4()}"
     progress, task = transfer(f"Sending {file.name}", None)
     with file.open("rb") as body, progress:
         try:
@@ -186,25 +210,29 @@ def send_file(
                 body,
                 filename=file.name,
                 subject=subject,
-                local_id=local_id or f"mesh-command-{uuid.uuid4()}",
+                local_id=local_id,
                 compress=compress,
                 on_progress=lambda done, total: progress.update(task, completed=done, total=total),
                 resume=stuck_at,
             )
-        except MeshError as error:
-            if error.resume:
-                part, parts = error.resume.part, error.resume.parts
-                talk.print(f"Part {part} of {parts} did not arrive. Once MESH answers again, go on with:")
-                talk.print(
-                    f"mesh send-file {to} {shlex.quote(str(file))} --resume {error.resume}",
-                    soft_wrap=True,
-                    markup=False,
-                )
+        except (MeshError, OSError, KeyboardInterrupt) as error:
+            place: Resume | None = getattr(error, "resume", None)
+            mesh = f"mesh --stack {shlex.quote(context.obj)}" if context.obj else "mesh"
+            hints: list[str] = []
+            if place:
+                again = f"{mesh} send-file {shlex.quote(to)} {shlex.quote(str(file))} --resume {place}"
+                hints = [f"Part {place.part} of {place.parts} did not arrive. Go on with:", again]
+            elif isinstance(error, KeyboardInterrupt) and not stuck_at:
+                asked = f"{mesh} track-message {shlex.quote(local_id)} --local"
+                hints = ["The message may have been sent. Before you send it again, ask MESH:", asked]
+            for hint in hints:
+                talk.print(hint, soft_wrap=True, markup=False)
             raise
     if as_json:
         print_json({"message_id": sent.message_id, "parts": sent.parts, "local_id": sent.local_id})
     else:
-        data.print(f"Sent to {to}: message {sent.message_id}" + (f", {sent.parts} parts" if sent.parts > 1 else ""))
+        parts = f", {sent.parts} parts" if sent.parts > 1 else ""
+        data.print(f"Sent to {to}: message {sent.message_id}{parts}", markup=False)
         talk.print(f"See what becomes of it with: mesh track-message {sent.message_id}")
 
 
@@ -239,4 +267,4 @@ def lookup(
         rows = [[mailbox.mailbox_id, mailbox.mailbox_name] for mailbox in found]
         data.print(table(f"Mailboxes of {ods_code}", ["mailbox", "name"], rows))
     else:
-        talk.print(f"{ods_code} has no mailbox for the workflow {workflow_id}.")
+        talk.print(f"{ods_code} has no mailbox for the workflow {workflow_id}.", markup=False)

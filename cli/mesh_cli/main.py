@@ -93,5 +93,5 @@ def main() -> None:
 def _end(error: BaseException, code: int, *hints: str) -> None:
     talk.print(f"[bold red]error:[/] {escape(str(error) or type(error).__name__)}")
     for hint in hints:
-        talk.print(hint)
+        talk.print(hint, markup=False)
     sys.exit(code)

@@ -15,6 +15,7 @@ from rich.progress import (
     Progress,
     TaskID,
     TaskProgressColumn,
+    TextColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
@@ -58,16 +59,21 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
 
 def transfer(description: str, total: int | None) -> tuple[Progress, TaskID]:
     """Make a progress bar for bytes on their way; it is gone once they have arrived."""
-    columns = ("{task.description}", BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (_description(), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     progress = Progress(*columns, console=talk, transient=True)
     return progress, progress.add_task(description, total=total)
 
 
 def fraction(description: str) -> tuple[Progress, TaskID]:
     """Make a progress bar from 0 to 1, for what does not say how many bytes it has; it is gone once that is done."""
-    columns = ("{task.description}", BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    columns = (_description(), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=talk, transient=True)
     return progress, progress.add_task(description, total=1)
+
+
+def _description() -> TextColumn:
+    """Make the column of what is on its way: text, not markup, since its name is up to its sender."""
+    return TextColumn("{task.description}", markup=False)
 
 
 def age(moment: datetime | None, now: datetime | None = None) -> str:

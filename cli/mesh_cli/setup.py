@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -15,7 +16,7 @@ import typer
 
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk
-from nhs_mesh import MeshError, certificate_facts, check_ca_bundle
+from nhs_mesh import MeshError, TlsError, certificate_facts, check_ca_bundle
 from vaccinations.aws.parameters import SECRET_FIELDS, SecretIncomplete
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def check_bundle(
     as_json: Json = False,
 ) -> None:
     """Check that a CA bundle has the root CA of each certificate in it."""
-    found = _bundle(file.read_text())
+    found = _bundle(_text(file))
     if as_json:
         print_json({"ok": found.ok, "detail": found.detail})
     else:
@@ -170,12 +171,12 @@ def put(
     fields = _object(client.get_secret_value(SecretId=name).get("SecretString") or "{}")
     given = {
         "mailbox": mailbox,
-        "password": _text(password_file),
-        "shared_key": _text(shared_key_file),
-        "private_key": _text(private_key),
-        "private_key_passphrase": _text(passphrase_file),
-        "certificate": _text(certificate),
-        "ca_bundle": _text(bundle),
+        "password": _given(password_file),
+        "shared_key": _given(shared_key_file),
+        "private_key": _given(private_key),
+        "private_key_passphrase": _given(passphrase_file),
+        "certificate": _given(certificate),
+        "ca_bundle": _given(bundle),
     }
     if given["ca_bundle"]:
         check_ca_bundle(given["ca_bundle"])
@@ -200,8 +201,18 @@ def _object(text: str) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-def _text(file: Path | None) -> str | None:
-    return file.read_text().strip() if file else None
+def _given(file: Path | None) -> str | None:
+    return _text(file) if file else None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise TlsError(
+            f"{file} is not text. Keys and certificates must be in PEM format (-----BEGIN CERTIFICATE-----), not DER. "
+            f"Convert a certificate with: openssl x509 -inform der -in {shlex.quote(str(file))}"
+        ) from None
 
 
 def csr(
@@ -230,7 +241,7 @@ def csr(
     for file in (key_file, request_file):
         if file.exists() and not force:
             raise typer.BadParameter(f"{file} is there already; --force writes over it", param_hint="--directory")
-    passphrase = _text(passphrase_file) or typer.prompt(
+    passphrase = _given(passphrase_file) or typer.prompt(
         "Passphrase", hide_input=True, confirmation_prompt=True, err=True
     )
     common_name = f"{mailbox}.{ods_code}.{DOMAIN}".lower()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from local import certificates
 
@@ -71,3 +71,13 @@ def test_rubbish_is_no_ca_bundle(tmp_path: Path) -> None:
     done = mesh("ca-bundle", "check", bundle)
     assert (done.returncode, done.stdout) == (1, "")
     assert "PEM" in done.stderr
+
+
+def test_a_certificate_that_is_not_in_pem_format_is_told_as_such(tmp_path: Path) -> None:
+    made = x509.load_pem_x509_certificate(certificates.make(tmp_path).certificate.encode())
+    file = tmp_path / "a bundle.der"
+    file.write_bytes(made.public_bytes(Encoding.DER))
+    done = mesh("ca-bundle", "check", file)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "PEM" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -7,7 +7,10 @@ import re
 import uuid
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
+
+from urllib3.exceptions import LocationParseError
+from urllib3.util import parse_url
 
 from nhs_mesh.errors import ConfigurationError, MeshError, NotUnique, Refused, SendOutcomeUnknown, Unavailable
 from nhs_mesh.messages import Mailbox, Message, Tracking
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from urllib3 import BaseHTTPResponse
+    from urllib3.util.url import Url
 
     from nhs_mesh.auth import Credentials
     from nhs_mesh.errors import Resume
@@ -62,7 +66,8 @@ class MeshClient:
     timeout
         Seconds to connect, and seconds between two bytes of an answer.
     deadline
-        Seconds that one call may take with all its tries. While a body is sent or read, each block of it has as long.
+        Seconds that one call may take with all its tries, the resolving of the host's name included. While a body is
+        sent or read, each block that goes over the wire for the first time has as long.
     tries
         How often a request is sent that may be sent again.
     pauses
@@ -185,7 +190,7 @@ class MeshClient:
         Returns
         -------
         Iterator[str]
-            Each id once, however MESH links its pages.
+            Each id once, however MESH links its pages. Each ``next`` is one call, however many pages are empty.
 
         Raises
         ------
@@ -205,24 +210,27 @@ class MeshClient:
 
     def _pages(self, workflow_filter: str | None, page_size: int) -> Iterator[str]:
         asked = {"max_results": str(page_size)} | ({"workflow_filter": workflow_filter} if workflow_filter else {})
-        question = urlencode(asked)
+        question = _question(asked)
         questions: set[str] = set()
         seen: set[str] = set()
-        empty = 0
-        # With a filter a page may be empty although more follow.
-        while question and empty < _EMPTY_PAGES:
-            if question in questions:
-                raise _unreadable("a page of the inbox leads back to one before it")
-            questions.add(question)
-            page = self._json(f"{self._own}/inbox?{question}")
-            # Where the message that a link names was acknowledged meanwhile, MESH begins again at the top.
-            new = [message_id for message_id in dict.fromkeys(_ids(page)) if message_id not in seen]
-            empty = 0 if new else empty + 1
+        while question:
+            new: list[str] = []
+            # With a filter a page may be empty although more follow; all of them are one call.
+            with self._transport.deadline():
+                for _ in range(_EMPTY_PAGES):
+                    if question in questions:
+                        raise _unreadable("a page of the inbox leads back to one before it")
+                    questions.add(question)
+                    page = self._json(f"{self._own}/inbox?{question}")
+                    # Where the message that a link names was acknowledged meanwhile, MESH begins again at the top.
+                    new = [message_id for message_id in dict.fromkeys(_ids(page)) if message_id not in seen]
+                    question = _next_question(page)
+                    if new or not question:
+                        break
+                else:
+                    raise _unreadable("the inbox has no end")
             seen.update(new)
             yield from new
-            question = _next_question(page)
-        if question:
-            raise _unreadable("the inbox has no end")
 
     def count(self) -> int:
         """Count the messages that wait. MESH calls this deprecated; `inbox` tells more.
@@ -275,8 +283,8 @@ class MeshClient:
         NotFound, Expired
             It is not there, or no longer.
         Corrupted
-            At once, or while it is read: it is incomplete, no valid gzip, not the chunk that was asked for, or not
-            what its checksum says; or its checksum is of another form.
+            At once, or while it is read: it is incomplete, no valid gzip, not the message or chunk that was asked for,
+            or not what its checksum says; or its checksum is of another form.
         Unavailable
             At once, or while it is read: MESH does not answer.
         ConfigurationError
@@ -500,8 +508,8 @@ class MeshClient:
         Refused, SendOutcomeUnknown, Unavailable, NotFound
             As for `send` and `send_chunk`.
         ConfigurationError
-            As for `send`; or the body is not the one that MESH has the first parts of, or `chunk_size` is out of
-            bounds.
+            As for `send`; or the body is not the one that MESH has the first parts of, it changed while it was sent,
+            or `chunk_size` is out of bounds. Of a body that changed no more than some parts has gone.
 
         Examples
         --------
@@ -532,11 +540,11 @@ class MeshClient:
             for number in range(resume.part if resume else 2, sent.parts + 1):
                 try:
                     self.send_chunk(sent.message_id, number, sent.parts, whole.part(number, progress))
-                except MeshError as error:
+                except (MeshError, OSError, KeyboardInterrupt) as error:
                     complete = isinstance(error, Refused) and error.status == _LOCKED
                     if complete and resume and number == sent.parts:
                         break  # the last part had arrived before; nothing but its answer was missing
-                    error.resume = whole.resume(sent.message_id, number)
+                    error.resume = whole.resume(sent.message_id, number)  # type: ignore[union-attr]
                     raise
         return sent
 
@@ -567,7 +575,7 @@ class MeshClient:
         >>> client.track(message_id).status
         <TrackingStatus.ACKNOWLEDGED: 'acknowledged'>
         """
-        return self._tracking(f"{self._own}/outbox/tracking?{urlencode({'messageID': message_id})}")
+        return self._tracking(f"{self._own}/outbox/tracking?{_question({'messageID': message_id})}")
 
     def track_by_local_id(self, local_id: str) -> Tracking:
         """Tell whether a message that was sent under a local id has arrived, and what has become of it.
@@ -670,16 +678,21 @@ class MeshClient:
 
 def _host(base_url: str) -> str:
     """Return the host of MESH's address; refuse an address that is more, or less, than a host."""
-    try:
-        url = urlsplit(base_url)
-        host = (url.hostname or "").rstrip(".")
-        # Of other scripts' letters and dots some mean the same as ASCII's; a host has to look like what it is.
-        good = url.scheme == "https" and host.isascii() and host and (url.port or True)
-    except ValueError:
-        good = False
-    if not good or url.path.strip("/") or url.query or url.fragment or "@" in url.netloc:
+    url = _url(base_url)
+    # Of other scripts' letters and dots some mean the same as ASCII's; a host has to look like what it is.
+    if url is None or url.scheme != "https" or not base_url.isascii() or url.auth is not None:
         raise ConfigurationError("MESH's address must be https://host, without a path")
-    return host
+    return (url.host or "").rstrip(".")
+
+
+def _url(text: str) -> Url | None:
+    """Read the address of a host; return None where it is none, or more than that."""
+    try:
+        url = parse_url(text)
+    except (LocationParseError, ValueError):
+        return None
+    host = re.fullmatch(r"\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+", url.host or "")
+    return url if host and not (url.path or "").strip("/") and url.query is None and url.fragment is None else None
 
 
 def _check(credentials: Credentials) -> None:
@@ -696,12 +709,8 @@ def _check_proxy(proxy: str | None) -> None:
     """Refuse what is no address of a proxy, without showing it: it may hold a password."""
     if proxy is None:
         return
-    try:
-        url = urlsplit(proxy)
-        good = url.scheme == "http" and url.hostname and (url.port or True) and not url.path.strip("/")
-    except ValueError:
-        good = False
-    if not good:
+    url = _url(proxy)
+    if url is None or url.scheme != "http":
         raise ConfigurationError("the proxy's address must be http://host:port, or http://user:password@host:port")
 
 
@@ -710,6 +719,13 @@ def _segment(name: str) -> str:
     if name in {"", ".", ".."} or "/" in name or not name.isprintable():
         raise ConfigurationError(f"{name!r} is no id")
     return quote(name, safe="")
+
+
+def _question(asked: dict[str, str]) -> str:
+    """Make the question of a path; refuse what cannot stand in one."""
+    if not all(value.isprintable() for value in asked.values()):
+        raise ConfigurationError("an id or a filter must be printable")
+    return urlencode(asked)
 
 
 def _unreadable(why: str) -> Unavailable:

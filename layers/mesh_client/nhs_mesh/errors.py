@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 __all__ = [
     "ConfigurationError",
@@ -46,10 +46,19 @@ class MeshError(Exception):
     ----------
     resume
         Where `MeshClient.send_file` got stuck after MESH had taken its first part: give it back as ``resume``, and the
-        send goes on there. Otherwise None.
+        send goes on there. Otherwise None. An OSError or a KeyboardInterrupt has it too where one ended the send then.
     """
 
     resume: Resume | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are otherwise made again from their text, which is not what these are made from.
+        return _again, (type(self), *self.args), self.__dict__
+
+
+def _again(kind: type[MeshError], *args: object) -> MeshError:
+    """Make an error again that was copied or pickled; what else it has is then put into it."""
+    return kind.__new__(kind, *args)
 
 
 class ConfigurationError(MeshError):
@@ -150,7 +159,7 @@ class Resume:
     offset
         Where in the body that part begins.
     digest
-        SHA-256 of the body up to there, which MESH has.
+        SHA-256 of the whole body, so that nothing else is sent after what MESH has, or taken for it.
     compress
         Whether the parts are compressed.
     """

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Mailbox", "Message", "MessageType", "Tracking", "TrackingStatus"]
 
-_BLOCK = 1 << 16
+_BLOCK = 1 << 17
 _TRIES = 3
 _GZIP_HEAD = 10
 #: Which checksum has so many hexadecimal digits.
 _ALGORITHMS = {32: "md5", 40: "sha1", 64: "sha256", 96: "sha384"}
-#: What two answers have in common that bring the same body.
-_VALIDATORS = ("Content-Encoding", "Content-Length", "Mex-Chunk-Range", "Mex-Content-Checksum", "ETag", "Last-Modified")
+#: What two answers have in common that bring the same body, beside all that MESH says of the message.
+_VALIDATORS = frozenset({"content-encoding", "content-length", "etag", "last-modified"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,12 +271,13 @@ class _Body(io.RawIOBase):
         if self._error:
             raise self._error
         try:
-            while not self._ready:
-                if not self._more():
-                    self._over = True
-                    if self._checksum:
-                        self._checksum.check()
-                    return 0
+            with self._deadline() as deadline:
+                while not self._ready:
+                    if not self._more(deadline):
+                        self._over = True
+                        if self._checksum:
+                            self._checksum.check()
+                        return 0
         except MeshError as error:
             self._error = error
             self._response.close()
@@ -288,15 +289,16 @@ class _Body(io.RawIOBase):
 
     def _begin(self, response: BaseHTTPResponse) -> None:
         """Begin a chunk."""
-        length = response.headers.get("Content-Length", "")
-        if not re.fullmatch(r"[0-9]{1,18}", length) and "Transfer-Encoding" not in response.headers:
+        said = response.headers.get("Content-Length", "")
+        length = int(said) if re.fullmatch(r"[0-9]{1,18}", said) else None
+        if length is None and "Transfer-Encoding" not in response.headers:
             # It would end wherever the connection does.
             raise self._corrupted("does not say how long it is")
         self._response = response
-        self._length = int(length) if length.isdecimal() else 0
+        self._length = length or 0
         self._same = _validator(response)
         self._wire = 0  # bytes of this chunk taken off the wire
-        self._last = b""  # the last of them
+        self._sum = 0  # their CRC-32
         self._broken = False  # whether the connection broke, so that the chunk has to be asked for again
         self._over = False
         encoding = (response.headers.get("Content-Encoding") or "identity").strip().lower()
@@ -307,6 +309,9 @@ class _Body(io.RawIOBase):
 
     def _chunks(self, response: BaseHTTPResponse, of: int | None = None) -> int:
         """Check that a chunk is the one that was asked for; return how many there are."""
+        of_message = response.headers.get("Mex-MessageID")
+        if of_message and of_message.upper() != self._message_id.upper():
+            raise self._corrupted("is said to be of another message")
         said = (response.headers.get("Mex-Chunk-Range") or "").strip()
         found = re.fullmatch(r"([0-9]{1,6}):([0-9]{1,6})", said)
         if not said and response.status == 200 and self._chunk == 1 and of is None:
@@ -323,13 +328,13 @@ class _Body(io.RawIOBase):
             raise self._corrupted(f"has the status {response.status}, which does not fit chunk {number} of {total}")
         return total
 
-    def _more(self) -> bool:
+    def _more(self, deadline: Deadline | None) -> bool:
         """Make the next bytes ready, which may be none yet; tell whether there may be more."""
         if self._gzip and (self._gzip.unconsumed_tail or (self._gzip.eof and self._gzip.unused_data)):
             # What the last block still holds comes before the next one.
             self._give(self._unpack(self._gzip.unconsumed_tail))
             return True
-        if block := self._block():
+        if block := self._block(deadline):
             if self._checksum and self._packed:
                 self._checksum.packed(block)
             self._give(self._unpack(block) if self._gzip else block)
@@ -361,25 +366,23 @@ class _Body(io.RawIOBase):
             raise self._corrupted("is not valid gzip") from None
         return unpacked
 
-    def _block(self) -> bytes:
+    def _block(self, deadline: Deadline | None) -> bytes:
         """Read from the wire; where the connection breaks, ask for the chunk again and go on where it broke."""
-        with self._deadline() as deadline:
-            for _ in range(_TRIES):
-                try:
-                    if self._broken:
-                        self._ask_again(deadline)
-                    block: bytes = self._response.read(_BLOCK, decode_content=False)
-                except MeshError:
-                    raise
-                except Exception:  # noqa: BLE001 - the libraries raise whatever a server's bytes make them
-                    self._broken = True
-                    if deadline and deadline.left <= 0:
-                        break
-                else:
-                    if block:
-                        self._last = block
-                        self._wire += len(block)
-                    return block
+        for _ in range(_TRIES):
+            try:
+                if self._broken:
+                    self._ask_again(deadline)
+                block: bytes = self._response.read(_BLOCK, decode_content=False)
+            except MeshError:
+                raise
+            except Exception:  # noqa: BLE001 - the libraries raise whatever a server's bytes make them
+                self._broken = True
+                if deadline and deadline.left <= 0:
+                    break
+            else:
+                self._sum = self._summed(block, self._wire, self._sum)
+                self._wire += len(block)
+                return block
         raise Unavailable(f"message {self._message_id}: the connection broke while chunk {self._chunk} was read")
 
     def _ask_again(self, deadline: Deadline | None) -> None:
@@ -388,24 +391,25 @@ class _Body(io.RawIOBase):
         self._response = self._fetch(self._chunk)
         if _validator(self._response) != self._same:
             raise self._corrupted("has become another one while it was read")
-        last = b""
-        # In blocks that end with the last one that was taken.
-        sizes = [_BLOCK] * ((self._wire - len(self._last)) // _BLOCK)
-        sizes += [(self._wire - len(self._last)) % _BLOCK, len(self._last)]
-        for size in filter(None, sizes):
-            last = b""
-            while len(last) < size:
-                # Where the connection breaks again this raises; where the chunk ends, it has become shorter.
-                if not (block := self._response.read(size - len(last), decode_content=False)):
-                    raise self._corrupted("has become another one while it was read")
-                last += block
+        passed = found = 0
+        while passed < self._wire:
+            block = self._response.read(min(_BLOCK, self._wire - passed), decode_content=False)
+            found = self._summed(block, passed, found)
+            passed += len(block)
+            # Where the connection breaks again the read raises; where the chunk ends, it has become shorter.
+            if not block or (passed == self._wire and found != self._sum):
+                raise self._corrupted("has become another one while it was read")
             if deadline:
-                deadline.restart()
-        # The head of a gzip stream holds the time at which MESH made it.
-        head = max(0, _GZIP_HEAD - (self._wire - len(self._last))) if self._packed else 0
-        if last[head:] != self._last[head:]:
-            raise self._corrupted("has become another one while it was read")
+                deadline.reached(passed)
         self._broken = False
+
+    def _summed(self, block: bytes, start: int, before: int) -> int:
+        """Go on with a CRC-32, which costs little, of what came over the wire, but not of the head of a gzip stream.
+
+        That holds the time at which MESH made it, which is another one each time.
+        """
+        head = max(0, _GZIP_HEAD - start) if self._packed else 0
+        return zlib.crc32(memoryview(block)[head:], before)
 
     def _corrupted(self, why: str) -> Corrupted:
         return Corrupted(f"message {self._message_id}: chunk {self._chunk} {why}")
@@ -450,7 +454,8 @@ class _Checksum:
 
 def _validator(response: BaseHTTPResponse) -> tuple[Any, ...]:
     """Return what is the same of two answers with the same body."""
-    return (response.status, *(response.headers.get(name) for name in _VALIDATORS))
+    said = ((name.lower(), value) for name, value in response.headers.items())
+    return (response.status, *sorted(each for each in said if each[0] in _VALIDATORS or each[0].startswith("mex-")))
 
 
 def _yes(value: str | None) -> bool:

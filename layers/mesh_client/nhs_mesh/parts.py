@@ -144,7 +144,7 @@ class Body:
         if not 2 <= resume.part <= resume.parts or resume.offset % (resume.part - 1) or not resume.offset:
             raise ConfigurationError("this does not say where a send goes on")
         self._step = resume.offset // (resume.part - 1)
-        if -(-self.size // self._step) != resume.parts or self._digest(resume.offset) != resume.digest:
+        if -(-self.size // self._step) != resume.parts or self._digest() != resume.digest:
             raise ConfigurationError("the body is not the one that MESH has the first parts of; send it anew")
 
     def part(self, number: int, progress: Callable[[int], None] | None) -> Part:
@@ -156,6 +156,11 @@ class Body:
             From 1.
         progress
             Called with how many bytes of the body have gone.
+
+        Raises
+        ------
+        ConfigurationError
+            The body has changed since it was cut; also raised as the part is read, before its last block goes.
         """
         start = (number - 1) * self._step
         size = min(self._step, self.size - start)
@@ -166,13 +171,16 @@ class Body:
 
     def resume(self, message_id: str, number: int) -> Resume | None:
         """Say where the send goes on, unless the body has changed since."""
-        offset = (number - 1) * self._step
         try:
-            digest = self._digest(offset)
-            changed = self._look() != self._state
-        except OSError:
+            digest = self._digest()
+            self._check()
+        except (OSError, ConfigurationError):
             return None
-        return None if changed else Resume(message_id, number, self._parts, offset, digest, self._compress)
+        return Resume(message_id, number, self._parts, (number - 1) * self._step, digest, self._compress)
+
+    def _check(self) -> None:
+        if self._look() != self._state:
+            raise ConfigurationError("the body changed while it was sent; send it anew")
 
     def _look(self) -> tuple[int, int] | None:
         """Look at what shows that a file was changed."""
@@ -184,18 +192,21 @@ class Body:
 
     def _blocks(self, start: int, size: int) -> Iterator[bytes]:
         self._file.seek(self._start + start)
-        while size and (block := self._file.read(min(_BLOCK, size))):
+        while size:
+            if not (block := self._file.read(min(_BLOCK, size))):
+                raise ConfigurationError(f"the body became {size} bytes shorter while it was sent; send it anew")
             size -= len(block)
             yield block
+        self._check()
 
-    def _digest(self, size: int) -> str:
+    def _digest(self) -> str:
         digest = hashlib.sha256()
-        for block in self._blocks(0, size):
+        for block in self._blocks(0, self.size):
             digest.update(block)
         return digest.hexdigest()
 
     def _slice(self, start: int, size: int) -> Part:
-        return Part(lambda: cast("BinaryIO", _Slice(self._file, self._start + start, size)), size)
+        return Part(lambda: cast("BinaryIO", _Slice(self._file, self._start + start, size, self._check)), size)
 
     def _pack(self, start: int, size: int, *, limit: int | None = None) -> Part | None:
         """Compress a piece of the body, in the place of the one before; return None where it is over the limit."""
@@ -210,20 +221,27 @@ class Body:
         written = packed.tell()
         if limit and written > limit:
             return None
-        return Part(lambda: cast("BinaryIO", _Slice(cast("BinaryIO", packed), 0, written)), written, "gzip")
+        return Part(lambda: cast("BinaryIO", _Slice(cast("BinaryIO", packed), 0, written, _unchanged)), written, "gzip")
+
+
+def _unchanged() -> None:
+    """Take what was compressed as it is: nobody else can change it."""
 
 
 class _Slice:
-    """So many bytes of a file, which stays open."""
+    """So many bytes of a file, which stays open, and which is checked once the last of them are read."""
 
-    def __init__(self, file: BinaryIO, start: int, size: int) -> None:
+    def __init__(self, file: BinaryIO, start: int, size: int, check: Callable[[], None]) -> None:
         self._file = file
         self._left = size
+        self._check = check
         file.seek(start)
 
     def read(self, size: int = -1) -> bytes:
         block = self._file.read(self._left if size < 0 else min(size, self._left))
         self._left -= len(block)
+        if not self._left:
+            self._check()
         return block
 
     def close(self) -> None:

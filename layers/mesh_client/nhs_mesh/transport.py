@@ -11,14 +11,18 @@ end, and sends a header again that is good only once.
 from __future__ import annotations
 
 import base64
+import http.client
 import itertools
 import json
 import logging
+import os
 import platform
+import queue
 import random
 import re
 import socket
 import ssl
+import threading
 import time
 import uuid
 from contextlib import contextmanager, suppress
@@ -27,10 +31,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import urllib3
 from urllib3.connection import HTTPSConnection
+from urllib3.util import parse_url
 
 from nhs_mesh.auth import token
 from nhs_mesh.errors import (
@@ -113,7 +118,7 @@ class Retry:
 
 
 class Deadline:
-    """When a call has to be over. A block of a body that has gone over the wire sets it anew.
+    """When a call has to be over. Only a part of a body that has never gone over the wire before sets it anew.
 
     Parameters
     ----------
@@ -126,11 +131,14 @@ class Deadline:
     def __init__(self, seconds: float, patience: float) -> None:
         self._seconds = seconds
         self._patience = patience
-        self.restart()
+        self._furthest = 0
+        self._until = time.monotonic() + seconds
 
-    def restart(self) -> None:
-        """Count from now on."""
-        self._until = time.monotonic() + self._seconds
+    def reached(self, offset: int) -> None:
+        """Count from now on, where no earlier try came that far into the body."""
+        if offset > self._furthest:
+            self._furthest = offset
+            self._until = time.monotonic() + self._seconds
 
     @property
     def left(self) -> float:
@@ -198,8 +206,8 @@ class Transport:
         from nhs_mesh import __version__
 
         context.sslsocket_class = _TlsSocket
-        url = urlsplit(base_url)
-        self._host, self._port = url.hostname or "", url.port or 443
+        url = parse_url(base_url)
+        self._host, self._port = url.host or "", url.port or 443
         self._credentials = credentials
         self._context = context
         self._proxy = proxy
@@ -218,12 +226,13 @@ class Transport:
         options: dict[str, Any] = {"ssl_context": self._context, "blocksize": _BLOCK, "maxsize": 10}
         if self._proxy is None:
             return _Pool(self._host, self._port, **options)
-        proxy = urlsplit(self._proxy)
+        proxy = parse_url(self._proxy)
         headers = {}
-        if proxy.username:
-            named = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+        if proxy.auth:
+            user, _, password = proxy.auth.partition(":")
+            named = f"{unquote(user)}:{unquote(password)}"
             headers["Proxy-Authorization"] = f"Basic {base64.b64encode(named.encode()).decode()}"
-        manager = urllib3.ProxyManager(f"http://{proxy.hostname}:{proxy.port or 80}", proxy_headers=headers, **options)
+        manager = urllib3.ProxyManager(f"http://{proxy.host}:{proxy.port or 80}", proxy_headers=headers, **options)
         manager.pool_classes_by_scheme = {"https": _Pool}
         pool = manager.connection_from_host(self._host, self._port, "https")
         assert isinstance(pool, _Pool)  # noqa: S101 - it is the only class there
@@ -397,7 +406,7 @@ class Transport:
         return f"MESH does not let the mailbox in (403{_text(said)}); it looks like {cause}"
 
     def _pause(self, tries: int, failure: MeshError) -> float:
-        longest = min(self._first_pause * 2 ** (tries - 1), self._longest_pause)
+        longest = min(self._first_pause * 2.0 ** min(tries - 1, 100), self._longest_pause)
         asked = failure.retry_after if isinstance(failure, Unavailable) else None
         return max(asked or 0.0, random.uniform(longest / 2, longest))  # noqa: S311 - jitter, not a secret
 
@@ -409,8 +418,10 @@ class _Watched:
     """Lets each wait for the other end last no longer than the deadline allows."""
 
     def _watch(self) -> None:
-        if deadline := _deadline.get():
-            self.settimeout(deadline.wait())  # type: ignore[attr-defined]
+        deadline = _deadline.get()
+        # Mostly it stays as it is, and setting it is a call to the system for each 16 KB of a body.
+        if deadline and (wait := deadline.wait()) != self.gettimeout():  # type: ignore[attr-defined]
+            self.settimeout(wait)  # type: ignore[attr-defined]
 
     def recv_into(self, *args: Any, **options: Any) -> int:
         self._watch()
@@ -439,6 +450,67 @@ class _TlsSocket(_Watched, ssl.SSLSocket):
             raise BrokenPipeError("MESH closed the connection") from None
 
 
+class _Head:
+    """The head of an answer, line by line; one that is no header makes all of it unreadable.
+
+    The library stops at such a line, or takes an end of the connection for that of the head: headers that say what a
+    body is would seem not to be there.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._before = b""
+
+    def readline(self, most: int) -> bytes:
+        line: bytes = self._file.readline(most)
+        # A status line comes first, and again behind the blank line of a head with the status 100.
+        if self._before.strip() and line not in {b"\r\n", b"\n"}:
+            goes_on = line[:1] in {b" ", b"\t"} and not self._before.startswith(b"HTTP/")
+            if not re.fullmatch(rb"[^\r\n\0]*\r?\n" if goes_on else rb"[!-9;-~]+:[^\r\n\0]*\r?\n", line):
+                raise http.client.HTTPException("a header is none")
+        self._before = line
+        return line
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer that is read strictly: what two readers could understand differently is no answer."""
+
+    def begin(self) -> None:
+        file: Any = self.fp
+        self.fp = cast("Any", _Head(file))
+        try:
+            super().begin()
+        finally:
+            self.fp = file
+        if self.status < 200:
+            # The answer itself is still to come, and would be taken for that to the next request.
+            raise http.client.HTTPException("an answer that is not the last")
+        if self.status in {204, 304}:
+            self.will_close = True  # so would a body, which these have not
+        headers = [(name, re.sub(r"\r?\n[ \t]+", " ", value).strip()) for name, value in self.headers.items()]
+        for name in self.headers.keys():  # noqa: SIM118 - a message's own, not a dictionary's
+            del self.headers[name]
+        for name, value in headers:
+            self.headers[name] = value
+        encodings = self.headers.get_all("Transfer-Encoding", [])
+        if encodings and (not self.chunked or len(encodings) > 1):
+            # It is not undone here, and a body in it ends where the connection does: nothing says how long it is.
+            self.will_close = True
+            del self.headers["Transfer-Encoding"]
+            del self.headers["Content-Length"]
+
+    def _read_next_chunk_size(self) -> int:
+        # The library takes whatever Python takes for a number, one below 0 included.
+        line: bytes = self.fp.readline(1 << 16)
+        found = re.fullmatch(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n", line)
+        if not found:
+            raise http.client.HTTPException("a chunk does not say how long it is")
+        return int(found[1], 16)
+
+
 class _NoConnection(urllib3.exceptions.NewConnectionError):
     """A connection was not made, TLS included; ``cause`` says why."""
 
@@ -454,12 +526,15 @@ class _HungUp(ConnectionError):
 class _Connection(HTTPSConnection):
     """Tells a connection that was never made, when nothing can have been sent, from one that broke later."""
 
+    response_class = _Response
     rested_at = 0.0
+    process = 0
     _has_answered = False
     _plain: socket.socket | None = None
 
     def connect(self) -> None:
         self._has_answered = False
+        self.process = os.getpid()
         try:
             super().connect()
         except Exception as error:  # noqa: BLE001 - whatever it was, nothing was sent
@@ -472,13 +547,12 @@ class _Connection(HTTPSConnection):
     def _new_conn(self) -> socket.socket:
         """Try each of the host's addresses, all of them within the deadline."""
         failure: OSError = OSError("the host has no address")
-        for family, kind, protocol, _, address in socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM):
+        for family, kind, protocol, _, address in _addresses(self.host, self.port, self._wait()):
             self._plain = made = _PlainSocket(family, kind, protocol)
             try:
                 for option in self.socket_options or ():
                     made.setsockopt(*option)
-                deadline = _deadline.get()
-                made.settimeout(min(self.timeout or 0, deadline.wait()) if deadline else self.timeout)
+                made.settimeout(self._wait())
                 made.connect(address)
             except OSError as error:
                 failure = error
@@ -486,6 +560,10 @@ class _Connection(HTTPSConnection):
             else:
                 return made
         raise failure
+
+    def _wait(self) -> float | None:
+        deadline = _deadline.get()
+        return min(self.timeout or 0, deadline.wait()) if deadline else self.timeout
 
     def getresponse(self) -> Any:
         try:
@@ -498,14 +576,36 @@ class _Connection(HTTPSConnection):
         return response
 
 
+def _addresses(host: str, port: int | None, wait: float | None) -> list[Any]:
+    """Resolve a name, in a thread of its own, since nothing else lets go of a resolver that does not answer."""
+    found: queue.SimpleQueue[list[Any] | Exception] = queue.SimpleQueue()
+
+    def resolve() -> None:
+        try:
+            found.put(socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM))
+        except Exception as error:  # noqa: BLE001 - told to the thread that waits
+            found.put(error)
+
+    threading.Thread(target=resolve, name="nhs_mesh-resolver", daemon=True).start()
+    try:
+        addresses = found.get(timeout=wait)
+    except queue.Empty:
+        raise TimeoutError("the host's name was not resolved in time") from None
+    if isinstance(addresses, Exception):
+        raise addresses
+    return addresses
+
+
 class _Pool(urllib3.HTTPSConnectionPool):
-    """Hands out connections that have not idled too long."""
+    """Hands out connections that have not idled too long, and that no other process has too."""
 
     ConnectionCls = _Connection
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         connection: Any = super()._get_conn(timeout)
-        if time.monotonic() - connection.rested_at > _TRUSTED_SECONDS:
+        # What a process had before it forked both have: each would read answers to the other. Closed, it goes on
+        # being the other one's, since nothing is said to MESH then.
+        if connection.process != os.getpid() or time.monotonic() - connection.rested_at > _TRUSTED_SECONDS:
             connection.close()
         return connection
 
@@ -536,14 +636,19 @@ class _Sized:
         self.content_encoding = part.content_encoding
         self.error: Exception | None = None
         self._deadline = deadline
-        self._body: BinaryIO = part.open()
+        try:
+            self._body: BinaryIO = part.open()
+        except ConfigurationError:
+            raise
+        except MeshError as error:
+            raise _broke_off(error) from None
 
     def close(self) -> None:
         self._body.close()
 
     def read(self, size: int = -1) -> bytes:
         # The block before this one has gone.
-        self._deadline.restart()
+        self._deadline.reached(self.size - self.left)
         wanted = self.left if size < 0 else min(size, self.left)
         block = self._read(wanted)
         self.left -= len(block)
@@ -560,9 +665,18 @@ class _Sized:
         except (OSError, urllib3.exceptions.HTTPError):
             # It must not be taken for the connection to MESH.
             raise NotSent("the body broke off while it was read") from None
+        except ConfigurationError:
+            raise
+        except MeshError as error:
+            raise _broke_off(error) from None
         except Exception as error:
             self.error = error
             raise
+
+
+def _broke_off(error: MeshError) -> NotSent:
+    """Make the error for a body that is a message itself, and whose own error would be taken for this call's."""
+    return NotSent(f"the body broke off while it was read: {error}")
 
 
 # -- what an answer, or none, means

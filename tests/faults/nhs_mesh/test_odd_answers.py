@@ -5,14 +5,20 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import logging
+import os
 import random
+import socket
+import threading
 import time
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from local import certificates
 from nhs_mesh import (
+    ConfigurationError,
     Corrupted,
     Credentials,
     MeshClient,
@@ -25,8 +31,8 @@ from nhs_mesh import (
 from tests.faults.nhs_mesh.fault_server import FaultServer, Line, answer, drip, head, raw, wait_until
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from local.certificates import Certificates
 
@@ -153,6 +159,19 @@ NO_ANSWERS: dict[str, Callable[[Line], bool | None]] = {
     "an error body that drips": drip(b"x", head(500, "Content-Length: 1000")),
     "continue, for ever": continued,
     "silence": lambda line: line.server.over.wait(5),
+    "another status first": raw(head(103, "Link: x")),
+    "a line that is no header": raw(head(200, "Content-Length: 2", "no header", "Mex-MessageType: REPORT") + b"{}"),
+    "a space before a colon": raw(head(200, "Content-Length: 2", "Content-Encoding : gzip") + b"{}"),
+    "a bare line end in a header": raw(head(200, "Content-Length: 2", "Mex-Subject: a\rb", "Mex-From: x") + b"{}"),
+    "two bare line ends in a header": raw(head(200, "Content-Length: 2", "Mex-Subject: a\r\r", "Mex-From: x") + b"{}"),
+    "a header before the first": raw(head(200, " b", "Content-Length: 2") + b"{}"),
+    "a head cut short": raw(head(200, "Content-Length: 0")[:-2]),
+    "a chunk of less than nothing": raw(head(200, "Transfer-Encoding: chunked"), b"-1\r\n{}"),
+    "a chunk of a Python number": raw(head(200, "Transfer-Encoding: chunked"), b"0x2\r\n{}\r\n0\r\n\r\n"),
+    "a chunk of an underscored number": raw(head(200, "Transfer-Encoding: chunked"), b"0_2\r\n{}\r\n0\r\n\r\n"),
+    "a chunk that is less than nothing at its end": raw(
+        head(200, "Transfer-Encoding: chunked"), b"2\r\n{}\r\n-0\r\n\r\n"
+    ),
 }
 
 
@@ -342,6 +361,16 @@ WRONG: dict[str, list[Callable[[Line], bool | None]]] = {
     "no content": [raw(head(204, "Mex-Chunk-Range: 1:1"))],
     "no length": [raw(head(200, "Mex-Chunk-Range: 1:1"), BODY)],
     "a length of 5,000 digits": [raw(head(200, f"Content-Length: {DIGITS}"), BODY)],
+    **{
+        f"an end that only its connection has, in {encoding!r}": [
+            raw(head(200, *(f"Transfer-Encoding:{each}" for each in encoding.split("+"))), BODY[:1_000])
+        ]
+        for encoding in (" identity", "", " x", " gzip", " gzip, chunked", " identity+ chunked", " chunked, identity")
+    },
+    "chunks of a space too many": [raw(head(200, "Transfer-Encoding: chunked "), b"1\r\nx\r\n0\r\n\r\n")],
+    "a transfer encoding and a length": [answer(200, BODY, "Transfer-Encoding: gzip")],
+    "another message": [message(200, None, BODY, "Mex-MessageID: TWO")],
+    "second chunk of another message": [FIRST, message(200, "2:2", BODY, "Mex-MessageID: TWO")],
     "another encoding": [message(200, "1:1", BODY, "Content-Encoding: br")],
     "gzip twice": [message(200, "1:1", gzip.compress(PACKED), "Content-Encoding: gzip, gzip")],
     "no gzip": [message(200, "1:1", BODY, GZIP)],
@@ -370,6 +399,9 @@ OTHER: dict[str, Callable[[Line], bool | None]] = {
     "that is compressed": message(200, "1:1", PACKED, GZIP, 'ETag: "one"'),
     "of another checksum": message(200, "1:1", BODY, 'ETag: "one"', f"Mex-Content-Checksum: {'0' * 32}"),
     "in chunks": message(206, "1:2", BODY, 'ETag: "one"'),
+    "of other bytes before the last block": message(200, "1:1", bytes(50_000) + BODY[50_000:], 'ETag: "one"'),
+    "of another sender": message(200, "1:1", BODY, 'ETag: "one"', "Mex-From: X26ABC9"),
+    "of another message": message(200, "1:1", BODY, 'ETag: "one"', "Mex-MessageID: TWO"),
 }
 
 
@@ -435,6 +467,96 @@ def test_a_message_that_comes_slowly_is_not_ended_as_long_as_it_comes(client: Me
     assert time.monotonic() - started > DEADLINE
 
 
+def test_a_compressed_message_that_is_made_again_goes_on(client: MeshClient, server: FaultServer) -> None:
+    first, again = (gzip.compress(BODY, mtime=mtime) for mtime in (1, 2))
+    for broken_at in (5, 10, 150_000):
+        breaks = answer(200, first[:broken_at], GZIP, length=len(first))
+        server.begin(answer(200, PAGE), breaks, message(200, None, again, GZIP), answer(200))
+        assert receive(client) == [BODY]
+
+
+def test_a_report_is_one_whatever_spaces_stand_around_its_headers(client: MeshClient, server: FaultServer) -> None:
+    server.begin(answer(200, b"", "Mex-MessageType:  REPORT \t", "Mex-LinkedMsgID: ABC\t", "Mex-Subject: a\r\n  b "))
+    with client.download("ONE") as read:
+        assert read.is_report
+        assert (read.linked_message_id, read.subject) == ("ABC", "a b")
+
+
+def test_a_message_in_chunks_that_also_say_a_length_of_5_000_digits_is_read(
+    client: MeshClient, server: FaultServer
+) -> None:
+    server.begin(raw(head(200, "Transfer-Encoding: chunked", f"Content-Length: {DIGITS}"), b"2;x=y\r\nhi\r\n0\r\n\r\n"))
+    with client.download("ONE") as read:
+        assert read.read() == b"hi"
+
+
+def test_a_chunk_of_less_than_nothing_takes_no_memory(client: MeshClient, server: FaultServer) -> None:
+    def endless_chunk(line: Line) -> None:
+        line.send(head(200, "Transfer-Encoding: chunked"), b"-1\r\n")
+        for _ in range(100):
+            line.send(bytes(1_000_000))
+
+    server.begin(endless_chunk)
+    tracemalloc.start()
+    timed(lambda: client.download("ONE").read(10))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 20_000_000
+
+
+def test_the_connection_of_another_message_is_closed(client: MeshClient, server: FaultServer) -> None:
+    server.begin(message(200, None, b"two", "Mex-MessageID: TWO"), message(200, None, b"one", "Mex-MessageID: one"))
+    assert isinstance(timed(lambda: client.download("ONE")), Corrupted)
+    with client.download("ONE") as read:
+        assert read.read() == b"one"
+    assert server.connections == 2
+
+
+def test_what_does_not_parse_is_not_logged(
+    client: MeshClient, server: FaultServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.begin(raw(head(200, "Content-Length: 2", "no header", "Mex-FileName: Jane Doe.csv") + b"{}"))
+    timed(client.count)
+    assert "Failed to parse" not in caplog.text
+    assert "Jane" not in caplog.text
+
+
+def test_an_answer_that_comes_late_is_not_taken_for_that_to_the_next_request(
+    client: MeshClient, server: FaultServer
+) -> None:
+    def sent(message_id: str) -> bytes:
+        body = f'{{"message_id": "{message_id}"}}'.encode()
+        return head(202, f"Content-Length: {len(body)}") + body
+
+    def late(first: bytes) -> Callable[[Line], bool]:
+        def act(line: Line) -> bool:
+            line.read_body()
+            line.send(first)
+            time.sleep(0.1)
+            line.send(sent("OF-THE-FIRST"))
+            return True
+
+        return act
+
+    def second(line: Line) -> bool:
+        line.read_body()
+        line.send(sent("OF-THE-SECOND"))
+        return True
+
+    for first in (head(102), head(103, "Link: x")):
+        server.begin(late(first), second)
+        assert isinstance(timed(lambda: client.send("X26ABC3", "DPS", part())), SendOutcomeUnknown)
+        assert client.send("X26ABC3", "DPS", part()).message_id == "OF-THE-SECOND"
+    for status in (204, 304):
+        server.begin(late(head(status)), second)
+        try:
+            client.acknowledge("ONE")
+        except MeshError as error:
+            assert isinstance(error, Refused)  # noqa: PT017 - either is right
+        assert client.send("X26ABC3", "DPS", part()).message_id == "OF-THE-SECOND"
+
+
 def test_a_chunked_encoding_of_a_message_is_whole_once_it_ends(client: MeshClient, server: FaultServer) -> None:
     pieces = b"".join(b"%x\r\n%b\r\n" % (len(BODY), BODY) for _ in range(2))
     server.begin(answer(200, PAGE), raw(head(200, "Transfer-Encoding: chunked"), pieces, b"0\r\n\r\n"), answer(200))
@@ -471,6 +593,85 @@ def test_a_part_that_is_taken_before_it_has_gone_is_not_taken_for_sent(client: M
     assert isinstance(timed(lambda: client.send_chunk("ONE", 2, 3, part(bytes(30_000_000)))), Unavailable)
 
 
+TAKEN = answer(202, b'{"message_id": "ONE"}')
+
+
+def test_a_send_does_not_go_on_with_a_body_of_which_mesh_has_another_one_whole(
+    client: MeshClient, server: FaultServer
+) -> None:
+    body = BODY[:3_000]
+    server.begin(TAKEN, TAKEN, raw())  # the last part arrives, and its answer is lost
+    stuck = timed(lambda: client.send_file("X26ABC3", "DPS", body, compress=False, chunk_size=1_000))
+    assert stuck.resume
+    server.begin(answer(423))
+    with pytest.raises(ConfigurationError, match="not the one that MESH has"):
+        client.send_file("X26ABC3", "DPS", body[:-5] + b"other", resume=stuck.resume)
+    assert server.requests == []
+    assert client.send_file("X26ABC3", "DPS", body, resume=stuck.resume).message_id == "ONE"
+
+
+class FullOnce(io.BytesIO):
+    """A body that cannot be read on once, as where the disk is full."""
+
+    full = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.full:
+            self.full = False
+            raise OSError(28, "No space left on device")
+        return super().read(size)
+
+
+def test_a_send_that_the_disk_or_a_person_ended_says_where_it_goes_on(client: MeshClient, server: FaultServer) -> None:
+    body = FullOnce(BODY[:3_000])
+
+    def fill(done: int, _: int) -> None:
+        body.full = done < 1_000
+
+    def interrupt(done: int, _: int) -> None:
+        if done > 1_000:
+            raise KeyboardInterrupt
+
+    for error, ends in ((OSError, fill), (KeyboardInterrupt, interrupt)):
+        server.begin(TAKEN)
+        body.seek(0)
+        with pytest.raises(error) as raised:
+            client.send_file("X26ABC3", "DPS", body, chunk_size=1_000, on_progress=ends)
+        body.seek(0)
+        assert raised.value.resume.part == 2  # type: ignore[attr-defined]
+        assert client.send_file("X26ABC3", "DPS", body, resume=raised.value.resume).parts == 4  # type: ignore[attr-defined]
+
+
+def test_a_file_that_is_rewritten_while_it_is_sent_never_goes_whole(
+    client: MeshClient, server: FaultServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "body"
+    for compress in (True, False):
+        file.write_bytes(BODY[:3_000])
+        os.utime(file, (0, 0))
+
+        def rewrite(done: int, _: int) -> None:
+            if done >= 1_000:
+                file.write_bytes(bytes(3_000))
+
+        server.begin(TAKEN)
+        with file.open("rb", buffering=0) as opened:
+            error = timed(
+                lambda: client.send_file(
+                    "X26ABC3",
+                    "DPS",
+                    opened,
+                    compress=compress,  # noqa: B023
+                    chunk_size=1_000,
+                    on_progress=rewrite,
+                )
+            )
+        assert isinstance(error, ConfigurationError)
+        assert "changed while it was sent" in str(error)
+        assert error.resume is None
+        assert not any(request.endswith(("/3", "/4")) for request in server.requests)
+
+
 # -- connections
 
 
@@ -499,3 +700,124 @@ def test_a_certificate_that_is_refused_without_a_word_is_told_as_such(client: Me
     wait_until(lambda: server.connections >= 4)
     # The handshake is tried three times. What may have arrived is not.
     assert server.connections == 4
+
+
+def test_a_process_that_forked_does_not_read_answers_to_the_other(client: MeshClient, server: FaultServer) -> None:
+    def echo(line: Line) -> bool:
+        said = line.read_body().decode() or "nothing"
+        time.sleep(0.1)
+        body = f'{{"message_id": "OF-{said}"}}'.encode()
+        line.send(head(202, f"Content-Length: {len(body)}") + body)
+        return True
+
+    def send(name: bytes) -> str:
+        try:
+            return client.send("X26ABC3", "DPS", part(name)).message_id
+        except MeshError as error:
+            return str(error)
+
+    server.begin(echo)
+    client.handshake()
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(theirs, send(b"CHILD").encode())
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    assert send(b"PARENT") == "OF-PARENT"
+    os.waitpid(child, 0)
+    with os.fdopen(ours) as told:
+        assert told.read() == "OF-CHILD"
+    # The parent goes on, on the connection that it had.
+    client.handshake()
+    assert server.connections == 2
+
+
+# -- deadlines of calls that make several requests, or none
+
+
+def test_a_resolver_that_does_not_answer_ends_at_the_deadline(
+    client: MeshClient, server: FaultServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    real = socket.getaddrinfo
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        over.wait(5)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    server.begin(answer(200))
+    try:
+        assert "no connection was made" in str(timed(client.handshake))
+    finally:
+        over.set()
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_part_that_is_tried_again_and_again_ends_at_the_deadline(
+    made: Certificates, server: FaultServer, refuses: bool
+) -> None:
+    server.begin(answer(503) if refuses else lambda line: line.server.over.wait(5))
+    with connect(made, server, tries=60, timeout=(DEADLINE, DEADLINE / 2), pauses=(0.05, 0.05)) as client:
+        started = time.monotonic()
+        with pytest.raises(Unavailable):
+            client.send_chunk("ONE", 2, 2, part())
+        # Each try on its own would take as long as a deadline, and 60 of them ten times as long as this.
+        assert time.monotonic() - started < DEADLINE + MARGIN
+
+
+def test_empty_pages_without_an_end_end_at_the_deadline(client: MeshClient, server: FaultServer) -> None:
+    def empty(line: Line) -> bool | None:
+        time.sleep(DEADLINE / 4)
+        return page(following=f"continue_from={len(line.server.requests)}")(line)
+
+    server.begin(empty)
+    ids = client.inbox()
+    assert isinstance(timed(lambda: next(ids)), Unavailable)
+
+
+def test_pages_that_are_read_slowly_are_not_ended(client: MeshClient, server: FaultServer) -> None:
+    server.begin(page("A", following="continue_from=A"), page("B"))
+    ids = client.inbox()
+    assert next(ids) == "A"
+    time.sleep(DEADLINE * 1.5)
+    assert list(ids) == ["B"]
+
+
+def test_a_gzip_stream_that_never_holds_anything_ends_at_the_deadline(client: MeshClient, server: FaultServer) -> None:
+    nothing = gzip.compress(b"") * 100
+
+    def endless_members(line: Line) -> None:
+        line.send(head(200, GZIP, "Transfer-Encoding: chunked"))
+        while not line.server.over.is_set():
+            line.send(b"%x\r\n%b\r\n" % (len(nothing), nothing))
+
+    server.begin(endless_members)
+    assert isinstance(timed(lambda: client.download("ONE").read(1)), Unavailable)
+
+
+def test_tries_without_an_end_never_overflow_the_pause(made: Certificates, server: FaultServer) -> None:
+    server.begin(answer(503))
+    with connect(made, server, tries=1_200, deadline=30.0) as client, pytest.raises(Unavailable):
+        client.handshake()
+    assert len(server.requests) == 1_200
+
+
+# -- a message that is sent on
+
+
+def test_a_message_that_breaks_off_while_it_is_sent_on_was_not_sent(
+    made: Certificates, client: MeshClient, server: FaultServer
+) -> None:
+    with FaultServer(made) as source, connect(made, source) as from_there:
+        for broken in (answer(200, BODY[:500], length=len(BODY)), answer(503), answer(404)):
+            source.begin(broken)
+            server.begin(answer(202, b'{"message_id": "ONE"}'))
+            sent_on = Part(lambda: from_there.download("ONE"), len(BODY))
+            with pytest.raises(Unavailable, match=r"broke off while it was read.*nothing was sent"):
+                client.send("X26ABC3", "DPS", sent_on)
+            with pytest.raises(Unavailable, match="broke off"):
+                client.send_chunk("ONE", 2, 2, sent_on)

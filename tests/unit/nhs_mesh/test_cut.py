@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -148,6 +149,7 @@ def test_a_body_goes_on_with_the_very_parts_that_are_missing(compress: bool, num
     "other",
     [
         pytest.param(b"X" + incompressible(4_500)[1:], id="of another beginning"),
+        pytest.param(incompressible(4_500)[:-1] + b"X", id="of another end"),
         pytest.param(incompressible(4_500)[:-1_000], id="that is shorter"),
         pytest.param(incompressible(4_500) + bytes(1_000), id="that is longer"),
         pytest.param(b"", id="that is empty"),
@@ -170,6 +172,47 @@ def test_a_file_that_was_changed_while_it_was_sent_cannot_go_on(tmp_path: Path) 
         assert whole.resume("MESSAGE", 2)
         file.write_bytes(bytes(4_501))
         assert whole.resume("MESSAGE", 2) is None
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file that was last changed long ago."""
+    made = tmp_path / "body"
+    made.write_bytes(incompressible(4_500))
+    os.utime(made, (0, 0))
+    return made
+
+
+@pytest.mark.parametrize("chunk_size", [1_000, 10_000])
+def test_a_file_that_became_shorter_is_not_compressed_for_whole(file: Path, chunk_size: int) -> None:
+    def compressed(whole: Body) -> bytes:
+        parts = whole.cut(compress=True, chunk_size=chunk_size)
+        return b"".join(gzip.decompress(read(whole.part(number, None))) for number in range(1, parts + 1))
+
+    with file.open("rb", buffering=0) as opened, Body.of(opened) as whole:
+        os.truncate(file, 500)
+        with pytest.raises(ConfigurationError, match="4000 bytes shorter"):
+            compressed(whole)
+
+
+@pytest.mark.parametrize("compress", [True, False])
+def test_no_part_goes_of_a_file_that_was_rewritten_after_the_first(file: Path, compress: bool) -> None:
+    with file.open("rb", buffering=0) as opened, Body.of(opened) as whole:
+        assert whole.cut(compress=compress, chunk_size=1_000) == 5
+        read(whole.part(1, None))
+        file.write_bytes(bytes(4_500))
+        with pytest.raises(ConfigurationError, match="changed"):
+            read(whole.part(2, None))
+
+
+def test_a_part_never_goes_whole_of_a_file_that_is_rewritten_as_it_is_read(file: Path) -> None:
+    with file.open("rb", buffering=0) as opened, Body.of(opened) as whole:
+        assert whole.cut(compress=False, chunk_size=1_000) == 5
+        part = whole.part(5, None).open()
+        assert part.read(300)
+        file.write_bytes(bytes(4_500))
+        with pytest.raises(ConfigurationError, match="changed"):
+            part.read(1_000)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,8 @@ FUNCTIONS: dict[str, Any] = {
     "Resume.parse": nhs_mesh.Resume.parse,
     **{name: getattr(nhs_mesh, name) for name in ("token", "ssl_context", "certificate_facts", "check_ca_bundle")},
 }
+PROJECT: dict[str, Any] = tomllib.loads((PACKAGE / "pyproject.toml").read_text())
+REPOSITORY = PROJECT["project"]["urls"]["Repository"]
 PUBLIC = {name: each for name, each in FUNCTIONS.items() if not name.partition(".")[2].startswith("_")}
 
 
@@ -49,12 +51,20 @@ def test_every_argument_and_result_is_described(name: str) -> None:
 def test_links_between_the_pages_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)]+)\)", page.read_text()):
         path, _, heading = link.partition("#")
+        if path.startswith(REPOSITORY):
+            path = str(PACKAGE.parents[1] / path.removeprefix(f"{REPOSITORY}/blob/main/"))
         if path.startswith("https:"):
             continue
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         headings = {re.sub(r"[^\w -]", "", line.lstrip("# ")).lower().replace(" ", "-") for line in _headings(target)}
         assert not heading or heading in headings, link
+
+
+def test_the_links_of_the_readme_lead_somewhere_from_wherever_it_is_shown() -> None:
+    links = re.findall(r"\]\(([^)]+)\)", PAGES[0].read_text())
+    assert all(link.startswith("https://") for link in links)
+    assert sum(link.startswith(f"{REPOSITORY}/blob/main/") for link in links) == len(PAGES) - 1
 
 
 def _headings(page: Path) -> list[str]:
@@ -87,6 +97,11 @@ def test_the_readme_fits_on_a_screen() -> None:
 
 
 def test_the_package_tells_who_may_use_it_and_with_what() -> None:
-    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
-    assert project["requires-python"] == ">=3.11"
+    assert PROJECT["project"]["requires-python"] == ">=3.11"
     assert (PACKAGE / "LICENSE").read_text() == (PACKAGE.parents[1] / "LICENSE").read_text()
+
+
+@pytest.mark.parametrize("built", ["wheel", "sdist"])
+def test_the_package_is_built_with_metadata_that_can_be_published(built: str) -> None:
+    # What publishes packages refuses 2.5 so far, which the newest hatchling writes by itself.
+    assert PROJECT["tool"]["hatch"]["build"]["targets"][built]["core-metadata-version"] == "2.4"

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local import certificates
-from nhs_mesh import ConfigurationError, Credentials, MeshClient, Tracking, TrackingStatus
+from nhs_mesh import ConfigurationError, Credentials, MeshClient, Tracking, TrackingStatus, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 VERSION_2 = {
     "message_id": "20220228174323222_ABCDEF",
@@ -83,18 +83,23 @@ def test_a_time_that_cannot_be_read_is_none(text: str | None) -> None:
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshClient]:
-    """A client of an address where nobody listens: a request would be Unavailable."""
+def connect(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., MeshClient]:
+    """Make a client of an address where nobody listens: a request would be Unavailable."""
     made = certificates.make(tmp_path_factory.mktemp("certificates"))
-    with MeshClient(
-        "https://localhost:1",
-        Credentials("X26ABC1", "password", "TestKey"),
-        certificate=made.certificate,
-        private_key=made.private_key,
-        passphrase=made.passphrase,
-        ca_bundle=made.ca_bundle,
-        pauses=(0.0, 0.0),
-    ) as made_client:
+    tls: dict[str, Any] = {
+        name: getattr(made, name) for name in ("certificate", "private_key", "passphrase", "ca_bundle")
+    }
+
+    def connect(base_url: str = "https://localhost:1", **options: Any) -> MeshClient:
+        credentials = Credentials("X26ABC1", "password", "TestKey")
+        return MeshClient(base_url, credentials, pauses=(0.0, 0.0), **tls, **options)
+
+    return connect
+
+
+@pytest.fixture(scope="module")
+def client(connect: Callable[..., MeshClient]) -> Iterator[MeshClient]:
+    with connect() as made_client:
         yield made_client
 
 
@@ -149,3 +154,54 @@ def test_a_checksum_is_never_compared_with_what_it_is_not_of(client: MeshClient)
     for options in ({"chunk": 2}, {"decode": False}):
         with pytest.raises(ConfigurationError, match="a whole message, decoded"):
             client.download("MESSAGE", verify_checksum=True, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("unprintable", ["\ud800", "a\nb", "a\x00b"])
+def test_what_cannot_be_asked_for_is_refused(client: MeshClient, unprintable: str) -> None:
+    for call in (
+        client.track,
+        client.track_by_local_id,
+        client.download,
+        lambda text: list(client.inbox(workflow_filter=text)),
+    ):
+        with pytest.raises(ConfigurationError):
+            call(unprintable)
+
+
+WRONG_HOSTS = (
+    "a b",
+    "%zz",
+    "a%20b",
+    "a\x00b",
+    "[zz]",
+    "[::1",
+    "local\thost",
+    "h:99999",
+    "h:x",
+    "h/path",
+    "h?x=1",
+    "h#f",
+    "",
+)
+
+
+@pytest.mark.parametrize("host", WRONG_HOSTS)
+def test_what_is_no_address_is_refused_without_showing_it(connect: Callable[..., MeshClient], host: str) -> None:
+    for options in ({"base_url": f"https://{host}"}, {"proxy": f"http://user:secret@{host}"}):
+        with pytest.raises(ConfigurationError, match="address must be") as raised:
+            connect(**options)
+        assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"base_url": "https://[::1]:1"},
+        {"base_url": "HTTPS://LOCALHOST:1/"},
+        {"proxy": "http://[::1]:1"},
+        {"proxy": "http://user:p%40ss@127.0.0.1:1/"},
+    ],
+)
+def test_an_address_where_nobody_listens_is_one(connect: Callable[..., MeshClient], options: dict[str, Any]) -> None:
+    with connect(**options, tries=1) as client, pytest.raises(Unavailable, match="no connection was made"):
+        client.handshake()
