@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import shutil
 import sys
-import uuid
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -15,21 +14,23 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import typer
+from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 from rich.text import Text
 
+from mesh_cli.functions import have_done
 from mesh_cli.intake import Wait, request
 from mesh_cli.options import FAILED, REFUSED, UNKNOWN, Json, deployment
 from mesh_cli.output import age, data, print_json, table, talk
 from nhs_mesh import MeshError
+from vaccinations.aws.parameters import SecretIncomplete
 from vaccinations.formats.requests import requeue_name
-from vaccinations.jobs.export import ExportRequest
 from vaccinations.jobs.status import processing_in_words
 from vaccinations.model import lifecycle
 from vaccinations.model.export import Processing
-from vaccinations.model.lifecycle import Attention, Event, ImpossibleMove
+from vaccinations.model.lifecycle import Attention, Event
 from vaccinations.model.outcome import OnFile
 from vaccinations.model.programmes import PROGRAMMES
-from vaccinations.results import ExportRun, TrackRun, document
+from vaccinations.results import ExportRun, TrackRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 PANEL = "Exports"
 export = typer.Typer(help="One export: show, resend, fetch; or start a programme afresh.", no_args_is_help=True)
 record = typer.Typer(help="One vaccination record.", no_args_is_help=True)
-#: A command has no function's time limit; a lease for this long keeps the schedules' runs away meanwhile.
-SECONDS = 900.0
 #: From this many columns on there is room for message ids.
 WIDE = 120
 _COLOURS = {Attention.DONE: "green", Attention.WAITING: "yellow", Attention.PERSON: "bold red"}
@@ -88,14 +87,14 @@ def dps_export(
     as_json: Json = False,
 ) -> None:
     """Seal the open exports and send everything that is unsent to DPS, as the nightly run does."""
-    _run(deployment(context), ExportRequest(programme=known_programme(programme), dry_run=dry_run), as_json=as_json)
+    key = known_programme(programme)
+    asked: dict[str, Any] = {"programme": key} if key else {}
+    _run(deployment(context), asked | ({"dry_run": True} if dry_run else {}), as_json=as_json)
 
 
-def _run(works_on: Deployment, request: ExportRequest, *, as_json: bool) -> None:
-    run = works_on.wiring.export(f"mesh-command-{uuid.uuid4()}", lambda: SECONDS).run(request)
-    if as_json:
-        print_json(document(run))
-    else:
+def _run(works_on: Deployment, event: dict[str, Any], *, as_json: bool) -> None:
+    run = have_done(works_on, "export", ExportRun, event, as_json=as_json)
+    if not as_json:
         show_export_run(run)
     if code := _exit_code(run):
         raise typer.Exit(code)
@@ -129,10 +128,8 @@ def show_export_run(run: ExportRun) -> None:
 
 def track(context: typer.Context, as_json: Json = False) -> None:
     """Ask MESH whether DPS has picked up what was sent, as the hourly run does."""
-    run = deployment(context).wiring.track().run()
-    if as_json:
-        print_json(document(run))
-    else:
+    run = have_done(deployment(context), "track", TrackRun, as_json=as_json)
+    if not as_json:
         show_track_run(run)
     if run.status == "incomplete":
         raise typer.Exit(1)
@@ -295,7 +292,7 @@ def _tracking(wiring: Wiring, found: DPSExport) -> dict[str, str]:
         return {}
     try:
         tracking = wiring.mesh().track(found.message_id)
-    except MeshError as error:
+    except (MeshError, SecretIncomplete, GetParameterError) as error:
         return {"status": f"cannot be asked now: {error}"}
     names = ("status", "status_code", "status_description", "status_timestamp", "recipient")
     return {name: str(value) for name in names if (value := getattr(tracking, name))}
@@ -316,22 +313,16 @@ def resend(context: typer.Context, export_id: ExportId, wait: Wait = 300, as_jso
     if behind := _behind(ledger, found):
         name = PROGRAMMES[found.programme].name
         talk.print(f"DPS may move no later file of {name} until it has cleared this one: {', '.join(behind)}")
-    if any(move.event is Event.REQUEUE for move in lifecycle.possible(found)):
+    may = {move.event for move in lifecycle.possible(found)}
+    if Event.REQUEUE in may:
         request(works_on, requeue_name(export_id), b"", wait, as_json=as_json)
-        return
-    now = datetime.now(UTC)
-    try:
-        ledger.begin_attempt(
-            found,
-            lambda export, names: lifecycle.resend(export, names, now),
-            works_on.wiring.names(PROGRAMMES[found.programme]),
-        )
-    except ImpossibleMove:
+    elif Event.RESEND in may:
+        _run(works_on, {"resend": export_id}, as_json=as_json)
+    else:
         state = " ".join(filter(None, [str(found.status), processing_in_words(found)]))
         talk.print(f"{export_id} is {state}: only what failed, is unclear or was refused as a whole by DPS ")
         talk.print("is sent again. For records that DPS refused: mesh refused")
-        raise typer.Exit(1) from None
-    _run(works_on, ExportRequest(programme=found.programme, resume_only=True), as_json=as_json)
+        raise typer.Exit(1)
 
 
 @export.command("fetch")

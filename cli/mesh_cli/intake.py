@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from mesh_cli.functions import have_done
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk, transfer
 from vaccinations.aws.bucket import INCOMING
 from vaccinations.formats.rejects import HEADER
 from vaccinations.formats.requests import ALREADY_SENT, REQUESTS
-from vaccinations.jobs.reconcile import ReconcileRequest
 from vaccinations.model.outcome import Action
 from vaccinations.model.programmes import PROGRAMMES
 from vaccinations.ports import IntakeGone
 from vaccinations.prefetch import prefetch
-from vaccinations.results import ParkedUpload, Receipt, RejectedUpload, document
+from vaccinations.results import ParkedUpload, Receipt, ReconcileRun, RejectedUpload, document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,13 +32,11 @@ if TYPE_CHECKING:
     from mesh_cli.deployment import Deployment
     from vaccinations.aws.bucket import Bucket
     from vaccinations.ports import StoredUpload
-    from vaccinations.results import AnyReceipt, ReconcileRun
+    from vaccinations.results import AnyReceipt
     from vaccinations.wiring import Wiring
 
 PANEL = "Intake"
 uploads = typer.Typer(help="Uploads: list them; retry or abandon one that is parked.", invoke_without_command=True)
-#: A command has no function's time limit.
-SECONDS = 900.0
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The upload, such as R1L/monday.csv, or its batch id.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for those who read the receipt later.", metavar="TEXT")]
 Wait = Annotated[int, typer.Option(help="How long to wait for the outcome, in seconds; 0 does not wait.", min=0)]
@@ -303,12 +301,9 @@ def reconcile(
     as_json: Json = False,
 ) -> None:
     """Find the uploads that were forgotten, since their events never arrived, and queue them, as the daily run does."""
-    asked = ReconcileRequest(dry_run=dry_run, minutes=minutes, restored=restored)
-    with talk.status("Looking at the uploads"):
-        run = deployment(context).wiring.reconcile(lambda: SECONDS).run(asked)
-    if as_json:
-        print_json(document(run))
-    else:
+    asked = {"dry_run": dry_run, "minutes": minutes, "restored": restored}
+    run = have_done(deployment(context), "reconcile", ReconcileRun, asked, as_json=as_json)
+    if not as_json:
         show_reconcile_run(run)
     if run.status == "incomplete":
         raise typer.Exit(1)

@@ -12,14 +12,13 @@ from typing import Annotated, Any
 
 import typer
 
+from mesh_cli.functions import have_done
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, fraction, print_json, table, talk, transfer
 from nhs_mesh import MeshError, Resume
-from vaccinations.results import CollectRun, document
+from vaccinations.results import CollectRun, Validation
 
 PANEL = "Mailbox"
-#: A command has no function's time limit.
-SECONDS = 86_400.0
 MessageId = Annotated[str, typer.Argument(metavar="ID", help="Message id, as check-inbox lists it.")]
 
 
@@ -37,13 +36,10 @@ def add_to(app: typer.Typer) -> None:
 
 def validate_mailbox(context: typer.Context, as_json: Json = False) -> None:
     """Shake hands with MESH, so that it knows the mailbox is alive."""
-    validation = deployment(context).wiring.validate().run()
-    if as_json:
-        print_json(document(validation))
-        return
-    data.print(
-        f"Mailbox {validation.mailbox} validated; the certificate has {validation.certificate_days_left} days left"
-    )
+    validation = have_done(deployment(context), "validate", Validation, as_json=as_json)
+    if not as_json:
+        days = validation.certificate_days_left
+        data.print(f"Mailbox {validation.mailbox} validated; the certificate has {days} days left")
 
 
 def check_inbox(
@@ -132,11 +128,8 @@ def collect(
     as_json: Json = False,
 ) -> None:
     """Bring every message that waits into the bucket, and apply what DPS answers, as the hourly run does."""
-    use_case = deployment(context).wiring.collect(lambda: SECONDS)
-    run = use_case.again() if again else use_case.run()
-    if as_json:
-        print_json(document(run))
-    else:
+    run = have_done(deployment(context), "collect", CollectRun, {"again": True} if again else {}, as_json=as_json)
+    if not as_json:
         show_collect_run(run)
     if run.status == "incomplete":
         raise typer.Exit(1)
