@@ -17,6 +17,7 @@ import typer
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 from rich.text import Text
 
+from mesh_cli.acting import Reason, Why, acting
 from mesh_cli.functions import have_done
 from mesh_cli.intake import Wait, request
 from mesh_cli.options import FAILED, REFUSED, UNKNOWN, Json, deployment
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     from mesh_cli.deployment import Deployment
     from vaccinations.aws.ledger import Ledger
-    from vaccinations.model.export import Attempt, DPSExport
+    from vaccinations.model.export import Asked, Attempt, DPSExport
     from vaccinations.wiring import Wiring
 
 PANEL = "Exports"
@@ -84,16 +85,22 @@ def dps_export(
     context: typer.Context,
     programme: Programme = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sealed and sent.")] = False,
+    reason: Why = None,
     as_json: Json = False,
 ) -> None:
     """Seal the open exports and send everything that is unsent to DPS, as the nightly run does."""
     key = known_programme(programme)
-    asked: dict[str, Any] = {"programme": key} if key else {}
-    _run(deployment(context), asked | ({"dry_run": True} if dry_run else {}), as_json=as_json)
+    event: dict[str, Any] = {"programme": key} if key else {}
+    works_on = deployment(context)
+    if dry_run:
+        _run(works_on, event | {"dry_run": True}, as_json=as_json)
+        return
+    with acting(works_on, "dps-export", key or "", reason) as asked:
+        _run(works_on, event, asked, as_json=as_json)
 
 
-def _run(works_on: Deployment, event: dict[str, Any], *, as_json: bool) -> None:
-    run = have_done(works_on, "export", ExportRun, event, as_json=as_json)
+def _run(works_on: Deployment, event: dict[str, Any], asked: Asked | None = None, *, as_json: bool) -> None:
+    run = have_done(works_on, "export", ExportRun, event, asked, as_json=as_json)
     if not as_json:
         show_export_run(run)
     if code := _exit_code(run):
@@ -126,13 +133,15 @@ def show_export_run(run: ExportRun) -> None:
         talk.print(f"No vaccination records to export for: {names}")
 
 
-def track(context: typer.Context, as_json: Json = False) -> None:
+def track(context: typer.Context, reason: Why = None, as_json: Json = False) -> None:
     """Ask MESH whether DPS has picked up what was sent, as the hourly run does."""
-    run = have_done(deployment(context), "track", TrackRun, as_json=as_json)
-    if not as_json:
-        show_track_run(run)
-    if run.status == "incomplete":
-        raise typer.Exit(1)
+    works_on = deployment(context)
+    with acting(works_on, "track", reason=reason) as asked:
+        run = have_done(works_on, "track", TrackRun, asked=asked, as_json=as_json)
+        if not as_json:
+            show_track_run(run)
+        if run.status == "incomplete":
+            raise typer.Exit(1)
 
 
 def show_track_run(run: TrackRun) -> None:
@@ -275,11 +284,25 @@ def _facts(export: DPSExport) -> Iterator[tuple[str, str]]:
         if attempt.arrival:
             yield "DPS's id of the file", attempt.arrival.header_id
             yield "arrived at DPS", attempt.arrival.received_time
+        yield "asked for", _asked(attempt.asked)
         yield "error", _error(attempt)
+    yield "requeued", _asked(export.asked)
     yield "updated", _when(export.updated_at)
     for earlier in export.attempts[:-1]:
-        told = (f"{earlier.number}:", *earlier.file_names, earlier.message_id, earlier.processing, _error(earlier))
+        asked = _asked(earlier.asked)
+        told = (
+            f"{earlier.number}:",
+            *earlier.file_names,
+            earlier.message_id,
+            earlier.processing,
+            _error(earlier),
+            asked,
+        )
         yield "attempt before", " ".join(str(part) for part in told if part)
+
+
+def _asked(asked: Asked | None) -> str:
+    return f"by {asked.by}: {asked.reason}" if asked else ""
 
 
 def _when(moment: datetime | None) -> str:
@@ -299,7 +322,9 @@ def _tracking(wiring: Wiring, found: DPSExport) -> dict[str, str]:
 
 
 @export.command("resend")
-def resend(context: typer.Context, export_id: ExportId, wait: Wait = 300, as_json: Json = False) -> None:
+def resend(
+    context: typer.Context, export_id: ExportId, reason: Reason, wait: Wait = 300, as_json: Json = False
+) -> None:
     """Send an export again that MESH or DPS refused, or DPS has dropped, once the reason is put right.
 
     One that MESH refused goes out as it is, as another attempt and under another name. One that DPS refused as a whole,
@@ -315,9 +340,11 @@ def resend(context: typer.Context, export_id: ExportId, wait: Wait = 300, as_jso
         talk.print(f"DPS may move no later file of {name} until it has cleared this one: {', '.join(behind)}")
     may = {move.event for move in lifecycle.possible(found)}
     if Event.REQUEUE in may:
-        request(works_on, requeue_name(export_id), b"", wait, as_json=as_json)
+        with acting(works_on, "export resend", export_id, reason) as asked:
+            request(works_on, requeue_name(export_id), b"", asked, wait, as_json=as_json)
     elif Event.RESEND in may:
-        _run(works_on, {"resend": export_id}, as_json=as_json)
+        with acting(works_on, "export resend", export_id, reason) as asked:
+            _run(works_on, {"resend": export_id}, asked, as_json=as_json)
     else:
         state = " ".join(filter(None, [str(found.status), processing_in_words(found)]))
         talk.print(f"{export_id} is {state}: only what failed, is unclear or was refused as a whole by DPS ")
@@ -363,6 +390,7 @@ def fetch(
 def reset(
     context: typer.Context,
     programme: Annotated[str, typer.Argument(metavar="PROGRAMME", help=f"One of: {', '.join(PROGRAMMES)}.")],
+    reason: Reason,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -382,7 +410,8 @@ def reset(
             abort=True,
             err=True,
         )
-    number = ledger.reset(programme)
+    with acting(works_on, "export reset", programme, reason):
+        number = ledger.reset(programme)
     answer = {"programme": programme, "forgotten": len(found), "records": records, "open": f"{programme}-{number}"}
     if as_json:
         print_json(answer)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mesh_cli.deployment import Deployment
+    from vaccinations.model.export import Asked
 
 __all__ = ["Answer", "FunctionFailed", "NoAnswer", "have_done", "invoke"]
 
@@ -114,13 +115,23 @@ def _no_answer(job: str, why: str) -> NoAnswer:
     return NoAnswer(f"no answer has come from {job.capitalize()} ({why}): it may have done its work, or still be at it")
 
 
-def have_done[T](works_on: Deployment, job: str, answers: type[T], event: Any = None, *, as_json: bool) -> T:
+def have_done[T](
+    works_on: Deployment,
+    job: str,
+    answers: type[T],
+    event: Mapping[str, Any] | None = None,
+    asked: Asked | None = None,
+    *,
+    as_json: bool,
+) -> T:
     """Invoke a function; print its answer where that is wanted as JSON, and return it as the use case gave it.
 
     Parameters
     ----------
     answers
         The type of its answer: `vaccinations.results.ExportRun`.
+    asked
+        Who has it do so, and why, for its log and what it writes.
 
     Raises
     ------
@@ -128,10 +139,13 @@ def have_done[T](works_on: Deployment, job: str, answers: type[T], event: Any = 
         With 1: it did nothing, since mesh_jobs is off.
     """
     with talk.status(f"{job.capitalize()} is at work"):
-        document = invoke(works_on, job, event or {}).document
+        told = {"asked": asdict(asked)} if asked else {}
+        document = invoke(works_on, job, {**(event or {}), **told}).document
     if as_json:
         print_json(document)
     if document.get("status") == "skipped":
-        talk.print(f"{job.capitalize()} did nothing, for mesh_jobs is off. Switch it on with: mesh jobs enable")
+        talk.print(
+            f"{job.capitalize()} did nothing, for mesh_jobs is off. Switch it on with: mesh jobs enable --reason …"
+        )
         raise typer.Exit(FAILED)
     return TypeAdapter(answers).validate_python(document)

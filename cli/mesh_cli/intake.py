@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from mesh_cli.acting import Reason, Why, acting
 from mesh_cli.functions import have_done
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk, transfer
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from mesh_cli.deployment import Deployment
     from vaccinations.aws.bucket import Bucket
+    from vaccinations.model.export import Asked
     from vaccinations.ports import StoredUpload
     from vaccinations.results import AnyReceipt
     from vaccinations.wiring import Wiring
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 PANEL = "Intake"
 uploads = typer.Typer(help="Uploads: list them; retry or abandon one that is parked.", invoke_without_command=True)
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The upload, such as R1L/monday.csv, or its batch id.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why, for those who read the receipt later.", metavar="TEXT")]
 Wait = Annotated[int, typer.Option(help="How long to wait for the outcome, in seconds; 0 does not wait.", min=0)]
 _PARKED = {
     "parked": "the upload could not be ingested, and waits for a person.",
@@ -112,16 +113,18 @@ def already_sent(
     organisation: Annotated[
         str, typer.Option("--organisation", "-O", help="ODS code of the records' owner.", metavar="ODS")
     ],
+    reason: Reason,
     wait: Wait = 300,
     as_json: Json = False,
 ) -> None:
     """Register records that another system has sent to DPS, so that they are not sent again: for the cut-over.
 
-    Give these lists before the teams' first uploads. For example: mesh already-sent mavis.csv -O R1L
+    Give these lists before the teams' first uploads. For example: mesh already-sent mavis.csv -O R1L --reason cut-over
     """
     name = f"{ALREADY_SENT.removeprefix(REQUESTS)}{organisation}/{file.name}"
-    with file.open("rb") as body:
-        request(deployment(context), name, body, wait, as_json=as_json)
+    works_on = deployment(context)
+    with file.open("rb") as body, acting(works_on, "already-sent", organisation, reason) as asked:
+        request(works_on, name, body, asked, wait, as_json=as_json)
 
 
 def receipt(
@@ -254,8 +257,8 @@ def abandon(context: typer.Context, key: Key, reason: Reason, wait: Wait = 300, 
 
 def _ask(context: typer.Context, what: str, key: str, reason: str, wait: int, *, as_json: bool) -> None:
     """Put the request into the queue, so that Ingest does it in its turn, and show what became of it."""
-    wiring = deployment(context).wiring
-    register = wiring.register()
+    works_on = deployment(context)
+    wiring = works_on.wiring
     name = key.removeprefix(INCOMING)
     named = [row for row in parked_uploads(wiring) if name in {row["upload"].removeprefix(INCOMING), row["batch_id"]}]
     if len(named) != 1:
@@ -269,7 +272,14 @@ def _ask(context: typer.Context, what: str, key: str, reason: str, wait: int, *,
         raise typer.BadParameter(
             "nobody knows which file this was; upload it again, and abandon this", param_hint="KEY"
         )
-    wiring.queue().ask(what, batch_id, reason)
+    with acting(works_on, f"uploads {what}", batch_id, reason) as asked:
+        wiring.queue().ask(what, batch_id, reason, asked.by)
+        _wait(wiring, what, parked, wait, as_json=as_json)
+
+
+def _wait(wiring: Wiring, what: str, parked: dict[str, Any], wait: int, *, as_json: bool) -> None:
+    """Wait until Ingest has done what was asked, and show what became of the upload."""
+    register, batch_id = wiring.register(), parked["batch_id"]
     deadline = time.monotonic() + wait
     with talk.status("Waiting for Ingest"):
         while batch_id in register.parked() and time.monotonic() < deadline:
@@ -298,11 +308,21 @@ def reconcile(
     restored: Annotated[
         bool, typer.Option("--restored", help="Put exports and uploads right after the tables were restored.")
     ] = False,
+    reason: Why = None,
     as_json: Json = False,
 ) -> None:
     """Find the uploads that were forgotten, since their events never arrived, and queue them, as the daily run does."""
-    asked = {"dry_run": dry_run, "minutes": minutes, "restored": restored}
-    run = have_done(deployment(context), "reconcile", ReconcileRun, asked, as_json=as_json)
+    works_on = deployment(context)
+    event = {"dry_run": dry_run, "minutes": minutes, "restored": restored}
+    if dry_run:
+        _reconcile(works_on, event, as_json=as_json)
+        return
+    with acting(works_on, "reconcile --restored" if restored else "reconcile", reason=reason) as asked:
+        _reconcile(works_on, event, asked, as_json=as_json)
+
+
+def _reconcile(works_on: Deployment, event: dict[str, Any], asked: Asked | None = None, *, as_json: bool) -> None:
+    run = have_done(works_on, "reconcile", ReconcileRun, event, asked, as_json=as_json)
     if not as_json:
         show_reconcile_run(run)
     if run.status == "incomplete":
@@ -334,7 +354,7 @@ def wait_for_receipt(bucket: Bucket, key: str, version: str, seconds: float) -> 
     return receipt
 
 
-def request(works_on: Deployment, name: str, body: BinaryIO | bytes, wait: int, *, as_json: bool) -> None:
+def request(works_on: Deployment, name: str, body: BinaryIO | bytes, asked: Asked, wait: int, *, as_json: bool) -> None:
     """Put a request into the bucket, wait for its receipt and show it.
 
     Raises
@@ -343,7 +363,7 @@ def request(works_on: Deployment, name: str, body: BinaryIO | bytes, wait: int, 
         With 1: the receipt has not come in time, the request was rejected, or a row of it.
     """
     bucket = works_on.wiring.bucket()
-    key, version = bucket.put_request(name, body)
+    key, version = bucket.put_request(name, body, asked)
     if not wait:
         talk.print(f"Requested as {key}.")
         if as_json:

@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 
 from mesh_cli import functions
+from mesh_cli.acting import Why, acting
 from mesh_cli.demo import Demo
 from mesh_cli.deployment import FUNCTIONS, local_deployment
 from mesh_cli.options import Json, deployment
@@ -82,6 +83,7 @@ def invoke(
         Path | None,
         typer.Option("--event", "-e", exists=True, dir_okay=False, readable=True, help="JSON file.", metavar="EVENT"),
     ] = None,
+    reason: Why = None,
     as_json: Annotated[bool, typer.Option("--json", help="The answer is JSON in any case.")] = True,  # noqa: ARG001
 ) -> None:
     """Invoke a function with an event, on AWS, or as it was built on the stack of this machine.
@@ -93,7 +95,8 @@ def invoke(
         raise typer.BadParameter(f"{function!r} is not one of: {', '.join(FUNCTIONS)}", param_hint="FUNCTION")
     works_on = deployment(context)
     try:
-        answer = functions.invoke(works_on, job, json.loads(event.read_text()) if event else {}, log=True)
+        with acting(works_on, "invoke", job, reason):
+            answer = functions.invoke(works_on, job, json.loads(event.read_text()) if event else {}, log=True)
     except functions.FunctionFailed as error:
         talk.print(error.log, markup=False, end="", soft_wrap=True)
         raise

@@ -13,7 +13,7 @@ from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterEr
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.markup import escape
 
-from mesh_cli import exports, intake, local, mailbox, refused, setup
+from mesh_cli import acting, exports, intake, local, mailbox, refused, setup
 from mesh_cli.deployment import NoDeployment
 from mesh_cli.functions import FunctionFailed, NoAnswer
 from mesh_cli.options import FAILED, REFUSED, UNKNOWN, WRONG_USE
@@ -67,7 +67,7 @@ def options(
     context.obj = stack
 
 
-for module in (mailbox, exports, refused, intake, setup, local):
+for module in (mailbox, exports, refused, intake, setup, acting, local):
     module.add_to(app)
 
 

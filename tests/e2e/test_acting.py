@@ -9,18 +9,27 @@ import json
 import os
 import re
 import subprocess
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import pytest
 
 from local.stack import PROJECT, LocalCloud
 from tests.e2e.forks import Forks
 from tests.faults.nhs_mesh.proxy import LOSE_ANSWER, Proxy
+from tests.schemas import FOLDER
 from tests.usecases.rows import row, upload_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+#: Whose credentials the commands have, as moto tells.
+ME = "arn:aws:sts::123456789012:user/moto"
+
+ACT = json.loads((FOLDER / "person-acted.schema.json").read_text())
 
 type Done = subprocess.CompletedProcess[str]
 
@@ -51,9 +60,9 @@ def keyless(cloud: LocalCloud) -> str:
 
 @pytest.fixture
 def jobs_off(mesh: Callable[..., Done]) -> Iterator[None]:
-    assert mesh("jobs", "disable").returncode == 0
+    assert mesh("jobs", "disable", "--reason", "MESH is being moved").returncode == 0
     yield
-    assert mesh("jobs", "enable").returncode == 0
+    assert mesh("jobs", "enable", "--reason", "MESH is back").returncode == 0
 
 
 def upload(mesh: Callable[..., Done], folder: Path, *rows: str) -> None:
@@ -146,9 +155,17 @@ def test_only_what_went_wrong_is_sent_again(mesh: Callable[..., Done], cloud: Lo
     [export] = json.loads(refused.stdout)["exports"]
     assert (export["status"], export["error_code"]) == ("failed", "12")
     assert "12 Unregistered to address" in mesh("export", "show", export["export_id"]).stdout
-    [again] = json_of(mesh("export", "resend", export["export_id"], "--json"))["exports"]
+    [again] = json_of(mesh("export", "resend", export["export_id"], "--reason", "the mailbox was wrong", "--json"))[
+        "exports"
+    ]
     assert (again["export_id"], again["status"]) == (export["export_id"], "accepted")
-    once_more = mesh("export", "resend", export["export_id"])
+    asked = json_of(mesh("export", "show", export["export_id"], "--json"))["attempts"][1]["asked"]
+    assert asked == {"by": ME, "reason": "the mailbox was wrong"}
+    said = [line for line in cloud.logs()["ExportFunction"].splitlines() if "export to be sent again" in line]
+    assert [(json.loads(line)["asked_by"], json.loads(line)["asked_because"]) for line in said] == [
+        (ME, "the mailbox was wrong")
+    ]
+    once_more = mesh("export", "resend", export["export_id"], "--reason", "again")
     assert (once_more.returncode, once_more.stdout) == (1, "")
     assert "is accepted: only what failed" in once_more.stderr
 
@@ -167,3 +184,87 @@ def test_an_export_whose_answer_is_lost_ends_with_4(
     assert done.returncode == 4
     assert "pending" in done.stdout
     assert "outcome-unknown" in done.stderr
+
+
+@pytest.fixture
+def heard(cloud: LocalCloud) -> Iterator[Callable[[], list[Any]]]:
+    """Listen to the bus as another system would; return the details of what was heard since."""
+    events, sqs = cloud.client("events"), cloud.client("sqs")
+    queue = sqs.create_queue(QueueName="acts")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    events.put_rule(Name="acts", EventPattern=json.dumps({"detail-type": ["Person acted"]}))
+    events.put_targets(Rule="acts", Targets=[{"Id": "queue", "Arn": arn}])
+
+    def since() -> list[Any]:
+        found = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", [])
+        return [json.loads(message["Body"])["detail"] for message in found]
+
+    yield since
+    events.remove_targets(Rule="acts", Ids=["queue"])
+    events.delete_rule(Name="acts")
+
+
+def test_who_did_what_and_why_is_listed_and_published(
+    mesh: Callable[..., Done], heard: Callable[[], list[Any]], tmp_path: Path
+) -> None:
+    begun = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
+    time.sleep(1)  # what was done before, in this second, is older
+    assert mesh("jobs", "disable", "--reason", "the mailbox moves").returncode == 0
+    assert mesh("track").returncode == 1
+    assert mesh("jobs", "enable", "--reason", "the mailbox has moved").returncode == 0
+    assert mesh("dps-export", "-p", "flu", "--reason", "the night was missed").returncode == 0
+    assert mesh("dps-export", "--dry-run").returncode == 0
+    assert mesh("jobs").returncode == 0
+    password = tmp_path / "password"
+    password.write_text("password")
+    assert mesh("secret", "put", "--password-file", str(password), "--no-ask", "--reason", "a trial").returncode == 0
+    acts = json_of(mesh("audit", "--since", begun, "--json"))
+    assert [(act["what"], act["about"], act["reason"], act["outcome"]) for act in reversed(acts)] == [
+        ("jobs disable", "", "the mailbox moves", "done"),
+        ("track", "", "", "failed"),
+        ("jobs enable", "", "the mailbox has moved", "done"),
+        ("dps-export", "flu", "the night was missed", "done"),
+        ("secret put", "", "a trial", "done"),
+    ]
+    assert {act["by"] for act in acts} == {ME}
+    assert json_of(mesh("audit", "--since", begun, "--limit", "1", "--json")) == acts[:1]
+    assert json_of(mesh("audit", "--since", "2199-01-01", "--json")) == []
+    assert "the night was missed" in mesh("audit").stdout
+    told = heard()
+    for act in told:
+        jsonschema.validate(act, ACT)
+    assert sorted(act["act_id"] for act in told) == sorted(2 * [act["act_id"] for act in acts])
+    assert {act["outcome"] for act in told} == {"", "done", "failed"}
+
+
+def test_nothing_is_done_where_it_cannot_be_noted(mesh: Callable[..., Done], cloud: LocalCloud) -> None:
+    told = {key: {"Value": value} for key, value in (cloud.outputs | {"BucketName": "no-such-bucket"}).items()}
+    template = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}, "Outputs": told})
+    cloud.client("cloudformation").create_stack(StackName="noteless", TemplateBody=template)
+    done = mesh("--stack", "noteless", "jobs", "disable", "--reason", "unseen")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert mesh("jobs").stdout == "mesh_jobs is enabled\n"
+
+
+@pytest.mark.parametrize("reason", ["", " ", "about 999 000 0018", "9990000018", "two\nlines", "x" * 151])
+def test_a_reason_that_is_none_or_may_name_a_child_is_refused(mesh: Callable[..., Done], reason: str) -> None:
+    done = mesh("jobs", "disable", "--reason", reason)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "999 000 0018" not in done.stderr
+    assert mesh("jobs").stdout == "mesh_jobs is enabled\n"
+
+
+def test_what_no_schedule_does_is_not_done_without_a_reason(mesh: Callable[..., Done]) -> None:
+    for command in (
+        ("export", "resend", "hpv-1"),
+        ("export", "reset", "flu", "--yes"),
+        ("record", "resend", "496e37d8-d1ab-4e12-a3a3-9c2e136a0504"),
+        ("refused", "resend", "--class", "unknown", "--yes"),
+        ("uploads", "retry", "R1L/monday.csv"),
+        ("uploads", "abandon", "R1L/monday.csv"),
+        ("jobs", "disable"),
+        ("secret", "put", "--no-ask"),
+    ):
+        done = mesh(*command)
+        assert (done.returncode, done.stdout) == (2, ""), command
+        assert "--reason" in done.stderr

@@ -101,6 +101,8 @@ def another_stack(name: str, **changed: str) -> dict[str, str]:
     return environment_of_stack() | {"MESH_STACK": name}
 
 
+#: Why somebody does what no schedule does.
+BECAUSE = ("--reason", "the test wants it")
 #: What every command says first.
 SAID = "Working on the stack on this machine\n"
 
@@ -196,13 +198,13 @@ def test_dps_is_played_and_answers_over_mesh(mesh: Callable[..., Done], tmp_path
     told = json_of(mesh("receipt", "R1L/mmr.csv", "--json"))
     assert [key.rpartition("-refused-")[2] for key in told["refused_by_dps"]] == ["mmr-2.csv"]
 
-    assert mesh("record", "resend", uuid_of(90)).returncode == 1
-    assert json_of(mesh("refused", "resend", "--class", "invalid", "--yes", "--json")) == []
-    asked = mesh("refused", "resend", "--class", "unknown")
+    assert mesh("record", "resend", uuid_of(90), *BECAUSE).returncode == 1
+    assert json_of(mesh("refused", "resend", "--class", "invalid", *BECAUSE, "--yes", "--json")) == []
+    asked = mesh("refused", "resend", "--class", "unknown", *BECAUSE)
     assert (asked.returncode, "Send 1 records" in asked.stderr) == (1, True)
-    receipt = json_of(mesh("refused", "resend", "--class", "unknown", "-p", "mmr", "--yes", "--json"))
+    receipt = json_of(mesh("refused", "resend", "--class", "unknown", *BECAUSE, "-p", "mmr", "--yes", "--json"))
     assert receipt["accepted"] == {"mmr": {"new": 1}}
-    assert mesh("record", "resend", uuid_of(91)).returncode == 1  # it is on its way
+    assert mesh("record", "resend", uuid_of(91), *BECAUSE).returncode == 1  # it is on its way
     assert mesh("dps-export", "-p", "mmr").returncode == 0
     assert [one["processed"] for one in json_of(mesh("local", "dps", "--json"))] == [1]
     assert "BusAck about mmr-3: processed: 1 processed, 0 refused" in mesh("collect").stderr
@@ -223,14 +225,14 @@ def test_dps_is_played_and_answers_over_mesh(mesh: Callable[..., Done], tmp_path
     told = mesh("export", "show", "mmr-4", COLUMNS="200").stdout
     assert "then mesh export resend mmr-4" in told
     assert re.search(r"may wait behind it +mmr-5", told)
-    asked = mesh("export", "resend", refused["filename"], "--json")
+    asked = mesh("export", "resend", refused["filename"], *BECAUSE, "--json")
     assert "DPS may move no later file of MMR until it has cleared this one: mmr-5" in asked.stderr
     receipt = json_of(asked)
     assert (receipt["upload"], receipt["accepted"]) == ("requests/mmr-4.requeue", {"mmr": {"new": 1}})
     assert json_of(mesh("receipt", "requests/mmr-4.requeue", "--json"))["batch_id"] == receipt["batch_id"]
     shown = json_of(mesh("export", "show", "mmr-4", "--json"))
     assert (shown["status"], shown["request"]) == ("requeued", "requests/mmr-4.requeue")
-    assert mesh("export", "resend", "mmr-4").returncode == 1
+    assert mesh("export", "resend", "mmr-4", *BECAUSE).returncode == 1
     story = json_of(mesh("record", "find", uuid_of(92), "--json"))
     assert (story["upload"], story["sent again by"]) == ("incoming/R1L/mmr.csv", "requests/mmr-4.requeue")
     assert mesh("dps-export", "-p", "mmr").returncode == 0
@@ -238,7 +240,7 @@ def test_dps_is_played_and_answers_over_mesh(mesh: Callable[..., Done], tmp_path
 
     # What another system has sent before is not sent again.
     file.write_text(upload_of(row(93, "MMR")))
-    receipt = json_of(mesh("already-sent", str(file), "--organisation", "R1L", "--json"))
+    receipt = json_of(mesh("already-sent", str(file), "--organisation", "R1L", *BECAUSE, "--json"))
     assert (receipt["accepted"], receipt["exports"]) == ({"mmr": {"new": 1}}, {})
     assert json_of(mesh("dps-export", "-p", "mmr", "--json"))["exports"] == []
 
@@ -427,17 +429,17 @@ def test_a_programme_is_started_afresh_only_when_asked_twice(mesh: Callable[...,
     file.write_text(upload_of(row(60, "Flu"), row(61, "Flu")))
     assert mesh("upload", str(file), "--organisation", "R1L").returncode == 0
     assert json_of(mesh("dps-export", "-p", "flu", "--json"))["exports"][0]["export_id"] == "flu-1"
-    asked = mesh("export", "reset", "flu")
+    asked = mesh("export", "reset", "flu", *BECAUSE)
     assert asked.returncode == 1
     assert [e["export_id"] for e in json_of(mesh("exports", "-p", "flu", "--json"))] == ["flu-1"]
-    assert json_of(mesh("export", "reset", "flu", "--yes", "--json"))["open"] == "flu-2"
+    assert json_of(mesh("export", "reset", "flu", *BECAUSE, "--yes", "--json"))["open"] == "flu-2"
     again = json_of(mesh("dps-export", "-p", "flu", "--json"))["exports"]
     assert [(e["export_id"], e["records"]) for e in again] == [("flu-2", 2)]
 
 
 def test_exports_of_production_are_never_forgotten(mesh: Callable[..., Done]) -> None:
     production = another_stack("production", MeshBaseUrl="https://mesh-sync.spineservices.nhs.uk")
-    done = mesh("export", "reset", "flu", "--yes", **production)
+    done = mesh("export", "reset", "flu", *BECAUSE, "--yes", **production)
     assert (done.returncode, done.stdout) == (1, "")
     assert "production" in done.stderr
 
@@ -462,7 +464,7 @@ def test_the_secret_is_checked_line_by_line_and_can_be_changed(mesh: Callable[..
     for name, text, ok in (("wrong", "not the password", False), ("right", "password", True)):
         file = tmp_path / name
         file.write_text(text)
-        put = mesh("secret", "put", "--password-file", str(file), "--no-ask", "--json")
+        put = mesh("secret", "put", *BECAUSE, "--password-file", str(file), "--no-ask", "--json")
         assert json_of(put)["missing"] == []
         done = mesh("secret", "check", "--json")
         assert json.loads(done.stdout)["ok"] is ok
@@ -475,18 +477,18 @@ def test_a_ca_bundle_without_its_root_is_not_written_into_the_secret(mesh: Calla
     end = "-----END CERTIFICATE-----\n"
     bundle = tmp_path / "bundle.pem"
     bundle.write_text(one + two.split(end)[1] + end)
-    done = mesh("secret", "put", "--ca-bundle", str(bundle), "--no-ask")
+    done = mesh("secret", "put", *BECAUSE, "--ca-bundle", str(bundle), "--no-ask")
     assert (done.returncode, done.stdout) == (2, "")
     assert "lacks the root CA" in done.stderr
     assert json_of(mesh("secret", "check", "--json"))["ok"] is True
 
 
 def test_the_jobs_are_switched_off_and_on(mesh: Callable[..., Done]) -> None:
-    assert json_of(mesh("jobs", "disable", "--json")) == {"mesh_jobs": "disabled", "was": "enabled"}
+    assert json_of(mesh("jobs", "disable", *BECAUSE, "--json")) == {"mesh_jobs": "disabled", "was": "enabled"}
     try:
         assert json_of(mesh("invoke", "export")) == {"status": "skipped"}
     finally:
-        done = mesh("jobs", "enable")
+        done = mesh("jobs", "enable", *BECAUSE)
     assert done.stdout == "mesh_jobs is enabled; it was disabled\n"
     assert mesh("jobs").stdout == "mesh_jobs is enabled\n"
 
@@ -517,7 +519,7 @@ def test_help_lists_the_commands_in_their_groups(mesh: Callable[..., Done]) -> N
     for command in (
         *("validate-mailbox", "check-inbox", "get-message", "ack-message", "send-file", "track-message", "lookup"),
         *("dps-export", "track", "collect", "exports", "export", "record", "upload", "receipt", "uploads", "reconcile"),
-        *("secret", "csr", "ca-bundle", "local", "demo", "invoke"),
+        *("secret", "csr", "ca-bundle", "jobs", "audit", "local", "demo", "invoke"),
     ):
         assert f" {command} " in shown
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_sts import STSClient
 
 __all__ = ["FUNCTION_SECONDS", "Clients"]
 
@@ -79,6 +80,11 @@ class Clients:
     def stacks(self) -> CloudFormationClient:
         """The service that knows a stack's outputs."""
         return self._session.client("cloudformation", config=_config(), endpoint_url=self._endpoint_url)
+
+    @cached_property
+    def identity(self) -> STSClient:
+        """The service that tells whose credentials these are."""
+        return self._session.client("sts", config=_config(), endpoint_url=self._endpoint_url)
 
     @cached_property
     def functions(self) -> LambdaClient:

@@ -19,9 +19,9 @@ from nhs_mesh import ConfigurationError, MeshError, NotUnique, Refused, SendOutc
 from vaccinations.jobs.render import RunTime
 from vaccinations.jobs.transfer import Transfer
 from vaccinations.model import lifecycle
-from vaccinations.model.export import Failure, Phase, Status
+from vaccinations.model.export import Asked, Failure, Phase, Status
 from vaccinations.model.lifecycle import ImpossibleMove, LeaseLost, LeaseTaken, Step
-from vaccinations.model.problems import TRUE_OR_FALSE, InvalidEvent, check_event
+from vaccinations.model.problems import ASKED, TRUE_OR_FALSE, InvalidEvent, check_event
 from vaccinations.model.programmes import PROGRAMMES
 from vaccinations.ports import LedgerConflict
 from vaccinations.results import ExportOutcome, ExportRun
@@ -56,12 +56,15 @@ class ExportRequest:
         Only say what would be sealed and sent.
     resend
         Id of an export that failed or is unclear: send that again, and go on with what is pending of its programme.
+    asked
+        The person who asks for it, and why; None where a schedule does.
     """
 
     programme: str | None = None
     resume_only: bool = False
     dry_run: bool = False
     resend: str | None = None
+    asked: Asked | None = None
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> Self:
@@ -80,11 +83,18 @@ class ExportRequest:
             lambda value: isinstance(value, str) and _export(value)[0] in PROGRAMMES,
             "must be the id of an export, such as hpv-17",
         )
-        rules = {"programme": programme, "resume_only": TRUE_OR_FALSE, "dry_run": TRUE_OR_FALSE, "resend": export_id}
+        rules = {
+            "programme": programme,
+            "resume_only": TRUE_OR_FALSE,
+            "dry_run": TRUE_OR_FALSE,
+            "resend": export_id,
+            "asked": ASKED,
+        }
         check_event(event, rules)
-        if event.get("resend") and len(event) > 1:
+        asked = Asked(**event["asked"]) if "asked" in event else None
+        if event.get("resend") and event.keys() - {"resend", "asked"}:
             raise InvalidEvent("'resend' says everything: no other key goes with it")
-        return cls(**event)
+        return cls(**{**event, "asked": asked})
 
     @property
     def programmes(self) -> list[Programme]:
@@ -143,7 +153,7 @@ class Export:
             It is not there.
         """
         if request.resend:
-            self._resend(*_export(request.resend))
+            self._resend(*_export(request.resend), request.asked)
         outcomes: list[ExportOutcome] = []
         nothing_to_send: list[str] = []
         left: list[str] = []
@@ -201,12 +211,12 @@ class Export:
             logger.info("another run has this export", extra={"export_id": export.export_id})
             return self.ledger.get(export.programme, export.number)
 
-    def _resend(self, programme: str, number: int) -> None:
+    def _resend(self, programme: str, number: int, asked: Asked | None) -> None:
         """Begin another attempt at an export, as a person has asked."""
         now = self.clock()
         export = self.ledger.begin_attempt(
             self.ledger.get(programme, number),
-            lambda export, names: lifecycle.resend(export, names, now),
+            lambda export, names: lifecycle.resend(export, names, now, asked),
             self.names(PROGRAMMES[programme]),
         )
         extra = {"export_id": export.export_id, "attempt": len(export.attempts), "records": export.records}
