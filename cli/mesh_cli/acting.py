@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from mesh_cli.deployment import Deployment
 
-__all__ = ["Reason", "Why", "acting", "add_to"]
+__all__ = ["NotYet", "Reason", "Why", "acting", "add_to"]
 
 PANEL = "Setup"
 #: S3 keeps 2 KB of what is said of an object, and a character may take 12 bytes of it.
@@ -53,6 +53,10 @@ _HELP = "Why. It is kept with what you do, and in logs: no personal data."
 Reason = Annotated[str, typer.Option("--reason", help=_HELP, metavar="TEXT", callback=_checked)]
 #: Why something is done now that a schedule does anyway.
 Why = Annotated[str | None, typer.Option("--reason", help=_HELP, metavar="TEXT", callback=_checked)]
+
+
+class NotYet(typer.Exit):
+    """Ends a command that has asked for something in the queue, and has not waited until it was done."""
 
 
 @contextmanager
@@ -92,7 +96,7 @@ def _note(works_on: Deployment, act: PersonActed) -> None:
 
 def _outcome(error: BaseException) -> Any:
     code = error.exit_code if isinstance(error, typer.Exit) else error.code if isinstance(error, FunctionFailed) else 1
-    unknown = isinstance(error, NoAnswer | SendOutcomeUnknown | KeyboardInterrupt) or code == UNKNOWN
+    unknown = isinstance(error, NotYet | NoAnswer | SendOutcomeUnknown | KeyboardInterrupt) or code == UNKNOWN
     return "not known" if unknown else "failed" if code else "done"
 
 

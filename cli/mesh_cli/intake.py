@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from mesh_cli.acting import Reason, Why, acting
+from mesh_cli.acting import NotYet, Reason, Why, acting
 from mesh_cli.functions import have_done
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk, transfer
@@ -286,7 +286,7 @@ def _wait(wiring: Wiring, what: str, parked: dict[str, Any], wait: int, *, as_js
             time.sleep(0.2)
     if batch_id in register.parked():
         talk.print("It waits in the queue. See later: mesh uploads --parked")
-        raise typer.Exit(1 if wait else 0)
+        raise NotYet(1 if wait else 0)
     bucket = wiring.bucket()
     outcome = bucket.receipt(parked["upload"], batch_id) if parked["upload"] else None
     if isinstance(outcome, ParkedUpload) and outcome.retried_as:
@@ -360,7 +360,7 @@ def request(works_on: Deployment, name: str, body: BinaryIO | bytes, asked: Aske
     Raises
     ------
     typer.Exit
-        With 1: the receipt has not come in time, the request was rejected, or a row of it.
+        With 1: the receipt has not come in time, the request was rejected, or a row of it; with 0: nobody waits.
     """
     bucket = works_on.wiring.bucket()
     key, version = bucket.put_request(name, body, asked)
@@ -368,13 +368,13 @@ def request(works_on: Deployment, name: str, body: BinaryIO | bytes, asked: Aske
         talk.print(f"Requested as {key}.")
         if as_json:
             print_json({"request": key, "version": version})
-        return
+        raise NotYet(0)
     with talk.status("Waiting for Ingest"):
         receipt = wait_for_receipt(bucket, key, version, wait)
     if receipt is None:
         talk.print(f"No receipt after {wait} s. The request is in the queue and is not lost.")
         talk.print(f"Ask later with: mesh receipt {key}")
-        raise typer.Exit(1)
+        raise NotYet(1)
     if as_json:
         print_json(document(receipt))
     else:
