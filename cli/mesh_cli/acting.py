@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from botocore.exceptions import BotoCoreError, ClientError
 
 from mesh_cli.functions import FunctionFailed, NoAnswer
 from mesh_cli.options import UNKNOWN, Json, deployment
@@ -83,9 +84,17 @@ def acting(works_on: Deployment, what: str, about: str = "", reason: str | None 
     try:
         yield Asked(act.by, act.reason)
     except BaseException as error:
-        _note(works_on, replace(act, outcome=_outcome(error)))
+        _end(works_on, replace(act, outcome=_outcome(error)))
         raise
-    _note(works_on, replace(act, outcome="done"))
+    _end(works_on, replace(act, outcome="done"))
+
+
+def _end(works_on: Deployment, act: PersonActed) -> None:
+    """Note how an act ended. What was done is done, whether or not that can be noted."""
+    try:
+        _note(works_on, act)
+    except (BotoCoreError, ClientError) as error:
+        talk.print(f"How this ended could not be noted for mesh audit: {error}", markup=False, soft_wrap=True)
 
 
 def _note(works_on: Deployment, act: PersonActed) -> None:

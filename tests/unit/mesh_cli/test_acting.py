@@ -72,3 +72,17 @@ def test_how_an_act_ended_is_noted(error: BaseException, outcome: str) -> None:
     with pytest.raises(type(error)), acting(stack.deployment, "track"):
         raise error
     assert [note.outcome for note in stack.notes] == ["", outcome]
+
+
+def test_what_was_done_stays_done_where_only_its_outcome_cannot_be_noted(capsys: pytest.CaptureFixture[str]) -> None:
+    stack = Stack()
+
+    def unreachable(_: PersonActed) -> None:
+        raise EndpointConnectionError(endpoint_url="https://s3")
+
+    with acting(stack.deployment, "jobs disable"):
+        stack.wiring.bucket().put_act = unreachable
+    with pytest.raises(RuntimeError, match="the act itself"), acting(Stack().deployment, "jobs disable"):
+        raise RuntimeError("the act itself")
+    assert "could not be noted for mesh audit" in capsys.readouterr().err
+    assert [note.outcome for note in stack.notes] == [""]
