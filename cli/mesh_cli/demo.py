@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
 from rich.panel import Panel
 
 from mesh_cli.exports import exports_table, list_exports, show_export_run, show_track_run
+from mesh_cli.functions import have_done
 from mesh_cli.intake import show_receipt, wait_for_receipt
 from mesh_cli.output import data, print_json, table, talk
 from mesh_cli.receiver import because, facts, show_files
@@ -144,14 +144,14 @@ class Demo:
             show_receipt(self.receipt, bucket)
 
     def _validate(self) -> None:
-        self._step("Validate: MESH learns that the mailbox is alive", "mesh invoke validate")
-        validation = self._invoke("ValidateFunction", Validation)
+        self._step("Validate: MESH learns that the mailbox is alive", "mesh validate-mailbox")
+        validation = self._invoke("validate", Validation)
         self._result(document(validation), ok=validation.status == "ok")
         self._say(f"Mailbox {validation.mailbox}, certificate good for {validation.certificate_days_left} days")
 
     def _export(self, title: str, programmes: Iterable[str], records: int) -> None:
-        self._step(title, "mesh invoke export")
-        run = self._invoke("ExportFunction", ExportRun)
+        self._step(title, "mesh dps-export")
+        run = self._invoke("export", ExportRun)
         sent = [outcome for outcome in run.exports if outcome.status == "accepted"]
         self._result(
             document(run),
@@ -229,16 +229,16 @@ class Demo:
             show_files(files)
 
     def _track(self, number: int) -> None:
-        self._step("Track: did DPS pick them up?", "mesh invoke track")
-        run = self._invoke("TrackFunction", TrackRun)
+        self._step("Track: did DPS pick them up?", "mesh track")
+        run = self._invoke("track", TrackRun)
         tracked = [export.status for export in run.exports]
         self._result(document(run), ok=run.status == "ok" and tracked == ["acknowledged"] * number)
         if not self.as_json:
             show_track_run(run)
 
     def _collect(self, number: int, processed: int, refused: int) -> None:
-        self._step("Collect: what does DPS say of each record?", "mesh invoke collect")
-        run = self._invoke("CollectFunction", CollectRun)
+        self._step("Collect: what does DPS say of each record?", "mesh collect")
+        run = self._invoke("collect", CollectRun)
         answers = [message.answer for message in run.messages if message.answer]
         self._result(
             document(run),
@@ -272,9 +272,9 @@ class Demo:
         if not found:
             self._say("DPS has refused no record as it was sent last.")
 
-    def _invoke[T](self, function: str, answers: type[T]) -> T:
+    def _invoke[T](self, job: str, answers: type[T]) -> T:
         """Invoke a function; return its answer as the use case gave it."""
-        return TypeAdapter(answers).validate_python(self.cloud.invoke(function, {}))
+        return have_done(self.works_on, job, answers, as_json=False)
 
     # -- telling
 

@@ -1,17 +1,18 @@
-"""Which deployment a command works on.
+"""Which deployment a command works on: always a stack, known by its CloudFormation outputs.
 
 In this order:
 
-1. ``--stack NAME`` (or ``MESH_STACK``): the outputs of that CloudFormation stack, with the caller's AWS credentials;
-2. the environment: the same variables that the functions have, where ``DPS_EXPORTS_TABLE`` is set;
-3. the local stack, where ``mesh local up`` is running: the environment file that it wrote.
+1. ``--stack NAME`` or ``MESH_STACK``, with the caller's AWS credentials;
+2. the stack on this machine, where ``mesh local up`` is running: the environment file that it wrote says where AWS is;
+3. the developer's own stack that ``samconfig.toml`` names (``default.deploy.parameters``).
 
-``MESH_MAILBOX`` and ``MESH_PASSWORD`` in the environment take the place of the secret's in every case.
+The region is ``AWS_REGION``'s, else ``AWS_DEFAULT_REGION``'s, else the profile's, else what samconfig.toml says of the
+stack. ``MESH_MAILBOX`` and ``MESH_PASSWORD`` in the environment take the place of the secret's in every case.
 """
 
 from __future__ import annotations
 
-import json
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,10 +27,12 @@ from vaccinations.wiring import Wiring
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Deployment", "NoDeployment", "find_deployment", "local_deployment", "local_environments"]
+__all__ = ["FUNCTIONS", "Deployment", "NoDeployment", "find_deployment", "local_deployment", "local_environment"]
 
 #: The file in which a running local stack says what is where, under the project's folder.
 LOCAL_ENVIRONMENT = Path(".local/environment")
+#: The file in which SAM is told how each stack is deployed.
+SAMCONFIG = Path("samconfig.toml")
 
 
 class NoDeployment(Exception):
@@ -43,11 +46,14 @@ class Deployment:
     Attributes
     ----------
     where
-        What it is called: ``the stack NAME``, ``the environment's stack`` or ``the stack on this machine``.
+        What it is called: ``the stack NAME in REGION`` or ``the stack on this machine``.
+    functions
+        The name of each function, by job: ``export``.
     """
 
     where: str
     wiring: Wiring
+    functions: Mapping[str, str]
 
     @property
     def settings(self) -> Settings:
@@ -67,78 +73,88 @@ def find_deployment(stack: str | None, environ: Mapping[str, str]) -> Deployment
     ------
     NoDeployment
         There is none, or the stack cannot be read.
-    vaccinations.settings.SettingsError
-        It is there, but a setting is missing.
     """
-    if stack:
-        clients = Clients()
-        return _deployment(f"the stack {stack}", {**environ, **_outputs(clients, stack)}, clients)
-    if environ.get("DPS_EXPORTS_TABLE"):
-        return _deployment("the environment's stack", environ, Clients())
-    return local_deployment({**environ, **_local_environment()})
+    if not stack and (variables := local_environment()):
+        return local_deployment({**environ, **variables})
+    samconfig = _samconfig()
+    named = stack or _parameters(samconfig.get("default"), "deploy").get("stack_name")
+    if not named:
+        raise NoDeployment(
+            "no deployment to work on. Start one on this machine with: mesh local up\n"
+            "or name a deployed one with: --stack NAME"
+        )
+    said = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or boto3.Session().region_name
+    region = said or _region(samconfig, named)
+    if not region:
+        raise NoDeployment(f"in which region is the stack {named!r}? Say so with AWS_REGION or a profile")
+    clients = Clients(boto3.Session(region_name=region))
+    try:
+        return _deployment(f"the stack {named} in {region}", named, clients, environ)
+    except NoDeployment as error:
+        if stack:
+            raise
+        raise NoDeployment(
+            f"{error}\nsamconfig.toml names it. Name another with: --stack NAME\n"
+            "or start one on this machine with: mesh local up"
+        ) from None
 
 
 def local_deployment(variables: Mapping[str, str]) -> Deployment:
-    """Return the stack on this machine, by the variables of its functions."""
+    """Return the stack on this machine, by the variables of `local.stack.LocalCloud.environment_of_commands`."""
     session = boto3.Session(
         variables["AWS_ACCESS_KEY_ID"],
         variables["AWS_SECRET_ACCESS_KEY"],
         variables["AWS_SESSION_TOKEN"],
         variables["AWS_DEFAULT_REGION"],
     )
-    return _deployment("the stack on this machine", variables, Clients(session, variables["AWS_ENDPOINT_URL"]))
+    clients = Clients(session, variables["AWS_ENDPOINT_URL"], variables["AWS_ENDPOINT_URL_LAMBDA"])
+    return _deployment("the stack on this machine", variables["MESH_STACK"], clients, variables)
 
 
-def _deployment(where: str, variables: Mapping[str, str], clients: Clients) -> Deployment:
-    instead = {"mailbox": variables.get("MESH_MAILBOX"), "password": variables.get("MESH_PASSWORD")}
-    settings = Settings.of(COMMAND, variables)
-    return Deployment(
-        where, Wiring(settings, clients, instead={name: value for name, value in instead.items() if value})
-    )
+def local_environment() -> dict[str, str]:
+    """Return the variables by which a running local stack is reached; none where there is none."""
+    lines = (_found(LOCAL_ENVIRONMENT) or "").splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
-def _outputs(clients: Clients, stack: str) -> Mapping[str, str]:
-    """Read a stack's outputs as the environment variables of its functions."""
+def _deployment(where: str, stack: str, clients: Clients, environ: Mapping[str, str]) -> Deployment:
     try:
         stacks = clients.stacks.describe_stacks(StackName=stack)["Stacks"]
     except (BotoCoreError, ClientError) as error:
         raise NoDeployment(f"the stack {stack!r} cannot be read: {error}") from None
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])}
-    return {name: outputs[key] for name, key in OUTPUTS.items() if key in outputs}
+    if missing := [key for key in (*OUTPUTS.values(), *FUNCTIONS.values()) if key not in outputs]:
+        raise NoDeployment(f"the stack {stack!r} is not one of this project: it lacks the outputs {', '.join(missing)}")
+    settings = Settings.of(COMMAND, {name: outputs[key] for name, key in OUTPUTS.items()})
+    instead = {"mailbox": environ.get("MESH_MAILBOX"), "password": environ.get("MESH_PASSWORD")}
+    wiring = Wiring(settings, clients, instead={name: value for name, value in instead.items() if value})
+    return Deployment(where, wiring, {job: outputs[key] for job, key in FUNCTIONS.items()})
 
 
-def _local_environment() -> Mapping[str, str]:
+def _samconfig() -> dict[str, Any]:
+    return tomllib.loads(_found(SAMCONFIG) or "")
+
+
+def _parameters(environment: Any, command: str) -> dict[str, Any]:
+    """Return what samconfig.toml says of a command in one of its environments."""
+    tables = environment if isinstance(environment, dict) else {}
+    parameters: dict[str, Any] = tables.get(command, {}).get("parameters", {})
+    return parameters
+
+
+def _region(samconfig: Mapping[str, Any], stack: str) -> str | None:
+    """Return the region in which samconfig.toml says that a stack is deployed; else the default one."""
+    of_stack = (each for each in samconfig.values() if _parameters(each, "deploy").get("stack_name") == stack)
+    region: str | None = _parameters(next(of_stack, samconfig.get("default")), "global").get("region")
+    return region
+
+
+def _found(file: Path) -> str | None:
+    """Return the text of a file in this folder or one above it; None where there is no such file."""
     for folder in (Path.cwd(), *Path.cwd().parents):
-        file = folder / LOCAL_ENVIRONMENT
-        if file.is_file():
-            lines = (line.partition("=") for line in file.read_text().splitlines() if "=" in line)
-            return {name: value for name, _, value in lines if not name.startswith("#")}
-    raise NoDeployment(
-        "no deployment to work on. Start one on this machine with: mesh local up\n"
-        "or name a deployed one with: --stack NAME"
-    )
-
-
-def local_environments(what: str) -> dict[str, Any]:
-    """Return the functions' environment variables on the stack that `mesh local up` has running, by logical id.
-
-    Parameters
-    ----------
-    what
-        What is done there, for the message.
-
-    Raises
-    ------
-    NoDeployment
-        It is not up.
-    """
-    from local.stack import PROJECT
-
-    variables = PROJECT / ".local" / "env.json"
-    if not variables.is_file():
-        raise NoDeployment(f"{what} on the stack of this machine; start it with: mesh local up")
-    environments: dict[str, Any] = json.loads(variables.read_text())
-    return environments
+        if (found := folder / file).is_file():
+            return found.read_text()
+    return None
 
 
 #: Environment variables of the functions, and the stack's outputs that hold the same.
@@ -156,4 +172,15 @@ OUTPUTS = {
     "DPS_FILENAME_STYLE": "DpsFilenameStyle",
     "DPS_SUPPLIER_ODS_CODE": "DpsSupplierOdsCode",
     "EVENT_BUS": "EventBusName",
+}
+
+#: The functions, by job, and the stack's outputs that hold their names.
+FUNCTIONS = {
+    "validate": "ValidateFunctionName",
+    "ingest": "IngestFunctionName",
+    "export": "ExportFunctionName",
+    "track": "TrackFunctionName",
+    "collect": "CollectFunctionName",
+    "reconcile": "ReconcileFunctionName",
+    "status": "StatusFunctionName",
 }

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import shutil
 import sys
-import uuid
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -15,21 +14,24 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import typer
+from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 from rich.text import Text
 
+from mesh_cli.acting import Reason, Why, acting
+from mesh_cli.functions import have_done
 from mesh_cli.intake import Wait, request
 from mesh_cli.options import FAILED, REFUSED, UNKNOWN, Json, deployment
 from mesh_cli.output import age, data, print_json, table, talk
 from nhs_mesh import MeshError
+from vaccinations.aws.parameters import SecretIncomplete
 from vaccinations.formats.requests import requeue_name
-from vaccinations.jobs.export import ExportRequest
 from vaccinations.jobs.status import processing_in_words
 from vaccinations.model import lifecycle
 from vaccinations.model.export import Processing
-from vaccinations.model.lifecycle import Attention, Event, ImpossibleMove
+from vaccinations.model.lifecycle import Attention, Event
 from vaccinations.model.outcome import OnFile
 from vaccinations.model.programmes import PROGRAMMES
-from vaccinations.results import ExportRun, TrackRun, document
+from vaccinations.results import ExportRun, TrackRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,14 +40,12 @@ if TYPE_CHECKING:
 
     from mesh_cli.deployment import Deployment
     from vaccinations.aws.ledger import Ledger
-    from vaccinations.model.export import Attempt, DPSExport
+    from vaccinations.model.export import Asked, Attempt, DPSExport
     from vaccinations.wiring import Wiring
 
 PANEL = "Exports"
 export = typer.Typer(help="One export: show, resend, fetch; or start a programme afresh.", no_args_is_help=True)
 record = typer.Typer(help="One vaccination record.", no_args_is_help=True)
-#: A command has no function's time limit; a lease for this long keeps the schedules' runs away meanwhile.
-SECONDS = 900.0
 #: From this many columns on there is room for message ids.
 WIDE = 120
 _COLOURS = {Attention.DONE: "green", Attention.WAITING: "yellow", Attention.PERSON: "bold red"}
@@ -85,17 +85,23 @@ def dps_export(
     context: typer.Context,
     programme: Programme = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sealed and sent.")] = False,
+    reason: Why = None,
     as_json: Json = False,
 ) -> None:
     """Seal the open exports and send everything that is unsent to DPS, as the nightly run does."""
-    _run(deployment(context), ExportRequest(programme=known_programme(programme), dry_run=dry_run), as_json=as_json)
+    key = known_programme(programme)
+    event: dict[str, Any] = {"programme": key} if key else {}
+    works_on = deployment(context)
+    if dry_run:
+        _run(works_on, event | {"dry_run": True}, as_json=as_json)
+        return
+    with acting(works_on, "dps-export", key or "", reason) as asked:
+        _run(works_on, event, asked, as_json=as_json)
 
 
-def _run(works_on: Deployment, request: ExportRequest, *, as_json: bool) -> None:
-    run = works_on.wiring.export(f"mesh-command-{uuid.uuid4()}", lambda: SECONDS).run(request)
-    if as_json:
-        print_json(document(run))
-    else:
+def _run(works_on: Deployment, event: dict[str, Any], asked: Asked | None = None, *, as_json: bool) -> None:
+    run = have_done(works_on, "export", ExportRun, event, asked, as_json=as_json)
+    if not as_json:
         show_export_run(run)
     if code := _exit_code(run):
         raise typer.Exit(code)
@@ -127,15 +133,15 @@ def show_export_run(run: ExportRun) -> None:
         talk.print(f"No vaccination records to export for: {names}")
 
 
-def track(context: typer.Context, as_json: Json = False) -> None:
+def track(context: typer.Context, reason: Why = None, as_json: Json = False) -> None:
     """Ask MESH whether DPS has picked up what was sent, as the hourly run does."""
-    run = deployment(context).wiring.track().run()
-    if as_json:
-        print_json(document(run))
-    else:
-        show_track_run(run)
-    if run.status == "incomplete":
-        raise typer.Exit(1)
+    works_on = deployment(context)
+    with acting(works_on, "track", reason=reason) as asked:
+        run = have_done(works_on, "track", TrackRun, asked=asked, as_json=as_json)
+        if not as_json:
+            show_track_run(run)
+        if run.status == "incomplete":
+            raise typer.Exit(1)
 
 
 def show_track_run(run: TrackRun) -> None:
@@ -278,11 +284,25 @@ def _facts(export: DPSExport) -> Iterator[tuple[str, str]]:
         if attempt.arrival:
             yield "DPS's id of the file", attempt.arrival.header_id
             yield "arrived at DPS", attempt.arrival.received_time
+        yield "asked for", _asked(attempt.asked)
         yield "error", _error(attempt)
+    yield "requeued", _asked(export.asked)
     yield "updated", _when(export.updated_at)
     for earlier in export.attempts[:-1]:
-        told = (f"{earlier.number}:", *earlier.file_names, earlier.message_id, earlier.processing, _error(earlier))
+        asked = _asked(earlier.asked)
+        told = (
+            f"{earlier.number}:",
+            *earlier.file_names,
+            earlier.message_id,
+            earlier.processing,
+            _error(earlier),
+            asked,
+        )
         yield "attempt before", " ".join(str(part) for part in told if part)
+
+
+def _asked(asked: Asked | None) -> str:
+    return f"by {asked.by}: {asked.reason}" if asked else ""
 
 
 def _when(moment: datetime | None) -> str:
@@ -295,14 +315,16 @@ def _tracking(wiring: Wiring, found: DPSExport) -> dict[str, str]:
         return {}
     try:
         tracking = wiring.mesh().track(found.message_id)
-    except MeshError as error:
+    except (MeshError, SecretIncomplete, GetParameterError) as error:
         return {"status": f"cannot be asked now: {error}"}
     names = ("status", "status_code", "status_description", "status_timestamp", "recipient")
     return {name: str(value) for name in names if (value := getattr(tracking, name))}
 
 
 @export.command("resend")
-def resend(context: typer.Context, export_id: ExportId, wait: Wait = 300, as_json: Json = False) -> None:
+def resend(
+    context: typer.Context, export_id: ExportId, reason: Reason, wait: Wait = 300, as_json: Json = False
+) -> None:
     """Send an export again that MESH or DPS refused, or DPS has dropped, once the reason is put right.
 
     One that MESH refused goes out as it is, as another attempt and under another name. One that DPS refused as a whole,
@@ -316,22 +338,18 @@ def resend(context: typer.Context, export_id: ExportId, wait: Wait = 300, as_jso
     if behind := _behind(ledger, found):
         name = PROGRAMMES[found.programme].name
         talk.print(f"DPS may move no later file of {name} until it has cleared this one: {', '.join(behind)}")
-    if any(move.event is Event.REQUEUE for move in lifecycle.possible(found)):
-        request(works_on, requeue_name(export_id), b"", wait, as_json=as_json)
-        return
-    now = datetime.now(UTC)
-    try:
-        ledger.begin_attempt(
-            found,
-            lambda export, names: lifecycle.resend(export, names, now),
-            works_on.wiring.names(PROGRAMMES[found.programme]),
-        )
-    except ImpossibleMove:
+    may = {move.event for move in lifecycle.possible(found)}
+    if Event.REQUEUE in may:
+        with acting(works_on, "export resend", export_id, reason) as asked:
+            request(works_on, requeue_name(export_id), b"", asked, wait, as_json=as_json)
+    elif Event.RESEND in may:
+        with acting(works_on, "export resend", export_id, reason) as asked:
+            _run(works_on, {"resend": export_id}, asked, as_json=as_json)
+    else:
         state = " ".join(filter(None, [str(found.status), processing_in_words(found)]))
         talk.print(f"{export_id} is {state}: only what failed, is unclear or was refused as a whole by DPS ")
         talk.print("is sent again. For records that DPS refused: mesh refused")
-        raise typer.Exit(1) from None
-    _run(works_on, ExportRequest(programme=found.programme, resume_only=True), as_json=as_json)
+        raise typer.Exit(1)
 
 
 @export.command("fetch")
@@ -372,6 +390,7 @@ def fetch(
 def reset(
     context: typer.Context,
     programme: Annotated[str, typer.Argument(metavar="PROGRAMME", help=f"One of: {', '.join(PROGRAMMES)}.")],
+    reason: Reason,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -391,7 +410,8 @@ def reset(
             abort=True,
             err=True,
         )
-    number = ledger.reset(programme)
+    with acting(works_on, "export reset", programme, reason):
+        number = ledger.reset(programme)
     answer = {"programme": programme, "forgotten": len(found), "records": records, "open": f"{programme}-{number}"}
     if as_json:
         print_json(answer)

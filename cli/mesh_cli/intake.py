@@ -14,33 +14,32 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from mesh_cli.acting import NotYet, Reason, Why, acting
+from mesh_cli.functions import have_done
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk, transfer
 from vaccinations.aws.bucket import INCOMING
 from vaccinations.formats.rejects import HEADER
 from vaccinations.formats.requests import ALREADY_SENT, REQUESTS
-from vaccinations.jobs.reconcile import ReconcileRequest
 from vaccinations.model.outcome import Action
 from vaccinations.model.programmes import PROGRAMMES
 from vaccinations.ports import IntakeGone
 from vaccinations.prefetch import prefetch
-from vaccinations.results import ParkedUpload, Receipt, RejectedUpload, document
+from vaccinations.results import ParkedUpload, Receipt, ReconcileRun, RejectedUpload, document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from mesh_cli.deployment import Deployment
     from vaccinations.aws.bucket import Bucket
+    from vaccinations.model.export import Asked
     from vaccinations.ports import StoredUpload
-    from vaccinations.results import AnyReceipt, ReconcileRun
+    from vaccinations.results import AnyReceipt
     from vaccinations.wiring import Wiring
 
 PANEL = "Intake"
 uploads = typer.Typer(help="Uploads: list them; retry or abandon one that is parked.", invoke_without_command=True)
-#: A command has no function's time limit.
-SECONDS = 900.0
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The upload, such as R1L/monday.csv, or its batch id.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why, for those who read the receipt later.", metavar="TEXT")]
 Wait = Annotated[int, typer.Option(help="How long to wait for the outcome, in seconds; 0 does not wait.", min=0)]
 _PARKED = {
     "parked": "the upload could not be ingested, and waits for a person.",
@@ -114,16 +113,18 @@ def already_sent(
     organisation: Annotated[
         str, typer.Option("--organisation", "-O", help="ODS code of the records' owner.", metavar="ODS")
     ],
+    reason: Reason,
     wait: Wait = 300,
     as_json: Json = False,
 ) -> None:
     """Register records that another system has sent to DPS, so that they are not sent again: for the cut-over.
 
-    Give these lists before the teams' first uploads. For example: mesh already-sent mavis.csv -O R1L
+    Give these lists before the teams' first uploads. For example: mesh already-sent mavis.csv -O R1L --reason cut-over
     """
     name = f"{ALREADY_SENT.removeprefix(REQUESTS)}{organisation}/{file.name}"
-    with file.open("rb") as body:
-        request(deployment(context), name, body, wait, as_json=as_json)
+    works_on = deployment(context)
+    with file.open("rb") as body, acting(works_on, "already-sent", organisation, reason) as asked:
+        request(works_on, name, body, asked, wait, as_json=as_json)
 
 
 def receipt(
@@ -254,8 +255,8 @@ def abandon(context: typer.Context, key: Key, reason: Reason, wait: Wait = 300, 
 
 def _ask(context: typer.Context, what: str, key: str, reason: str, wait: int, *, as_json: bool) -> None:
     """Put the request into the queue, so that Ingest does it in its turn, and show what became of it."""
-    wiring = deployment(context).wiring
-    register = wiring.register()
+    works_on = deployment(context)
+    wiring = works_on.wiring
     name = key.removeprefix(INCOMING)
     named = [row for row in parked_uploads(wiring) if name in {row["upload"].removeprefix(INCOMING), row["batch_id"]}]
     if len(named) != 1:
@@ -269,14 +270,21 @@ def _ask(context: typer.Context, what: str, key: str, reason: str, wait: int, *,
         raise typer.BadParameter(
             "nobody knows which file this was; upload it again, and abandon this", param_hint="KEY"
         )
-    wiring.queue().ask(what, batch_id, reason)
+    with acting(works_on, f"uploads {what}", batch_id, reason) as asked:
+        wiring.queue().ask(what, batch_id, reason, asked.by)
+        _wait(wiring, what, parked, wait, as_json=as_json)
+
+
+def _wait(wiring: Wiring, what: str, parked: dict[str, Any], wait: int, *, as_json: bool) -> None:
+    """Wait until Ingest has done what was asked, and show what became of the upload."""
+    register, batch_id = wiring.register(), parked["batch_id"]
     deadline = time.monotonic() + wait
     with talk.status("Waiting for Ingest"):
         while batch_id in register.parked() and time.monotonic() < deadline:
             time.sleep(0.2)
     if batch_id in register.parked():
         talk.print("It waits in the queue. See later: mesh uploads --parked")
-        raise typer.Exit(1 if wait else 0)
+        raise NotYet(1 if wait else 0)
     bucket = wiring.bucket()
     outcome = bucket.receipt(parked["upload"], batch_id) if parked["upload"] else None
     if isinstance(outcome, ParkedUpload) and outcome.retried_as:
@@ -298,15 +306,22 @@ def reconcile(
     restored: Annotated[
         bool, typer.Option("--restored", help="Put exports and uploads right after the tables were restored.")
     ] = False,
+    reason: Why = None,
     as_json: Json = False,
 ) -> None:
     """Find the uploads that were forgotten, since their events never arrived, and queue them, as the daily run does."""
-    asked = ReconcileRequest(dry_run=dry_run, minutes=minutes, restored=restored)
-    with talk.status("Looking at the uploads"):
-        run = deployment(context).wiring.reconcile(lambda: SECONDS).run(asked)
-    if as_json:
-        print_json(document(run))
-    else:
+    works_on = deployment(context)
+    event = {"dry_run": dry_run, "minutes": minutes, "restored": restored}
+    if dry_run:
+        _reconcile(works_on, event, as_json=as_json)
+        return
+    with acting(works_on, "reconcile --restored" if restored else "reconcile", reason=reason) as asked:
+        _reconcile(works_on, event, asked, as_json=as_json)
+
+
+def _reconcile(works_on: Deployment, event: dict[str, Any], asked: Asked | None = None, *, as_json: bool) -> None:
+    run = have_done(works_on, "reconcile", ReconcileRun, event, asked, as_json=as_json)
+    if not as_json:
         show_reconcile_run(run)
     if run.status == "incomplete":
         raise typer.Exit(1)
@@ -337,27 +352,27 @@ def wait_for_receipt(bucket: Bucket, key: str, version: str, seconds: float) -> 
     return receipt
 
 
-def request(works_on: Deployment, name: str, body: BinaryIO | bytes, wait: int, *, as_json: bool) -> None:
+def request(works_on: Deployment, name: str, body: BinaryIO | bytes, asked: Asked, wait: int, *, as_json: bool) -> None:
     """Put a request into the bucket, wait for its receipt and show it.
 
     Raises
     ------
     typer.Exit
-        With 1: the receipt has not come in time, the request was rejected, or a row of it.
+        With 1: the receipt has not come in time, the request was rejected, or a row of it; with 0: nobody waits.
     """
     bucket = works_on.wiring.bucket()
-    key, version = bucket.put_request(name, body)
+    key, version = bucket.put_request(name, body, asked)
     if not wait:
         talk.print(f"Requested as {key}.")
         if as_json:
             print_json({"request": key, "version": version})
-        return
+        raise NotYet(0)
     with talk.status("Waiting for Ingest"):
         receipt = wait_for_receipt(bucket, key, version, wait)
     if receipt is None:
         talk.print(f"No receipt after {wait} s. The request is in the queue and is not lost.")
         talk.print(f"Ask later with: mesh receipt {key}")
-        raise typer.Exit(1)
+        raise NotYet(1)
     if as_json:
         print_json(document(receipt))
     else:

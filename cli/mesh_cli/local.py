@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
 import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
+from mesh_cli import functions
+from mesh_cli.acting import Why, acting
 from mesh_cli.demo import Demo
-from mesh_cli.deployment import local_deployment, local_environments
-from mesh_cli.options import Json
+from mesh_cli.deployment import FUNCTIONS, local_deployment
+from mesh_cli.options import Json, deployment
 from mesh_cli.output import print_json, table, talk
 from mesh_cli.receiver import play_dps
 
@@ -75,6 +75,7 @@ def demo(as_json: Json = False) -> None:
 
 
 def invoke(
+    context: typer.Context,
     function: Annotated[
         str, typer.Argument(metavar="FUNCTION", help="Its logical id, such as ExportFunction, or just: export.")
     ],
@@ -82,34 +83,25 @@ def invoke(
         Path | None,
         typer.Option("--event", "-e", exists=True, dir_okay=False, readable=True, help="JSON file.", metavar="EVENT"),
     ] = None,
+    reason: Why = None,
     as_json: Annotated[bool, typer.Option("--json", help="The answer is JSON in any case.")] = True,  # noqa: ARG001
 ) -> None:
-    """Invoke a built function under Lambda's emulator, on the stack that `mesh local up` has running.
+    """Invoke a function with an event, on AWS, or as it was built on the stack of this machine.
 
-    The function's log goes to stderr, its answer, as JSON, to stdout.
+    The end of the function's log goes to stderr, its answer, as JSON, to stdout.
     """
-    from local.emulator import Emulator, FunctionError, check_build
-    from local.stack import PROJECT
-    from local.template import Template
-
-    environments = local_environments("functions are invoked")
-    check_build(PROJECT)
-    camel = "".join(word.capitalize() for word in re.split("[_-]", function))
-    name = function if function in environments else f"{camel}Function"
-    if name not in environments:
-        raise typer.BadParameter(f"{function!r} is not one of: {', '.join(environments)}", param_hint="FUNCTION")
-    with TemporaryDirectory() as directory:
-        functions = Template.read(PROJECT / "template.yaml").functions()
-        emulator = Emulator(PROJECT, Path(directory), functions, environments, environments[name]["AWS_ENDPOINT_URL"])
-        try:
-            answer = emulator.invoke(name, json.loads(event.read_text()) if event else {})
-        except FunctionError as error:
-            talk.print(f"[bold red]error:[/] {escape(str(error))}")
-            raise typer.Exit(1) from None
-        finally:
-            talk.print(emulator.log(name), markup=False, end="", soft_wrap=True)
-            emulator.close()
-    print_json(answer)
+    job = function.removesuffix("Function").lower()
+    if job not in FUNCTIONS:
+        raise typer.BadParameter(f"{function!r} is not one of: {', '.join(FUNCTIONS)}", param_hint="FUNCTION")
+    works_on = deployment(context)
+    try:
+        with acting(works_on, "invoke", job, reason):
+            answer = functions.invoke(works_on, job, json.loads(event.read_text()) if event else {}, log=True)
+    except functions.FunctionFailed as error:
+        talk.print(error.log, markup=False, end="", soft_wrap=True)
+        raise
+    talk.print(answer.log, markup=False, end="", soft_wrap=True)
+    print_json(answer.document)
 
 
 def _cloud(undo: ExitStack, *, publish: bool = False, containers: bool = False) -> LocalCloud:

@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
+from mesh_cli.acting import Why, acting
+from mesh_cli.functions import have_done
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, fraction, print_json, table, talk, transfer
 from nhs_mesh import MeshError, Resume
-from vaccinations.results import CollectRun, document
+from vaccinations.results import CollectRun, Validation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PANEL = "Mailbox"
-#: A command has no function's time limit.
-SECONDS = 86_400.0
 MessageId = Annotated[str, typer.Argument(metavar="ID", help="Message id, as check-inbox lists it.")]
 
 
@@ -39,15 +39,14 @@ def add_to(app: typer.Typer) -> None:
     app.command("lookup", rich_help_panel=PANEL)(lookup)
 
 
-def validate_mailbox(context: typer.Context, as_json: Json = False) -> None:
+def validate_mailbox(context: typer.Context, reason: Why = None, as_json: Json = False) -> None:
     """Shake hands with MESH, so that it knows the mailbox is alive."""
-    validation = deployment(context).wiring.validate().run()
-    if as_json:
-        print_json(document(validation))
-        return
-    data.print(
-        f"Mailbox {validation.mailbox} validated; the certificate has {validation.certificate_days_left} days left"
-    )
+    works_on = deployment(context)
+    with acting(works_on, "validate-mailbox", reason=reason) as asked:
+        validation = have_done(works_on, "validate", Validation, asked=asked, as_json=as_json)
+    if not as_json:
+        days = validation.certificate_days_left
+        data.print(f"Mailbox {validation.mailbox} validated; the certificate has {days} days left")
 
 
 def check_inbox(
@@ -138,9 +137,11 @@ def _metadata(message: Any) -> dict[str, Any]:
     return {name: getattr(message, name) for name in names}
 
 
-def ack_message(context: typer.Context, message_id: MessageId, as_json: Json = False) -> None:
+def ack_message(context: typer.Context, message_id: MessageId, reason: Why = None, as_json: Json = False) -> None:
     """Acknowledge a message: MESH removes it from the inbox and tells the sender."""
-    deployment(context).wiring.mesh().acknowledge(message_id)
+    works_on = deployment(context)
+    with acting(works_on, "ack-message", message_id, reason):
+        works_on.wiring.mesh().acknowledge(message_id)
     if as_json:
         print_json({"message_id": message_id, "status": "acknowledged"})
     else:
@@ -152,17 +153,18 @@ def collect(
     again: Annotated[
         bool, typer.Option("--again", help="Hear the answers in the bucket once more, after the tables were restored.")
     ] = False,
+    reason: Why = None,
     as_json: Json = False,
 ) -> None:
     """Bring every message that waits into the bucket, and apply what DPS answers, as the hourly run does."""
-    use_case = deployment(context).wiring.collect(lambda: SECONDS)
-    run = use_case.again() if again else use_case.run()
-    if as_json:
-        print_json(document(run))
-    else:
-        show_collect_run(run)
-    if run.status == "incomplete":
-        raise typer.Exit(1)
+    works_on = deployment(context)
+    with acting(works_on, "collect", reason=reason) as asked:
+        event = {"again": True} if again else {}
+        run = have_done(works_on, "collect", CollectRun, event, asked, as_json=as_json)
+        if not as_json:
+            show_collect_run(run)
+        if run.status == "incomplete":
+            raise typer.Exit(1)
 
 
 def show_collect_run(run: CollectRun) -> None:
@@ -195,6 +197,7 @@ def send_file(
         str | None,
         typer.Option(help="Go on with a send of the same file that got stuck; it said with what.", metavar="PLACE"),
     ] = None,
+    reason: Why = None,
     as_json: Json = False,
 ) -> None:
     """Send a file of any size to a mailbox; a large one goes in several parts, and goes on where it got stuck."""
@@ -202,7 +205,7 @@ def send_file(
     stuck_at = Resume.parse(resume) if resume else None
     local_id = local_id or f"mesh-command-{uuid.uuid4()}"
     progress, task = transfer(f"Sending {file.name}", None)
-    with file.open("rb") as body, progress:
+    with file.open("rb") as body, acting(works_on, "send-file", to, reason), progress:
         try:
             sent = works_on.wiring.mesh().send_file(
                 to,

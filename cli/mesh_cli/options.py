@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from mesh_cli.deployment import Deployment, find_deployment
+from mesh_cli.output import talk
 
 __all__ = ["FAILED", "REFUSED", "UNKNOWN", "WRONG_USE", "Json", "deployment"]
 
@@ -18,7 +19,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 
 
 def deployment(context: typer.Context) -> Deployment:
-    """Find the deployment that the command line or the environment names.
+    """Find the deployment that the command line or the environment names, and say which it is.
 
     Parameters
     ----------
@@ -26,4 +27,6 @@ def deployment(context: typer.Context) -> Deployment:
         Of the command; its object is what ``--stack`` says.
     """
     stack: str | None = context.obj
-    return find_deployment(stack, os.environ)
+    found = find_deployment(stack, os.environ)
+    talk.print(f"Working on {found.where}", style="dim", markup=False, soft_wrap=True)
+    return found

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mesh_cli.deployment import local_deployment, local_environments
+from mesh_cli.deployment import NoDeployment, local_deployment, local_environment
 from mesh_cli.options import Json
 from mesh_cli.output import data, print_json, table, talk
 
@@ -43,7 +43,8 @@ def play_dps(
     from local.stack import PROJECT, RECEIVER
 
     reasons = dict(_reason(text) for text in refuse or ())
-    variables = {name: value for of in local_environments("DPS plays").values() for name, value in of.items()}
+    if not (variables := local_environment()):
+        raise NoDeployment("DPS plays on the stack of this machine; start it with: mesh local up")
     receiver = {"MESH_MAILBOX": RECEIVER, "MESH_PASSWORD": Sandbox.password}
     works_on = local_deployment({**variables, **receiver})
     dps = Dps(

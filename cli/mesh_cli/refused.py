@@ -12,6 +12,7 @@ from uuid import UUID
 
 import typer
 
+from mesh_cli.acting import Reason, acting
 from mesh_cli.exports import PANEL, WIDE, Programme, known_programme, record
 from mesh_cli.intake import request
 from mesh_cli.options import Json, deployment
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from vaccinations.aws.bucket import Bucket
     from vaccinations.aws.register import Register
     from vaccinations.model.entry import Entry, Refusal
+    from vaccinations.model.export import Asked
     from vaccinations.model.outcome import OnFile
 
 refused = typer.Typer(help="Records that DPS refused: list them, or send them again.", invoke_without_command=True)
@@ -70,7 +72,9 @@ def list_refused(
         print_json([_document(row) for row in rows])
     elif rows:
         show_refused(rows)
-        talk.print(f"{len(rows)} records. Those of class unknown are fixed with: mesh refused resend -c unknown")
+        talk.print(
+            f"{len(rows)} records. Those of class unknown are fixed with: mesh refused resend -c unknown --reason …"
+        )
     else:
         talk.print("DPS has refused no record as it was sent last.")
 
@@ -79,6 +83,7 @@ def list_refused(
 def resend_refused(
     context: typer.Context,
     outcome: Annotated[Outcome, typer.Option("--class", "-c", help="Those refused for this class of reason.")],
+    reason: Reason,
     programme: Programme = None,
     since: Since = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -101,13 +106,15 @@ def resend_refused(
         typer.confirm(
             f"Send {len(found)} records of class {outcome} again from {works_on.where}?", abort=True, err=True
         )
-    _resend(works_on, found, wait, as_json=as_json)
+    with acting(works_on, "refused resend", f"{len(found)} records of class {outcome}", reason) as asked:
+        _resend(works_on, found, asked, wait, as_json=as_json)
 
 
 @record.command("resend")
 def resend_record(
     context: typer.Context,
     record_id: Annotated[UUID, typer.Argument(metavar="UUID", help="The record's identifier.")],
+    reason: Reason,
     wait: Wait = 300,
     as_json: Json = False,
 ) -> None:
@@ -120,7 +127,8 @@ def resend_record(
         why = "was never ingested" if entry is None else "was not refused by DPS as it was sent last"
         talk.print(f"{record_id} {why}: there is nothing to send again.")
         raise typer.Exit(1)
-    _resend(works_on, [entry], wait, as_json=as_json)
+    with acting(works_on, "record resend", str(record_id), reason) as asked:
+        _resend(works_on, [entry], asked, wait, as_json=as_json)
 
 
 def find_refused(
@@ -233,7 +241,7 @@ def _texts(bucket: Bucket, refusals: Iterable[Refusal]) -> dict[tuple[str, int],
     return texts
 
 
-def _resend(works_on: Deployment, entries: Iterable[Entry], wait: int, *, as_json: bool) -> None:
+def _resend(works_on: Deployment, entries: Iterable[Entry], asked: Asked, wait: int, *, as_json: bool) -> None:
     """Request that records are sent again, and show the receipt."""
     named = "".join(f"{entry.record_id}\n" for entry in entries)
-    request(works_on, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}.resend", named.encode(), wait, as_json=as_json)
+    request(works_on, f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}.resend", named.encode(), asked, wait, as_json=as_json)

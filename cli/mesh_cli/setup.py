@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mesh_cli.acting import Reason, Why, acting
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk
 from nhs_mesh import MeshError, TlsError, certificate_facts, check_ca_bundle
@@ -54,6 +55,7 @@ class Switch(StrEnum):
 def jobs(
     context: typer.Context,
     switch: Annotated[Switch | None, typer.Argument(help="Say nothing to see how it is.", show_default=False)] = None,
+    reason: Why = None,
     as_json: Json = False,
 ) -> None:
     """Show or switch the mesh_jobs flag. While it is disabled the jobs do nothing, and say so; uploads are ingested."""
@@ -61,8 +63,11 @@ def jobs(
     name, parameters = works_on.settings.mesh_jobs_parameter, works_on.clients.parameters
     before = parameters.get_parameter(Name=name)["Parameter"]["Value"]
     after = before if switch is None else f"{switch}d"
+    if switch is not None and not reason:
+        raise typer.BadParameter("say why the jobs are switched", param_hint="--reason")
     if after != before:
-        parameters.put_parameter(Name=name, Value=after, Overwrite=True)
+        with acting(works_on, f"jobs {switch}", reason=reason):
+            parameters.put_parameter(Name=name, Value=after, Overwrite=True)
     if as_json:
         print_json({"mesh_jobs": after, "was": before})
     else:
@@ -151,6 +156,7 @@ def check_bundle(
 @secret.command("put")
 def put(
     context: typer.Context,
+    reason: Reason,
     mailbox: Annotated[str | None, typer.Option(help="Mailbox id.", metavar="ID")] = None,
     password_file: Annotated[Path | None, File] = None,
     shared_key_file: Annotated[Path | None, File] = None,
@@ -168,7 +174,8 @@ def put(
     """
     works_on = deployment(context)
     name, client = works_on.settings.mesh_secret, works_on.clients.secrets
-    fields = _object(client.get_secret_value(SecretId=name).get("SecretString") or "{}")
+    before = _object(client.get_secret_value(SecretId=name).get("SecretString") or "{}")
+    fields = dict(before)
     given = {
         "mailbox": mailbox,
         "password": _given(password_file),
@@ -185,7 +192,9 @@ def put(
         for word in ("mailbox", "password", "shared_key", "private_key_passphrase"):
             if not fields.get(word):
                 fields[word] = typer.prompt(word.replace("_", " ").capitalize(), hide_input=word != "mailbox", err=True)
-    client.put_secret_value(SecretId=name, SecretString=json.dumps(fields))
+    changed = [field for field, value in fields.items() if value != before.get(field)]
+    with acting(works_on, "secret put", ", ".join(changed), reason):
+        client.put_secret_value(SecretId=name, SecretString=json.dumps(fields))
     missing = [field for field in SECRET_FIELDS if not fields.get(field)]
     if as_json:
         print_json({"secret": name, "missing": missing})
@@ -267,7 +276,7 @@ def csr(
     talk.print(
         "Next: send request.csr (never the key) to NHS England's ITOC support, with the application's name, the "
         "mailbox id, the environment and the common name above. When the certificate has come, fill the secret: "
-        "mesh secret put --private-key private_key.pem --certificate … --ca-bundle …"
+        "mesh secret put --reason … --private-key private_key.pem --certificate … --ca-bundle …"
     )
 
 

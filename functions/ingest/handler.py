@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.utilities.data_classes import S3EventBridgeNotificationEvent, SQSEvent
 
 import vaccinations.jobs.ingest  # noqa: F401 - so that Lambda loads it while it starts the function
-from vaccinations.results import IngestRun, document
+from vaccinations.results import IngestRun, Uploader, document
 from vaccinations.telemetry import observed
 from vaccinations.wiring import wire
 
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """Do what each message of an SQS event asks for, or the event itself; answer an `IngestRun`.
 
-    That is "Object Created" of an upload, or, about a parked one, ``{"retry": {"batch_id": …, "reason": …}}`` or the
-    same with ``abandon``. A message that fails is soon offered again, for all others wait behind it.
+    That is "Object Created" of an upload, or, about a parked one,
+    ``{"retry": {"batch_id": …, "reason": …, "by": …}}`` or the same with ``abandon``. A message that fails is soon
+    offered again, for all others wait behind it.
     """
     if "Records" not in event:
         return document(IngestRun(uploads=(_do(event),)))
@@ -43,10 +44,12 @@ def lambda_handler(event: dict[str, Any], context: LambdaContext) -> dict[str, A
 def _do(asked: dict[str, Any]) -> AnyReceipt:
     ingest = wire("ingest").ingest()
     match asked:
-        case {"retry": {"batch_id": batch_id, "reason": reason}}:
-            return ingest.retry(batch_id, reason)
-        case {"abandon": {"batch_id": batch_id, "reason": reason}}:
-            return ingest.abandon(batch_id, reason)
-    upload = S3EventBridgeNotificationEvent(asked).detail.object
+        case {"retry": {"batch_id": batch_id, "reason": reason, "by": by}}:
+            return ingest.retry(batch_id, reason, by)
+        case {"abandon": {"batch_id": batch_id, "reason": reason, "by": by}}:
+            return ingest.abandon(batch_id, reason, by)
+    detail = S3EventBridgeNotificationEvent(asked).detail
+    requester, address = detail.get("requester"), detail.get("source-ip-address")
+    uploader = Uploader(requester=requester, source_address=address or "") if requester else None
     # The class reads "+" and "%" in a key as code, which EventBridge's keys are not.
-    return ingest.ingest(upload["key"], upload.get("version-id") or "")
+    return ingest.ingest(detail.object["key"], detail.object.get("version-id") or "", uploader)

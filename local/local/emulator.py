@@ -20,6 +20,7 @@ import platform
 import shutil
 import sys
 import threading
+import uuid
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,7 +133,12 @@ class Emulator:
         self._binary = _emulator_binary(directory)
         self._runtime = runtime(directory)
 
-    def invoke(self, function: str, event: Any = None) -> Any:
+    def configure(self, function: str, **variables: str) -> None:
+        """Change some of a function's environment variables; it starts anew with them."""
+        self._environments = {**self._environments, function: {**self._environments[function], **variables}}
+        self.kill(function)
+
+    def invoke(self, function: str, event: Any = None, request_id: str = "") -> Any:
         """Invoke a function and return its answer.
 
         Parameters
@@ -141,6 +147,8 @@ class Emulator:
             Its logical id, for example ``ExportFunction``.
         event
             What it gets, by default ``{}``.
+        request_id
+            What its log names the invocation by; made up where left out.
 
         Raises
         ------
@@ -150,7 +158,7 @@ class Emulator:
         with self._slots[function]:
             environment = self._acquire(function)
             try:
-                return environment.invoke({} if event is None else event)
+                return environment.invoke({} if event is None else event, request_id or str(uuid.uuid4()))
             finally:
                 self._release(function, environment)
 
@@ -263,10 +271,10 @@ class _ExecutionEnvironment:
         self._closed = True
         children.stop(self.process)
 
-    def invoke(self, event: Any) -> Any:
+    def invoke(self, event: Any, request_id: str) -> Any:
         """Invoke the function; see `Emulator.invoke`."""
         try:
-            text = self._post(json.dumps(event))
+            text = self._post(json.dumps(event), request_id)
         except (OSError, http.client.HTTPException):
             self.close()
         if self._closed:
@@ -285,13 +293,14 @@ class _ExecutionEnvironment:
             )
         return answer
 
-    def _post(self, event: str) -> str:
+    def _post(self, event: str, request_id: str) -> str:
         if not children.listens(self.process, self._port):
             raise ConnectionRefusedError
         # The emulator ends the function in time; this timeout is for the case that it does not.
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=self._timeout + 30)
         with closing(connection):
-            connection.request("POST", "/2015-03-31/functions/function/invocations", event.encode())
+            path, headers = "/2015-03-31/functions/function/invocations", {"X-Amzn-RequestId": request_id}
+            connection.request("POST", path, event.encode(), headers)
             return connection.getresponse().read().decode()
 
 

@@ -21,8 +21,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from local.cloud import Aws, CloudError
+from local.cloud import STACK_NAME, Aws, CloudError
 from local.emulator import Emulator, check_build
+from local.invocations import Invocations
 from local.queue import Poller
 from local.sandbox import Sandbox
 from local.session import CREDENTIALS
@@ -92,6 +93,7 @@ class LocalCloud:
         self._project = project
         self._aws: Aws
         self._stack: Stack
+        self._invocations: Invocations
         self.pollers = []
         self._undo = ExitStack()
 
@@ -147,11 +149,13 @@ class LocalCloud:
         return {**self._stack.environments[function], "AWS_ENDPOINT_URL": self.endpoint_url, **CREDENTIALS}
 
     def environment_of_commands(self) -> dict[str, str]:
-        """Return the environment variables with which the project's commands work on this stack: all functions'."""
-        variables: dict[str, str] = {}
-        for function in self._stack.environments:
-            variables |= self.environment(function)
-        return {name: value for name, value in variables.items() if not name.startswith("POWERTOOLS_")}
+        """Return the environment variables with which the project's commands, and the AWS CLI, work on this stack."""
+        return {
+            **CREDENTIALS,
+            "AWS_ENDPOINT_URL": self.endpoint_url,
+            "AWS_ENDPOINT_URL_LAMBDA": self._invocations.endpoint_url,
+            "MESH_STACK": STACK_NAME,
+        }
 
     def logs(self) -> dict[str, str]:
         """Return what each function has written, by logical id."""
@@ -189,6 +193,9 @@ class LocalCloud:
         self.emulator = Emulator(
             self._project, self.directory, template.functions(), self._stack.environments, self.endpoint_url
         )
+        self._invocations = Invocations(self.emulator, self._host)
+        self._invocations.start()
+        undo.callback(self._invocations.close)
         for source in self._stack.event_sources:
             poller = Poller(self.client("sqs"), source, self.invoke)
             poller.start()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from vaccinations.results import CollectRun, RejectedUpload
+from vaccinations.results import CollectRun, RejectedUpload, Uploader
 
 HANDLERS = sorted((Path(__file__).parents[2] / "functions").glob("*/handler.py"))
 
@@ -44,7 +44,7 @@ class Ingesting:
     def __init__(self) -> None:
         self.asked: list[tuple[str, ...]] = []
 
-    def ingest(self, *upload: str) -> Any:
+    def ingest(self, *upload: Any) -> Any:
         if not upload:
             return self
         self.asked.append(("ingest", *upload))
@@ -88,6 +88,8 @@ def ingesting(monkeypatch: pytest.MonkeyPatch) -> Ingesting:
     return stand_in
 
 
+#: Who uploads here.
+SOMEBODY = Uploader(requester="123456789012", source_address="192.0.2.7")
 CONTEXT = SimpleNamespace(
     function_name="ingest", memory_limit_in_mb=512, invoked_function_arn="arn", aws_request_id="request"
 )
@@ -98,19 +100,27 @@ def message(body: Any, handle: str = "handle") -> dict[str, Any]:
 
 
 def created(key: str) -> dict[str, Any]:
-    return {"detail-type": "Object Created", "detail": {"object": {"key": key, "version-id": "v1"}}}
+    who = {"requester": "123456789012", "source-ip-address": "192.0.2.7"}
+    return {"detail-type": "Object Created", "detail": {"object": {"key": key, "version-id": "v1"}, **who}}
 
 
 def test_an_upload_that_fails_is_offered_again_soon_and_the_failure_is_lambdas(ingesting: Any) -> None:
     with pytest.raises(RuntimeError, match="broken"):
         ingesting.handle({"Records": [message(created("incoming/R1L/broken.csv"), "this one")]})
-    assert ingesting.asked == [("ingest", "incoming/R1L/broken.csv", "v1"), ("offer again soon", "this one")]
+    assert ingesting.asked == [("ingest", "incoming/R1L/broken.csv", "v1", SOMEBODY), ("offer again soon", "this one")]
 
 
 def test_an_upload_that_is_ingested_is_not_offered_again(ingesting: Any) -> None:
     answer = ingesting.handle({"Records": [message(created("incoming/R1L/monday.csv"))]})
     assert [upload["upload"] for upload in answer["uploads"]] == ["incoming/R1L/monday.csv"]
-    assert ingesting.asked == [("ingest", "incoming/R1L/monday.csv", "v1")]
+    assert ingesting.asked == [("ingest", "incoming/R1L/monday.csv", "v1", SOMEBODY)]
+
+
+def test_an_event_that_does_not_tell_who_uploaded_is_ingested_all_the_same(ingesting: Any) -> None:
+    event = created("incoming/R1L/monday.csv")
+    del event["detail"]["requester"]
+    ingesting.handle(event)
+    assert ingesting.asked == [("ingest", "incoming/R1L/monday.csv", "v1", None)]
 
 
 @pytest.mark.parametrize("what", ["retry", "abandon"])
@@ -118,9 +128,9 @@ def test_an_upload_that_is_ingested_is_not_offered_again(ingesting: Any) -> None
 def test_what_a_person_asks_for_about_a_parked_upload_is_done(
     ingesting: Any, what: str, through_the_queue: bool
 ) -> None:
-    request = {what: {"batch_id": "b1", "reason": "it is well again"}}
+    request = {what: {"batch_id": "b1", "reason": "it is well again", "by": "me"}}
     ingesting.handle({"Records": [message(request)]} if through_the_queue else request)
-    assert ingesting.asked[0] == (what, "b1", "it is well again")
+    assert ingesting.asked[0] == (what, "b1", "it is well again", "me")
 
 
 # -- Collect: hears again while the jobs are off

@@ -238,6 +238,7 @@ def test_a_table_can_be_put_back_to_any_minute_and_is_not_deleted_by_mistake(nam
     [
         "AWS::DynamoDB::Table",
         "AWS::KMS::Key",
+        "AWS::Logs::LogGroup",
         "AWS::S3::Bucket",
         "AWS::SQS::Queue",
         "AWS::SecretsManager::Secret",
@@ -252,7 +253,16 @@ def test_an_overwritten_object_can_be_had_back() -> None:
     assert properties("Bucket")["VersioningConfiguration"] == {"Status": "Enabled"}
 
 
-def test_what_was_sent_is_never_deleted() -> None:
+def test_s3_writes_down_who_read_what_where_a_bucket_is_named_for_that() -> None:
+    condition, there, nothing = properties("Bucket")["LoggingConfiguration"]["Fn::If"]
+    assert TEMPLATE.document["Conditions"][condition] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "AccessLogsBucket"}, ""]}]
+    }
+    assert there["DestinationBucketName"] == {"Ref": "AccessLogsBucket"}
+    assert nothing == {"Ref": "AWS::NoValue"}
+
+
+def test_what_was_sent_and_who_did_what_is_never_deleted() -> None:
     for rule in properties("Bucket")["LifecycleConfiguration"]["Rules"]:
         if not rule.get("Prefix", "").startswith(("incoming/", "requests/", "receipts/", "rejected/", "chunks/")):
             assert "ExpirationInDays" not in rule, rule["Id"]

@@ -50,6 +50,7 @@ class MemoryBucket(Bucket):
         super().__init__(cast("Any", None), "memory")
         self._clock = clock
         self.objects: defaultdict[str, list[tuple[bytes, datetime]]] = defaultdict(list)
+        self.said: dict[tuple[str, str], Mapping[str, str]] = {}
 
     def store(self, key: str, body: bytes) -> str:
         """Store an object as somebody outside does; return its version."""
@@ -62,7 +63,7 @@ class MemoryBucket(Bucket):
         if not 1 <= number <= len(versions):
             raise NoSuchObject
         body, stored_at = versions[number - 1]
-        return StoredObject(io.BytesIO(body), stored_at)
+        return StoredObject(io.BytesIO(body), stored_at, self.said.get((key, str(number)), {}))
 
     def _place(self, key: str, version: str, stored_at: datetime) -> int:
         earlier = self.objects[key][: int(version or 1) - 1]
@@ -95,8 +96,12 @@ class MemoryBucket(Bucket):
         count = len(self.objects.get(key, []))
         return str(count) if 1 <= int(version or count) <= count else ""
 
-    def _put_object(self, key: str, body: BinaryIO | bytes) -> tuple[str, str]:
-        return key, self.store(key, body if isinstance(body, bytes) else body.read())
+    def _put_object(
+        self, key: str, body: BinaryIO | bytes, metadata: Mapping[str, str] | None = None
+    ) -> tuple[str, str]:
+        version = self.store(key, body if isinstance(body, bytes) else body.read())
+        self.said[key, version] = metadata or {}
+        return key, version
 
     def _put_stream(self, key: str, body: BinaryIO, _: Mapping[str, str]) -> None:
         self.store(key, body.read())
@@ -114,7 +119,7 @@ class MemoryQueue:
         self.announced.append((key, version))
         self.messages.append(("ingest", key, version))
 
-    def ask(self, what: str, batch_id: str, reason: str) -> None:
+    def ask(self, what: str, batch_id: str, reason: str, by: str = "") -> None:  # noqa: ARG002 - nobody looks at it
         self.asked.append((what, batch_id, reason))
         self.messages.append((what, batch_id))
 

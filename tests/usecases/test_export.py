@@ -17,6 +17,7 @@ from vaccinations.formats.dps_columns import COLUMNS
 from vaccinations.formats.dps_parts import write_part
 from vaccinations.jobs.export import ExportRequest
 from vaccinations.model.export import Status
+from vaccinations.model.lifecycle import ImpossibleMove
 from vaccinations.model.problems import InvalidEvent
 from vaccinations.model.programmes import PROGRAMMES
 
@@ -149,11 +150,33 @@ def test_a_dry_run_says_what_would_be_done_and_changes_nothing(world: World) -> 
         ({"programme": ["hpv"]}, "'programme' must be one of"),
         ({"dry_run": "yes"}, "'dry_run' must be true or false"),
         ({"resume_only": 1}, "'resume_only' must be true or false"),
+        ({"resend": "hpv"}, "'resend' must be the id of an export, such as hpv-17"),
+        ({"resend": "polio-1"}, "'resend' must be the id of an export, such as hpv-17"),
+        ({"resend": "hpv-1", "dry_run": True}, "'resend' says everything: no other key goes with it"),
     ],
 )
 def test_an_event_that_means_nothing_is_refused_by_name(event: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InvalidEvent, match=re.escape(complaint)):
         ExportRequest.from_event(event)
+
+
+def test_what_failed_is_sent_again_at_once_where_a_person_asks_and_nothing_else_is(world: World) -> None:
+    world.recipient = NOBODY
+    world.upload(some())
+    world.upload(some("MenACWY", range(10, 12)))
+    world.export()
+    world.recipient = DPS
+    world.upload(some(numbers=range(20, 22)))
+    answer = world.export(resend="hpv-1")
+    assert [(e.export_id, e.status) for e in answer.exports] == [("hpv-1", "accepted")]
+    assert world.ledger.get("hpv", 1).local_id == "hpv-1-2"
+    assert (world.ledger.get("hpv", 2).status, world.ledger.get("menacwy", 1).status) == (Status.OPEN, Status.FAILED)
+    assert len(world.inbox()) == 1
+    with pytest.raises(ImpossibleMove, match="hpv-1: resend is not possible, it is accepted"):
+        world.export(resend="hpv-1")
+    with pytest.raises(KeyError):
+        world.export(resend="hpv-99")
+    assert len(world.inbox()) == 1
 
 
 def test_what_mesh_refuses_is_failed_with_its_code_and_tried_again_the_next_night(world: World) -> None:

@@ -80,6 +80,8 @@ def test_an_uploader_finds_the_receipt_as_a_file(stores: Stores) -> None:
         "upload": "incoming/R1L/monday.csv",
         "version": uploaded[1],
         "completed_at": moment,
+        "uploader": None,
+        "asked": None,
         "rows": 2,
         "accepted": {"hpv": {"new": 1}},
         "unchanged": 0,
@@ -259,6 +261,7 @@ def test_a_file_that_cannot_be_read_is_rejected_whole_with_one_clear_reason(
         "reason": receipt.reason,
         "fix": receipt.fix,
         "completed_at": stores.clock().astimezone(UTC).isoformat(timespec="seconds"),
+        "uploader": None,
     }
     assert stores.register.unfinished() == []
 

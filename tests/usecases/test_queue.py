@@ -46,9 +46,9 @@ def test_an_upload_is_announced_as_its_event_announces_it_and_once(sqs: Any, url
 
 @pytest.mark.parametrize("what", ["retry", "abandon"])
 def test_what_a_person_asks_for_goes_through_the_same_queue(sqs: Any, url: str, what: str) -> None:
-    Queue(sqs, url).ask(what, "b1", "it is well again")
+    Queue(sqs, url).ask(what, "b1", "it is well again", "me")
     [message] = received(sqs, url)
-    assert json.loads(message["Body"]) == {what: {"batch_id": "b1", "reason": "it is well again"}}
+    assert json.loads(message["Body"]) == {what: {"batch_id": "b1", "reason": "it is well again", "by": "me"}}
 
 
 def test_a_message_that_failed_is_offered_again_in_a_minute(sqs: Any, url: str) -> None:

@@ -76,5 +76,6 @@ def test_an_upload_of_any_name_is_ingested_and_its_receipt_bears_that_name(
     answer = lambda_handler({"Records": [{"body": message["Body"], "messageId": "1"}]})
     [receipt] = answer["uploads"]
     assert (receipt["upload"], receipt["accepted"]) == (f"incoming/R1L/{name}", {"hpv": {"new": 1}})
+    assert receipt["uploader"] == {"requester": "123456789012", "source_address": "1.2.3.4"}  # as moto tells
     stored = aws("s3").get_object(Bucket=settings.bucket, Key=f"receipts/R1L/{name}/{receipt['batch_id']}.json")
     assert json.load(stored["Body"]) == receipt

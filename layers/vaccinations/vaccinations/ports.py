@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from nhs_mesh import Message, Part, SentMessage, Tracking
     from vaccinations.model.entry import Entry, Intake
-    from vaccinations.model.export import DPSExport, FileNames, Manifest, Status
+    from vaccinations.model.export import Asked, DPSExport, FileNames, Manifest, Status
     from vaccinations.results import AnyReceipt, ParkedUpload, StoredIntake
 
 __all__ = [
@@ -62,6 +62,8 @@ class Upload:
         When S3 stored it, with its offset.
     place
         How many versions of the object S3 stored before it in the same second.
+    asked
+        Of a request, who made it and why; None where nobody did.
     """
 
     key: str
@@ -69,6 +71,7 @@ class Upload:
     uploaded_at: datetime
     place: int
     body: BinaryIO
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +298,7 @@ class Bucket(Protocol):
     def folders(self) -> list[str]:
         """Return the names of the folders in which organisations upload, as they are written."""
 
-    def put_request(self, name: str, body: BinaryIO | bytes = b"") -> tuple[str, str]:
+    def put_request(self, name: str, body: BinaryIO | bytes = b"", asked: Asked | None = None) -> tuple[str, str]:
         """Store a request (`vaccinations.formats.requests`), whose event is then queued; return key and version."""
 
     def request_waits(self, name: str) -> bool:
@@ -430,15 +433,15 @@ class Queue(Protocol):
     def announce(self, key: str, version: str, batch_id: str) -> None:
         """Put an upload into the queue, as its event does; several times within five minutes count once."""
 
-    def ask(self, what: str, batch_id: str, reason: str) -> None:
+    def ask(self, what: str, batch_id: str, reason: str, by: str = "") -> None:
         """Ask for something to be done about a parked upload.
 
         Parameters
         ----------
         what
             ``retry`` or ``abandon``.
-        reason
-            Why, in a person's words.
+        reason, by
+            Why, in a person's words, and who they are.
         """
 
 

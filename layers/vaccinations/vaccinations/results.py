@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence  # noqa: TC003 - the schemas are m
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from vaccinations.model.export import Processing, Status  # noqa: TC001
+from vaccinations.model.export import Asked, Processing, Status  # noqa: TC001
 
 __all__ = [
     "ENDED",
@@ -22,6 +22,7 @@ __all__ = [
     "ExportRun",
     "IngestRun",
     "ParkedUpload",
+    "PersonActed",
     "QueuedUpload",
     "Receipt",
     "ReconcileRun",
@@ -31,6 +32,7 @@ __all__ = [
     "StoredIntake",
     "TrackRun",
     "TrackedExport",
+    "Uploader",
     "Validation",
     "document",
 ]
@@ -73,6 +75,24 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Uploader:
+    """Who stored an upload, as far as S3's event tells.
+
+    Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
+
+    Attributes
+    ----------
+    requester
+        The AWS account, or the service, whose credentials it was stored with.
+    source_address
+        The IP address that it came from; empty where S3 does not tell.
+    """
+
+    requester: str
+    source_address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """What became of an upload, for its uploader.
 
@@ -104,6 +124,10 @@ class Receipt:
         The lines of the first such rows: the earlier and the later.
     exports
         In which export the accepted rows of each programme are.
+    uploader
+        Who uploaded it; null where it was ingested without its event.
+    asked
+        Of a request, who made it and why; null where nobody did.
     """
 
     batch_id: str
@@ -123,6 +147,8 @@ class Receipt:
     contradicting: Sequence[Sequence[int]]
     exports: Mapping[str, str]
     completed_at: str
+    uploader: Uploader | None = None
+    asked: Asked | None = None
     status: Literal["ingested"] = "ingested"
 
 
@@ -140,6 +166,8 @@ class RejectedUpload:
         Why, and what to do.
     completed_at
         When that was found (ISO 8601, UTC).
+    uploader
+        Who uploaded it; null where it was looked at without its event.
     """
 
     batch_id: str
@@ -148,6 +176,7 @@ class RejectedUpload:
     reason: str
     fix: str
     completed_at: str
+    uploader: Uploader | None = None
     status: Literal["rejected"] = "rejected"
 
 
@@ -169,10 +198,12 @@ class ParkedUpload:
         In which export the rows of a programme are all the same, since they were queued before.
     retried_as
         Names the upload since it was ingested afresh; null where it was not.
-    reason
-        Why a person retried or abandoned it, in their words.
+    reason, by
+        Why a person retried or abandoned it, in their words, and who did, by the ARN of their credentials.
     decided_at
         When they did (ISO 8601, UTC); null as long as nobody has.
+    uploader
+        Who uploaded it; null where that is not known.
     """
 
     batch_id: str
@@ -182,7 +213,9 @@ class ParkedUpload:
     exports: Mapping[str, str]
     retried_as: str | None = None
     reason: str = ""
+    by: str = ""
     decided_at: str | None = None
+    uploader: Uploader | None = None
     status: Literal["parked", "retried", "abandoned"] = "parked"
 
 
@@ -527,3 +560,34 @@ class ExportChanged:
     rows_processed: int | None
     rows_refused: int | None
     changed_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonActed:
+    """What a person did by a command: noted in the bucket and published before it is done, and again when it has ended.
+
+    Attributes
+    ----------
+    act_id
+        Names the act: when it began, and what tells it from others of that moment.
+    at
+        When it began (ISO 8601, UTC).
+    by
+        Who acted, by the ARN of their credentials.
+    what
+        The command.
+    about
+        What it was about: an export, a record, an upload's batch id, fields of the secret; empty where it is the stack.
+    reason
+        Why, in their words.
+    outcome
+        ``done``, ``failed`` or ``not known``; empty while it is under way, and for good where the command died.
+    """
+
+    act_id: str
+    at: str
+    by: str
+    what: str
+    about: str
+    reason: str
+    outcome: Literal["", "done", "failed", "not known"] = ""

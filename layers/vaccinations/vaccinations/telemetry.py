@@ -71,10 +71,16 @@ def gauge(metric: str, value: float, unit: MetricUnit = MetricUnit.NoUnit, **dim
 
 
 def observed(handler: Handler) -> Handler:
-    """Give a Lambda handler structured logs that bear its request id, and a trace where X-Ray wants one."""
+    """Give a Lambda handler structured logs that bear its request id, and a trace where X-Ray wants one.
+
+    Where a person asked for the invocation, its event says who and why (``asked``), and so does each line of the log.
+    """
 
     @wraps(handler)
     def sampled(event: dict[str, Any], context: LambdaContext) -> Any:
+        if isinstance(asked := event.get("asked"), dict):
+            logger.append_keys(asked_by=asked.get("by"), asked_because=asked.get("reason"))
+            logger.info("a person has asked for this")
         # Lambda puts X-Ray's decision here before each invocation.
         traced = "Sampled=1" in os.environ.get("_X_AMZN_TRACE_ID", "")
         return (_traced(handler) if traced else handler)(event, context)

@@ -11,6 +11,7 @@
 ``exports/{programme}/{number}/part-0001.csv.gz``  the bytes sent, and ``manifest.json`` about them
 ``inbox/{workflow id}/{message id}``           a message that came in, its body as it was before MESH zipped it
 ``inbox/{workflow id}/{message id}.json``      what MESH said of it; once that is there, so is the body
+``audit/{time}-{id}.json``                     what a person did by a command
 =============================================  =====================================================
 """
 
@@ -24,7 +25,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from itertools import dropwhile, islice, takewhile
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from boto3.s3.transfer import TransferConfig
 from botocore.exceptions import ClientError
@@ -32,9 +33,9 @@ from botocore.exceptions import ClientError
 from vaccinations.formats.batches import read_batch
 from vaccinations.formats.dps_columns import ROWS_VERSION
 from vaccinations.formats.requests import REQUESTS
-from vaccinations.model.export import FileNames, Manifest, PartFacts
+from vaccinations.model.export import Asked, FileNames, Manifest, PartFacts
 from vaccinations.ports import BatchGone, IntakeGone, StoredMeanwhile, StoredUpload, Upload, UploadGone
-from vaccinations.results import ParkedUpload, Receipt, RejectedUpload, StoredIntake, document
+from vaccinations.results import ParkedUpload, PersonActed, Receipt, RejectedUpload, StoredIntake, Uploader, document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["Bucket", "NoSuchObject", "StoredObject", "receipt_key", "receipts_prefix"]
 
 INCOMING = "incoming/"
+_AUDIT = "audit/"
 #: A key of S3 has at most 1,024 bytes; that of a receipt is longer than its upload's.
 _LONGEST_NAME = 900
 #: A body of a size that nobody knows beforehand is stored in pieces of this size, one after the other: of at most
@@ -69,10 +71,11 @@ class NoSuchObject(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object that is open for streaming, and when it was stored."""
+    """An object that is open for streaming, when it was stored, and what was said of it then."""
 
     body: BinaryIO
     stored_at: datetime
+    metadata: Mapping[str, str]
 
 
 class Bucket:
@@ -103,7 +106,7 @@ class Bucket:
             if error.response["Error"]["Code"] in _ABSENT:
                 raise NoSuchObject from None
             raise
-        return StoredObject(cast("BinaryIO", answer["Body"]), answer["LastModified"])
+        return StoredObject(cast("BinaryIO", answer["Body"]), answer["LastModified"], answer["Metadata"])
 
     def has(self, key: str, version: str = "") -> bool:
         """Tell whether there is an object, in this version."""
@@ -184,9 +187,16 @@ class Bucket:
         identity = (self.bucket, key, version, *([retry_of] if retry_of else ()))
         return hashlib.sha256("\0".join(identity).encode()).hexdigest()[:32]
 
-    def put_request(self, name: str, body: BinaryIO | bytes = b"") -> tuple[str, str]:
-        """Store a request (`vaccinations.formats.requests`), whose event is then queued; return key and version."""
-        return self._put_object(f"{REQUESTS}{name}", body)
+    def put_request(self, name: str, body: BinaryIO | bytes = b"", asked: Asked | None = None) -> tuple[str, str]:
+        """Store a request (`vaccinations.formats.requests`), whose event is then queued; return key and version.
+
+        Parameters
+        ----------
+        asked
+            The person who makes it, and why.
+        """
+        metadata = {name: quote(value, safe=_PRINTABLE) for name, value in asdict(asked).items()} if asked else {}
+        return self._put_object(f"{REQUESTS}{name}", body, metadata)
 
     def request_waits(self, name: str) -> bool:
         """Tell whether a request was stored, and there is no receipt of it yet, or it is parked."""
@@ -238,7 +248,10 @@ class Bucket:
             found = self.open(key, version)
         except NoSuchObject:
             raise UploadGone from None
-        return Upload(key, version, found.stored_at, self._place(key, version, found.stored_at), found.body)
+        said = {name: unquote(value) for name, value in found.metadata.items()}
+        # An uploader may say anything of an upload: only of a request it counts.
+        asked = Asked(said["by"], said.get("reason", "")) if key.startswith(REQUESTS) and said.get("by") else None
+        return Upload(key, version, found.stored_at, self._place(key, version, found.stored_at), found.body, asked)
 
     def _place(self, key: str, version: str, stored_at: datetime) -> int:
         """Count the versions of an object that S3 stored before this one in the same second."""
@@ -343,7 +356,7 @@ class Bucket:
         except NoSuchObject:
             raise IntakeGone(batch_id) from None
         parked = content.get("parked")
-        parts = {"receipt": Receipt(**content["receipt"]), "parked": ParkedUpload(**parked) if parked else None}
+        parts = {"receipt": _receipt(content["receipt"]), "parked": _receipt(parked) if parked else None}
         return StoredIntake(**content | parts)
 
     def put_rejects(self, upload_key: str, batch_id: str, file: Path) -> str:
@@ -467,16 +480,19 @@ class Bucket:
         """Store an upload of an organisation; return its key and version."""
         return self._put_object(f"{INCOMING}{organisation}/{name}", body)
 
-    def _put_object(self, key: str, body: BinaryIO | bytes) -> tuple[str, str]:
-        answer = self._s3.put_object(Bucket=self.bucket, Key=key, Body=body)
+    def _put_object(
+        self, key: str, body: BinaryIO | bytes, metadata: Mapping[str, str] | None = None
+    ) -> tuple[str, str]:
+        answer = self._s3.put_object(Bucket=self.bucket, Key=key, Body=body, Metadata=metadata or {})
         return key, answer.get("VersionId", "")
 
     def receipt(self, upload_key: str, batch_id: str) -> AnyReceipt | None:
         """Return the receipt of an upload; None where it is not there yet."""
         try:
-            return _receipt(self._json(receipt_key(upload_key, batch_id)))
+            found: AnyReceipt = _receipt(self._json(receipt_key(upload_key, batch_id)))
         except NoSuchObject:
             return None
+        return found
 
     def outcome(self, upload_key: str, batch_id: str) -> AnyReceipt | None:
         """Return the receipt of an upload, of one ingested afresh the last; None where it is not there yet."""
@@ -509,12 +525,24 @@ class Bucket:
         """Open a rejects file for streaming."""
         return self.open(key).body
 
+    def put_act(self, act: PersonActed) -> None:
+        """Note what a person does; noted again, the earlier note stays as a version of the object."""
+        self._put_json(f"{_AUDIT}{act.act_id}.json", document(act))
+
+    def acts(self, since: datetime, limit: int) -> Iterator[PersonActed]:
+        """Iterate over the last so many acts of persons that were noted since then, newest first."""
+        keys = self._keys(_AUDIT, ".json", since)
+        for key in sorted(keys, reverse=True)[:limit]:
+            yield PersonActed(**self._json(key))
+
 
 _RECEIPTS: Mapping[str, Callable[..., AnyReceipt]] = {"ingested": Receipt, "rejected": RejectedUpload}
 
 
-def _receipt(content: dict[str, Any]) -> AnyReceipt:
-    return _RECEIPTS.get(content["status"], ParkedUpload)(**content)
+def _receipt(content: dict[str, Any]) -> Any:
+    types: dict[str, Any] = {"uploader": Uploader, "asked": Asked}
+    parts = {name: made(**content[name]) for name, made in types.items() if content.get(name)}
+    return _RECEIPTS.get(content["status"], ParkedUpload)(**content | parts)
 
 
 def _in_json(content: Any) -> bytes:

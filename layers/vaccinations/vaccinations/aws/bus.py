@@ -6,7 +6,7 @@ What an event holds, and what may be relied on, is in docs/events.md: identifier
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
 
     from vaccinations.model.export import DPSExport
+    from vaccinations.results import PersonActed
 
-__all__ = ["DETAIL_TYPE", "SOURCE", "publisher"]
+__all__ = ["DETAIL_TYPE", "PERSON_ACTED", "SOURCE", "publisher", "tell_of_act"]
 
 SOURCE = "vaccinations-to-dps"
 DETAIL_TYPE = "DPSExport status changed"
+PERSON_ACTED = "Person acted"
 
 
 def publisher(events: EventBridgeClient, bus: str) -> Callable[[DPSExport], None]:
@@ -39,19 +41,27 @@ def publisher(events: EventBridgeClient, bus: str) -> Callable[[DPSExport], None
     """
 
     def publish(export: DPSExport) -> None:
-        detail = document(_event(export))
-        entry = {"EventBusName": bus, "Source": SOURCE, "DetailType": DETAIL_TYPE, "Detail": json.dumps(detail)}
-        try:
-            answer = events.put_events(Entries=[entry])  # type: ignore[list-item] # a TypedDict
-            failed = answer["Entries"][0].get("ErrorCode", "") if answer["FailedEntryCount"] else ""
-        except (BotoCoreError, ClientError) as error:
-            failed = type(error).__name__
-        if failed:
+        if failed := _put(events, bus, DETAIL_TYPE, _event(export)):
             extra = {"export_id": export.export_id, "status": str(export.status), "code": failed}
             logger.warning("the export's state could not be published", extra=extra)
             count("EventsNotPublished")
 
     return publish
+
+
+def tell_of_act(events: EventBridgeClient, bus: str, act: PersonActed) -> str:
+    """Tell that a person has acted; return why nobody could be told, if so. It never raises."""
+    return _put(events, bus, PERSON_ACTED, act)
+
+
+def _put(events: EventBridgeClient, bus: str, detail_type: str, detail: Any) -> str:
+    text = json.dumps(document(detail))
+    entry = {"EventBusName": bus, "Source": SOURCE, "DetailType": detail_type, "Detail": text}
+    try:
+        answer = events.put_events(Entries=[entry])  # type: ignore[list-item] # a TypedDict
+    except (BotoCoreError, ClientError) as error:
+        return type(error).__name__
+    return answer["Entries"][0].get("ErrorCode", "") if answer["FailedEntryCount"] else ""
 
 
 def _event(export: DPSExport) -> ExportChanged:

@@ -12,12 +12,17 @@ if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_lambda import LambdaClient
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_ssm import SSMClient
+    from mypy_boto3_sts import STSClient
 
-__all__ = ["Clients"]
+__all__ = ["FUNCTION_SECONDS", "Clients"]
+
+#: So long a function may run at most, in seconds (Lambda's own limit).
+FUNCTION_SECONDS = 900
 
 
 class Clients:
@@ -29,11 +34,16 @@ class Clients:
         Region and credentials; those that boto3 finds by itself where it is left out.
     endpoint_url
         Where AWS is, if not at Amazon.
+    functions_url
+        Where its functions are invoked, if not there.
     """
 
-    def __init__(self, session: boto3.Session | None = None, endpoint_url: str | None = None) -> None:
+    def __init__(
+        self, session: boto3.Session | None = None, endpoint_url: str | None = None, functions_url: str | None = None
+    ) -> None:
         self._session = session or boto3.Session()
         self._endpoint_url = endpoint_url
+        self._functions_url = functions_url or endpoint_url
 
     @cached_property
     def s3(self) -> S3Client:
@@ -71,9 +81,21 @@ class Clients:
         """The service that knows a stack's outputs."""
         return self._session.client("cloudformation", config=_config(), endpoint_url=self._endpoint_url)
 
+    @cached_property
+    def identity(self) -> STSClient:
+        """The service that tells whose credentials these are."""
+        return self._session.client("sts", config=_config(), endpoint_url=self._endpoint_url)
+
+    @cached_property
+    def functions(self) -> LambdaClient:
+        """The functions' service. What may have run is not invoked again, and no function is given up early."""
+        config = _config(attempts=1, read_timeout=FUNCTION_SECONDS + 60)
+        return self._session.client("lambda", config=config, endpoint_url=self._functions_url)
+
 
 def _config(*, attempts: int = 6, read_timeout: int = 60) -> Config:
     return Config(
+        tcp_keepalive=True,  # while a function runs nothing is said, and what stands between may forget the connection
         retries={"mode": "standard", "total_max_attempts": attempts},
         connect_timeout=5,
         read_timeout=read_timeout,

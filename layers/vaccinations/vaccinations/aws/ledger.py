@@ -31,7 +31,18 @@ from vaccinations.aws.expressions import (
 )
 from vaccinations.aws.register import attaching
 from vaccinations.formats.dps_names import next_place
-from vaccinations.model.export import Arrival, Attempt, DPSExport, Failure, FileNames, Lease, Phase, Processing, Status
+from vaccinations.model.export import (
+    Arrival,
+    Asked,
+    Attempt,
+    DPSExport,
+    Failure,
+    FileNames,
+    Lease,
+    Phase,
+    Processing,
+    Status,
+)
 from vaccinations.ports import LedgerConflict
 
 if TYPE_CHECKING:
@@ -413,6 +424,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "Processing": Processing,
     "Failure": lambda found: Failure(**found),
     "Lease": lambda found: _read(Lease, found),
+    "Asked": lambda found: Asked(**found),
     "Arrival": lambda found: Arrival(**found),
     "tuple[str, ...]": tuple,
     "tuple[Attempt, ...]": lambda found: tuple(_read(Attempt, attempt) for attempt in found),

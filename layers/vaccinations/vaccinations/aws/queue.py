@@ -43,17 +43,17 @@ class Queue:
         uploaded = {"key": key} | ({"version-id": version} if version else {})
         self._send({"source": "aws.s3", "detail-type": "Object Created", "detail": {"object": uploaded}}, batch_id)
 
-    def ask(self, what: str, batch_id: str, reason: str) -> None:
+    def ask(self, what: str, batch_id: str, reason: str, by: str = "") -> None:
         """Ask for something to be done about a parked upload.
 
         Parameters
         ----------
         what
             ``retry`` or ``abandon``.
-        reason
-            Why, in a person's words.
+        reason, by
+            Why, in a person's words, and who they are.
         """
-        self._send({what: {"batch_id": batch_id, "reason": reason}}, f"{what}-{batch_id}")
+        self._send({what: {"batch_id": batch_id, "reason": reason, "by": by}}, f"{what}-{batch_id}")
 
     def offer_again_soon(self, receipt_handle: str) -> None:
         """Have a message that could not be handled offered again in a minute, not after the longest time of a run."""

@@ -19,9 +19,9 @@ from nhs_mesh import ConfigurationError, MeshError, NotUnique, Refused, SendOutc
 from vaccinations.jobs.render import RunTime
 from vaccinations.jobs.transfer import Transfer
 from vaccinations.model import lifecycle
-from vaccinations.model.export import Failure, Phase, Status
+from vaccinations.model.export import Asked, Failure, Phase, Status
 from vaccinations.model.lifecycle import ImpossibleMove, LeaseLost, LeaseTaken, Step
-from vaccinations.model.problems import TRUE_OR_FALSE, check_event
+from vaccinations.model.problems import ASKED, TRUE_OR_FALSE, InvalidEvent, check_event
 from vaccinations.model.programmes import PROGRAMMES
 from vaccinations.ports import LedgerConflict
 from vaccinations.results import ExportOutcome, ExportRun
@@ -54,11 +54,17 @@ class ExportRequest:
         Only go on with what is pending: nothing is sealed, nothing that failed is tried again.
     dry_run
         Only say what would be sealed and sent.
+    resend
+        Id of an export that failed or is unclear: send that again, and go on with what is pending of its programme.
+    asked
+        The person who asks for it, and why; None where a schedule does.
     """
 
     programme: str | None = None
     resume_only: bool = False
     dry_run: bool = False
+    resend: str | None = None
+    asked: Asked | None = None
 
     @classmethod
     def from_event(cls, event: Mapping[str, Any]) -> Self:
@@ -73,13 +79,33 @@ class ExportRequest:
             lambda value: isinstance(value, str) and value in PROGRAMMES,
             f"must be one of: {', '.join(PROGRAMMES)}",
         )
-        check_event(event, {"programme": programme, "resume_only": TRUE_OR_FALSE, "dry_run": TRUE_OR_FALSE})
-        return cls(**event)
+        export_id = (
+            lambda value: isinstance(value, str) and _export(value)[0] in PROGRAMMES,
+            "must be the id of an export, such as hpv-17",
+        )
+        rules = {
+            "programme": programme,
+            "resume_only": TRUE_OR_FALSE,
+            "dry_run": TRUE_OR_FALSE,
+            "resend": export_id,
+            "asked": ASKED,
+        }
+        check_event(event, rules)
+        asked = Asked(**event["asked"]) if "asked" in event else None
+        if event.get("resend") and event.keys() - {"resend", "asked"}:
+            raise InvalidEvent("'resend' says everything: no other key goes with it")
+        return cls(**{**event, "asked": asked})
 
     @property
     def programmes(self) -> list[Programme]:
         """The programmes that it is about, in the order of the reference data."""
-        return [p for key, p in PROGRAMMES.items() if self.programme in {None, key}]
+        only = _export(self.resend)[0] if self.resend else self.programme
+        return [p for key, p in PROGRAMMES.items() if only in {None, key}]
+
+    @property
+    def nightly(self) -> bool:
+        """Whether it seals what is open, and tries again what failed."""
+        return not (self.resume_only or self.resend)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +143,17 @@ class Export:
         object.__setattr__(self, "_time", RunTime(self.seconds_left))
 
     def run(self, request: ExportRequest) -> ExportRun:
-        """Do one run."""
+        """Do one run.
+
+        Raises
+        ------
+        ImpossibleMove
+            What is to be sent again is not an export that failed or is unclear.
+        KeyError
+            It is not there.
+        """
+        if request.resend:
+            self._resend(*_export(request.resend), request.asked)
         outcomes: list[ExportOutcome] = []
         nothing_to_send: list[str] = []
         left: list[str] = []
@@ -133,7 +169,7 @@ class Export:
                 outcomes.append(_failed(programme, error))
             if len(outcomes) == before and not out_of_time:
                 nothing_to_send.append(programme.key)
-                if not request.resume_only:
+                if request.nightly:
                     logger.info(f"No vaccination records to export for programme {programme.key}")
         complete = not left and all(outcome.status == Status.ACCEPTED for outcome in outcomes)
         return ExportRun(
@@ -153,7 +189,7 @@ class Export:
             takes no time, and the hourly run, which seals nothing, goes on with it.
         """
         for export in self.ledger.exports(programme.key):
-            step = lifecycle.next_step(export, nightly=not request.resume_only)
+            step = lifecycle.next_step(export, nightly=request.nightly)
             if request.dry_run:
                 if step:
                     yield _outcome(export, would=step)
@@ -174,6 +210,17 @@ class Export:
         except (ImpossibleMove, LeaseLost, LeaseTaken, LedgerConflict):
             logger.info("another run has this export", extra={"export_id": export.export_id})
             return self.ledger.get(export.programme, export.number)
+
+    def _resend(self, programme: str, number: int, asked: Asked | None) -> None:
+        """Begin another attempt at an export, as a person has asked."""
+        now = self.clock()
+        export = self.ledger.begin_attempt(
+            self.ledger.get(programme, number),
+            lambda export, names: lifecycle.resend(export, names, now, asked),
+            self.names(PROGRAMMES[programme]),
+        )
+        extra = {"export_id": export.export_id, "attempt": len(export.attempts), "records": export.records}
+        logger.info("export to be sent again", extra=extra | export.names[-1].told())
 
     def _begin_attempt(self, programme: Programme, export: DPSExport, step: Step) -> DPSExport:
         begin = lifecycle.seal if step is Step.SEAL else lifecycle.retry
@@ -243,6 +290,12 @@ class Export:
             time=self._time,
             clock=self.clock,
         )
+
+
+def _export(export_id: str) -> tuple[str, int]:
+    """Return an export's programme and number; no programme where it is no id."""
+    programme, _, number = export_id.rpartition("-")
+    return (programme, int(number)) if number.isdecimal() else ("", 0)
 
 
 def _failed(programme: Programme, error: Exception) -> ExportOutcome:

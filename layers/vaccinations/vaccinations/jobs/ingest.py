@@ -76,8 +76,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from vaccinations.model.entry import Entry, Intake
+    from vaccinations.model.export import Asked
     from vaccinations.ports import Bucket, Ledger, Register, StoredUpload, Upload
-    from vaccinations.results import AnyReceipt
+    from vaccinations.results import AnyReceipt, Uploader
 
 __all__ = ["Ingest", "OlderParked"]
 
@@ -111,7 +112,7 @@ class Ingest:
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     uploaders: Uploaders = field(default_factory=Uploaders)
 
-    def ingest(self, key: str, version: str) -> AnyReceipt:
+    def ingest(self, key: str, version: str, uploader: Uploader | None = None) -> AnyReceipt:
         """Ingest one upload, wherever an earlier try at it stopped; return its receipt.
 
         Parameters
@@ -119,6 +120,8 @@ class Ingest:
         key, version
             The object under ``incoming/`` as its event names it, and its version id, empty in a bucket without
             versions.
+        uploader
+            Who uploaded it, as its event says.
 
         Raises
         ------
@@ -128,9 +131,16 @@ class Ingest:
             A row is about another's record, and an older upload of either is parked: likewise.
         """
         key = self._key(key, version)
-        return self._ingest(key, version, self.bucket.batch_id(key, version))
+        return self._ingest(key, version, self.bucket.batch_id(key, version), uploader=uploader)
 
-    def _ingest(self, key: str, version: str, batch_id: str, waiting: frozenset[str] = frozenset()) -> AnyReceipt:
+    def _ingest(
+        self,
+        key: str,
+        version: str,
+        batch_id: str,
+        waiting: frozenset[str] = frozenset(),
+        uploader: Uploader | None = None,
+    ) -> AnyReceipt:
         logger.append_keys(batch_id=batch_id)
         intake = self.register.intake(batch_id)
         if intake and (intake.finished or intake.parked):
@@ -139,9 +149,9 @@ class Ingest:
         self._complete_others(batch_id)
         if intake is None:
             try:
-                self._read(key, version, batch_id, waiting)
+                self._read(key, version, batch_id, waiting, uploader)
             except UnreadableUpload as unreadable:
-                return self._reject(key, version, batch_id, unreadable)
+                return self._reject(key, version, batch_id, unreadable, uploader)
         if self._complete_or_park(batch_id):
             return self.bucket.intake(batch_id).receipt
         return self._receipt(key, version, batch_id)
@@ -161,7 +171,7 @@ class Ingest:
 
     # -- what a person does about a parked upload
 
-    def retry(self, batch_id: str, reason: str) -> AnyReceipt:
+    def retry(self, batch_id: str, reason: str, by: str = "") -> AnyReceipt:
         """Ingest a parked upload afresh, as another intake; return its receipt. Of others only the receipt is returned.
 
         Raises
@@ -175,12 +185,12 @@ class Ingest:
         if not self._waits(batch_id):
             return stored.parked or stored.receipt
         again = self.bucket.batch_id(stored.upload, stored.version, retry_of=batch_id)
-        receipt = self._ingest(stored.upload, stored.version, again, frozenset({batch_id}))
+        receipt = self._ingest(stored.upload, stored.version, again, frozenset({batch_id}), stored.receipt.uploader)
         logger.append_keys(batch_id=batch_id)
-        self._settle(stored, status="retried", retried_as=again, reason=reason)
+        self._settle(stored, status="retried", retried_as=again, reason=reason, by=by)
         return receipt
 
-    def abandon(self, batch_id: str, reason: str) -> AnyReceipt:
+    def abandon(self, batch_id: str, reason: str, by: str = "") -> AnyReceipt:
         """End a parked upload: its rows that are in no export are never sent. Return its receipt.
 
         A retry of it that has died on the way ends with it. One that is complete counts.
@@ -191,19 +201,20 @@ class Ingest:
             stored = self.bucket.intake(batch_id)
         except IntakeGone:
             self.register.finish(batch_id, parked=True)
-            return replace(self._nameless(batch_id), status="abandoned", reason=reason, decided_at=self._now())
+            nameless = self._nameless(batch_id)
+            return replace(nameless, status="abandoned", reason=reason, by=by, decided_at=self._now())
         again = self.bucket.batch_id(stored.upload, stored.version, retry_of=batch_id)
         begun = self.register.intake(again)
         if begun is None:
-            return self._settle(stored, status="abandoned", reason=reason)
+            return self._settle(stored, status="abandoned", reason=reason, by=by)
         if begun.finished and not begun.parked:
-            return self._settle(stored, status="retried", retried_as=again, reason=reason)
+            return self._settle(stored, status="retried", retried_as=again, reason=reason, by=by)
         if not begun.finished:
             if not begun.parked:
                 self.register.park(again)
-            self.abandon(again, reason)
+            self.abandon(again, reason, by)
         exports = {**self._parked_upload(stored).exports, **self._parked_upload(self.bucket.intake(again)).exports}
-        return self._settle(stored, status="abandoned", reason=reason, exports=exports)
+        return self._settle(stored, status="abandoned", reason=reason, by=by, exports=exports)
 
     def _waits(self, batch_id: str) -> bool:
         """Tell whether an upload is parked and waits for a person."""
@@ -218,7 +229,9 @@ class Ingest:
         self.bucket.put_intake(settled.batch_id, replace(stored, parked=settled))
         self.bucket.put_receipt(settled.upload, settled.batch_id, settled)
         self.register.finish(settled.batch_id, parked=True)
-        logger.info("parked upload settled", extra={"status": settled.status, "retried_as": settled.retried_as})
+        asked = {"asked_by": settled.by, "asked_because": settled.reason}
+        extra = {"status": settled.status, "retried_as": settled.retried_as, **asked}
+        logger.info("parked upload settled", extra=extra)
         return settled
 
     def _key(self, key: str, version: str) -> str:
@@ -238,7 +251,7 @@ class Ingest:
 
     # -- steps 1 to 3
 
-    def _read(self, key: str, version: str, batch_id: str, waiting: frozenset[str]) -> None:
+    def _read(self, key: str, version: str, batch_id: str, waiting: frozenset[str], uploader: Uploader | None) -> None:
         """Decide on every row; leave the batches, the rejects file and the intake behind.
 
         Where a row is about another's record, the uploads of both that are older and were never ingested come first:
@@ -259,14 +272,16 @@ class Ingest:
             One of those uploads is parked.
         """
         waiting |= {batch_id}
-        while older := self._begin(key, version, batch_id, waiting):
+        while older := self._begin(key, version, batch_id, waiting, uploader):
             for older_id, upload in older.items():
                 logger.warning("an older upload comes first", extra={"waiting": batch_id, "older": older_id})
                 self._ingest(upload.key, upload.version, older_id, waiting)
             logger.append_keys(batch_id=batch_id)
             waiting |= older.keys()
 
-    def _begin(self, key: str, version: str, batch_id: str, waiting: frozenset[str]) -> Mapping[str, StoredUpload]:
+    def _begin(
+        self, key: str, version: str, batch_id: str, waiting: frozenset[str], uploader: Uploader | None
+    ) -> Mapping[str, StoredUpload]:
         """Do so, or leave nothing behind and return the uploads that come first, by id. It raises what `_read` does."""
         source = self._source(key)
         begun = self.register.begun()
@@ -290,7 +305,7 @@ class Ingest:
                 self.register.hear(replace(entry, on_file=OnFile.NO, refusal=None) for entry in said_again)
             else:
                 self.register.renew(said_again)
-        receipt = pass_.receipt(upload, rejects)
+        receipt = pass_.receipt(upload, uploader, rejects)
         stored = StoredIntake(upload=key, version=version, receipt=receipt)
         self.bucket.put_intake(batch_id, stored, lambda: self.register.intake(batch_id) is None)
         batches = {programme: batch.actions.total() for programme, batch in spool.batches.items()}
@@ -468,6 +483,7 @@ class Ingest:
             version=stored.version,
             parked_at=self._now(),
             exports=_exports(intake.attached if intake else {}),
+            uploader=stored.receipt.uploader,
         )
 
     def _complete(self, batch_id: str) -> None:
@@ -482,7 +498,7 @@ class Ingest:
         if intake.parked:
             raise _parked_meanwhile(batch_id)
         if export := requeued(stored.upload):
-            self._end(*export, request=stored.upload)
+            self._end(*export, stored)
         if intake.finished:
             return
         receipt = replace(stored.receipt, exports=_exports(intake.attached), completed_at=self._now())
@@ -521,21 +537,25 @@ class Ingest:
             extra = {"export_id": f"{programme}-{number}", "records": records, "programme": programme}
             logger.info("batch attached", extra=extra)
 
-    def _end(self, programme: str, number: int, request: str) -> None:
+    def _end(self, programme: str, number: int, stored: StoredIntake) -> None:
         """Note that an export is requeued, unless that was noted before."""
         now = self.clock()
         try:
             export = self.ledger.get(programme, number)
-            self.ledger.change(export, lambda current: lifecycle.requeue(current, request, now))
+            request, asked = stored.upload, stored.receipt.asked
+            self.ledger.change(export, lambda current: lifecycle.requeue(current, request, now, asked))
         except (KeyError, ImpossibleMove):
             logger.info("the export was requeued before", extra={"export_id": f"{programme}-{number}"})
         else:
-            logger.warning("export requeued", extra={"export_id": export.export_id, "records": export.records})
+            extra = {"export_id": export.export_id, "records": export.records}
+            logger.warning("export requeued", extra=extra | _told(asked))
             count("ExportsRequeued", programme=programme)
 
     # -- receipts
 
-    def _reject(self, key: str, version: str, batch_id: str, unreadable: UnreadableUpload) -> RejectedUpload:
+    def _reject(
+        self, key: str, version: str, batch_id: str, unreadable: UnreadableUpload, uploader: Uploader | None
+    ) -> RejectedUpload:
         receipt = RejectedUpload(
             batch_id=batch_id,
             upload=key,
@@ -543,6 +563,7 @@ class Ingest:
             reason=unreadable.reason,
             fix=unreadable.fix,
             completed_at=self._now(),
+            uploader=uploader,
         )
         self.bucket.put_receipt(key, batch_id, receipt)
         count("UploadsRejected")
@@ -566,6 +587,11 @@ def _stamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
+def _told(asked: Asked | None) -> dict[str, str]:
+    """Return what a log line says of who asked for something, and why."""
+    return {"asked_by": asked.by, "asked_because": asked.reason} if asked else {}
+
+
 def _tell(receipt: Receipt) -> None:
     """Log and count what became of an upload."""
     accepted = {programme: sum(actions.values()) for programme, actions in receipt.accepted.items()}
@@ -578,7 +604,7 @@ def _tell(receipt: Receipt) -> None:
         "skipped": receipt.skipped,
         "rejected": receipt.rejected,
     }
-    logger.info("upload ingested", extra=extra)
+    logger.info("upload ingested", extra=extra | _told(receipt.asked))
     count("Uploads")
     count("RowsAccepted", sum(accepted.values()))
     count("RowsUnchanged", receipt.unchanged)
@@ -848,7 +874,7 @@ class _Pass:
                 self.gone.add(batch)
         return batch not in self.gone
 
-    def receipt(self, upload: Upload, rejects: str | None) -> Receipt:
+    def receipt(self, upload: Upload, uploader: Uploader | None, rejects: str | None) -> Receipt:
         """Make the upload's receipt, but for what comes after."""
         return Receipt(
             batch_id=self.upload.batch_id,
@@ -868,4 +894,6 @@ class _Pass:
             contradicting=self.contradicting,
             exports={},
             completed_at="",
+            uploader=uploader,
+            asked=upload.asked,
         )

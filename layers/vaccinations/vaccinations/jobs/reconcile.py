@@ -22,7 +22,7 @@ from itertools import batched
 from typing import TYPE_CHECKING, Any, Self
 
 from vaccinations.jobs.restoring import Restoring
-from vaccinations.model.problems import TRUE_OR_FALSE, check_event
+from vaccinations.model.problems import ASKED, TRUE_OR_FALSE, check_event
 from vaccinations.ports import IntakeGone
 from vaccinations.results import ENDED, QueuedUpload, ReconcileRun
 from vaccinations.telemetry import count, logger
@@ -71,8 +71,9 @@ class ReconcileRequest:
             A key is unknown or its value is not allowed.
         """
         minutes = (lambda value: type(value) is int and value >= 0, "must be a whole number, 0 or more")
-        check_event(event, {"dry_run": TRUE_OR_FALSE, "minutes": minutes, "restored": TRUE_OR_FALSE})
-        return cls(**event)
+        rules = {"dry_run": TRUE_OR_FALSE, "minutes": minutes, "restored": TRUE_OR_FALSE, "asked": ASKED}
+        check_event(event, rules)
+        return cls(**{name: value for name, value in event.items() if name != "asked"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +181,10 @@ class Reconcile:
 
     def _go_on(self, upload: QueuedUpload, parked: ParkedUpload | None) -> None:
         if parked and parked.status == "abandoned":
-            self.queue.ask("abandon", upload.batch_id, parked.reason)
+            self.queue.ask("abandon", upload.batch_id, parked.reason, parked.by)
         elif upload.batch_id in self.register.parked():
-            self.queue.ask("retry", upload.batch_id, parked.reason if parked else "the tables were restored")
+            reason, by = (parked.reason, parked.by) if parked else ("the tables were restored", "")
+            self.queue.ask("retry", upload.batch_id, reason, by)
         else:
             self.queue.announce(upload.upload, upload.version, upload.batch_id)
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Arrival",
+    "Asked",
     "Attempt",
     "DPSExport",
     "Failure",
@@ -105,6 +106,22 @@ class Arrival:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asked for something to be done, and why.
+
+    Attributes
+    ----------
+    by
+        The person, by the ARN of their credentials.
+    reason
+        Why, in their words.
+    """
+
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """What was last wrong with an attempt; both words are MESH's own where MESH said them."""
 
@@ -155,6 +172,8 @@ class Attempt:
         was refused because the record is on file already counts as processed.
     refusal
         DPS's codes where it refused the file as a whole.
+    asked
+        Who asked for the attempt, and why; None where a run began it.
     """
 
     number: int
@@ -175,6 +194,7 @@ class Attempt:
     rows_processed: int | None = None
     rows_refused: int | None = None
     refusal: str = ""
+    asked: Asked | None = None
 
     @property
     def file_names(self) -> tuple[str, ...]:
@@ -210,6 +230,8 @@ class DPSExport:
         When MESH had it whole. Later exports of the programme wait for this.
     request
         Key of the request that requeued it; empty where none did.
+    asked
+        Who asked for that, and why; None where nobody did.
     lease
         Who may send it now.
     revision
@@ -228,6 +250,7 @@ class DPSExport:
     sealed_at: datetime | None = None
     accepted_at: datetime | None = None
     request: str = ""
+    asked: Asked | None = None
     lease: Lease | None = field(default=None, repr=False)
     revision: int = 1
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
-    from vaccinations.model.export import Arrival, Manifest
+    from vaccinations.model.export import Arrival, Asked, Manifest
 
 __all__ = [
     "ANSWERS",
@@ -318,13 +318,13 @@ def retry(export: DPSExport, names: FileNames, now: datetime) -> DPSExport:
     return _begin(export, Event.RETRY, names, now)
 
 
-def resend(export: DPSExport, names: FileNames, now: datetime) -> DPSExport:
+def resend(export: DPSExport, names: FileNames, now: datetime, asked: Asked | None = None) -> DPSExport:
     """Begin the next attempt at an export: a person's part."""
-    return _begin(export, Event.RESEND, names, now)
+    return _begin(export, Event.RESEND, names, now, asked)
 
 
-def _begin(export: DPSExport, event: Event, names: FileNames, now: datetime) -> DPSExport:
-    attempt = Attempt(number=len(export.attempts) + 1, **names._asdict(), begun_at=now)
+def _begin(export: DPSExport, event: Event, names: FileNames, now: datetime, asked: Asked | None = None) -> DPSExport:
+    attempt = Attempt(number=len(export.attempts) + 1, **names._asdict(), begun_at=now, asked=asked)
     return _move(replace(export, attempts=(*export.attempts, attempt)), event, now, origin=export)
 
 
@@ -467,15 +467,17 @@ def undeliver(export: DPSExport, message_id: str, error: Failure, now: datetime)
     return _move(_about(export, message_id), Event.UNDELIVER, now, error=error)
 
 
-def requeue(export: DPSExport, request: str, now: datetime) -> DPSExport:
+def requeue(export: DPSExport, request: str, now: datetime, asked: Asked | None = None) -> DPSExport:
     """Note that what DPS must be told of the export's records now is queued in another.
 
     Parameters
     ----------
     request
         Key of the request that asked for it.
+    asked
+        Who made that, and why, where it was a person.
     """
-    return replace(_move(export, Event.REQUEUE, now), request=request)
+    return replace(_move(export, Event.REQUEUE, now), request=request, asked=asked)
 
 
 def _about(export: DPSExport, message_id: str) -> DPSExport:

@@ -53,6 +53,16 @@ class UnreadableUpload(Exception):
         self.fix = fix
 
 
+def _is_asked(value: Any) -> bool:
+    return (
+        isinstance(value, dict) and value.keys() == {"by", "reason"} and all(isinstance(v, str) for v in value.values())
+    )
+
+
+#: The rule of who asked for an invocation, and why (`vaccinations.model.export.Asked`).
+ASKED: Rule = (_is_asked, "must say by whom it was asked for and for what reason")
+
+
 class InvalidEvent(ValueError):
     """An event holds a key or value that means nothing to its function; the message names it."""
 
