@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from botocore.exceptions import ClientError
 
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk
@@ -20,6 +21,8 @@ from vaccinations.aws.parameters import SECRET_FIELDS, SecretIncomplete
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from mypy_boto3_secretsmanager import SecretsManagerClient
 
     from vaccinations.wiring import Wiring
 
@@ -58,10 +61,10 @@ def jobs(
     """Show or switch the mesh_jobs flag. While it is disabled the jobs do nothing, and say so; uploads are ingested."""
     works_on = deployment(context)
     name, parameters = works_on.settings.mesh_jobs_parameter, works_on.clients.parameters
-    before = parameters.get_parameter(Name=name)["Parameter"]["Value"]
+    before = "enabled" if works_on.wiring.jobs_enabled() else "disabled"
     after = before if switch is None else f"{switch}d"
-    if after != before:
-        parameters.put_parameter(Name=name, Value=after, Overwrite=True)
+    if switch is not None:
+        parameters.put_parameter(Name=name, Value=after, Type="String", Overwrite=True)
     if as_json:
         print_json({"mesh_jobs": after, "was": before})
     else:
@@ -167,7 +170,7 @@ def put(
     """
     works_on = deployment(context)
     name, client = works_on.settings.mesh_secret, works_on.clients.secrets
-    fields = _object(client.get_secret_value(SecretId=name).get("SecretString") or "{}")
+    fields = _present(client, name)
     given = {
         "mailbox": mailbox,
         "password": _text(password_file),
@@ -179,22 +182,33 @@ def put(
     }
     if given["ca_bundle"]:
         check_ca_bundle(given["ca_bundle"])
-    fields |= {field: value for field, value in given.items() if value}
+    may_read = fields is not None
+    fields = (fields or {}) | {field: value for field, value in given.items() if value}
     if ask:
         for word in ("mailbox", "password", "shared_key", "private_key_passphrase"):
             if not fields.get(word):
                 fields[word] = typer.prompt(word.replace("_", " ").capitalize(), hide_input=word != "mailbox", err=True)
-    client.put_secret_value(SecretId=name, SecretString=json.dumps(fields))
     missing = [field for field in SECRET_FIELDS if not fields.get(field)]
+    if missing and not may_read:
+        raise typer.BadParameter(f"you may write the secret and not read it, so give all of it: {', '.join(missing)}")
+    client.put_secret_value(SecretId=name, SecretString=json.dumps(fields))
     if as_json:
         print_json({"secret": name, "missing": missing})
         return
     talk.print(f"Written. {'Still missing: ' + ', '.join(missing) if missing else 'Now: mesh secret check'}")
 
 
-def _object(text: str) -> dict[str, str]:
+def _present(client: SecretsManagerClient, name: str) -> dict[str, str] | None:
+    """Return what is in the secret; None where the caller may write it and not read it, as a secret keeper may."""
     try:
-        found = json.loads(text)
+        found = json.loads(client.get_secret_value(SecretId=name).get("SecretString") or "{}")
+    except ClientError as error:
+        match error.response["Error"]["Code"]:
+            case "ResourceNotFoundException":  # a new stack's secret has no version
+                return {}
+            case "AccessDeniedException":
+                return None
+        raise
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
