@@ -12,7 +12,7 @@ SAM_SETTINGS := .cache/sam/metadata.json
 SAM := PATH="$(CURDIR)/$(BIN):$$PATH" SAM_CLI_TELEMETRY=0 __SAM_CLI_APP_DIR="$(CURDIR)/.cache/sam" AWS_DEFAULT_REGION=eu-west-2 sam
 
 PROJECTS := pyproject.toml uv.lock $(wildcard layers/*/pyproject.toml cli/pyproject.toml local/pyproject.toml)
-SOURCES := template.yaml watching.yaml samconfig.toml $(shell find functions layers -type f -not -name '*.pyc' -not -name '*.md' -not -path '*/.*')
+SOURCES := template.yaml watching.yaml people.yaml samconfig.toml $(shell find functions layers -type f -not -name '*.pyc' -not -name '*.md' -not -path '*/.*')
 INSTALLED := .venv/.installed
 BUILT := .aws-sam/build/template.yaml
 DYNAMODB_LOCAL := .cache/dynamodb-local
@@ -34,6 +34,9 @@ SERVERLESS = $(BIN)/pytest -n 2 -m "not server" tests/unit tests/usecases
 EXPORT = $(UV) export --quiet --frozen --no-dev --no-emit-workspace --no-header --no-annotate
 EXPORT_MESH = $(EXPORT) --package nhs-mesh
 EXPORT_VACCINATIONS = $(EXPORT) --package vaccinations --prune nhs-mesh --prune botocore
+
+# What is packaged, as pip-audit reads it: versions and hashes of the lock, nothing resolved anew.
+AUDIT = $(BIN)/pip-audit --disable-pip --require-hashes --progress-spinner off $(addprefix --requirement ,$(wildcard layers/*/requirements.txt))
 
 .PHONY: help
 help: ## List the targets
@@ -115,10 +118,11 @@ mutants: $(INSTALLED) ## Change the rules in thousands of ways, and see whether 
 	@PYTHONPATH=$(CURDIR)/.cache/mutmut nice -n 10 $(BIN)/python -m tests.mutants
 
 .PHONY: schemas
-schemas: $(INSTALLED) ## Make the JSON schemas in docs/schemas, the tables of names in docs/upload-format.md, the API page of the client
+schemas: $(INSTALLED) ## Make the JSON schemas in docs/schemas, the tables of names in docs/upload-format.md, docs/alarms.md, the client's API page
 	@$(BIN)/python -m tests.schemas
 	@$(BIN)/python -m tests.api
 	@$(BIN)/python -m tests.names
+	@$(BIN)/python -m tests.alarms
 
 .PHONY: chromium
 chromium: $(CHROMIUM)/.fetched ## Fetch Chromium, in which the dashboard's table is tested (with npm)
@@ -141,11 +145,32 @@ check: $(INSTALLED) $(SAM_SETTINGS) ## Check formatting, lint, types, imports, t
 	@echo "Checking that the layers' requirements are what uv.lock says ..."
 	@diff <($(EXPORT_MESH)) layers/mesh_client/requirements.txt && diff <($(EXPORT_VACCINATIONS)) layers/vaccinations/requirements.txt \
 	    || { echo "They are not. Put them in step with: make requirements" >&2; exit 1; }
-	@echo "Auditing what is packaged for known vulnerabilities (pip-audit), as far as the registry can answer ..."
-	@$(BIN)/pip-audit --disable-pip --require-hashes --progress-spinner off $(addprefix --requirement ,$(wildcard layers/*/requirements.txt)) \
-	    > .cache/audit.log 2>&1 || { cat .cache/audit.log >&2; exit 1; }
+	@echo "Auditing what is packaged for known vulnerabilities (pip-audit) ..."
+	@$(AUDIT) > .cache/audit.log 2>&1 || { cat .cache/audit.log >&2; exit 1; }
+	@if grep -q "could not be audited" .cache/audit.log; then \
+	    echo "The registry does not know all of what is packaged, which is therefore not audited; make audit fails at that." >&2; \
+	fi
 	@echo "Checking the templates (sam validate --lint) ..."
-	@for template in template.yaml watching.yaml; do $(SAM) validate --lint --template "$$template"; done
+	@for template in template.yaml watching.yaml people.yaml uploader.yaml; do $(SAM) validate --lint --template "$$template"; done
+
+.PHONY: audit
+audit: $(INSTALLED) ## Audit what is packaged for known vulnerabilities, and fail where the registry could not answer
+	@$(AUDIT) --strict
+
+.PHONY: sbom
+sbom: $(INSTALLED) ## Write what is packaged into the layers as bills of materials (CycloneDX), into dist/
+	@mkdir -p dist
+	@$(EXPORT_MESH) --preview-features sbom-export --format cyclonedx1.5 > dist/nhs-mesh.cdx.json
+	@$(EXPORT_VACCINATIONS) --preview-features sbom-export --format cyclonedx1.5 > dist/vaccinations.cdx.json
+
+.PHONY: release
+release: $(INSTALLED) $(BUILT) ## Put what a release consists of into dist/: the build, its bills of materials, the notes
+	@rm -rf dist
+	@$(MAKE) --no-print-directory sbom
+	@version=$$(sed -n 's/^__version__ = "\(.*\)"$$/\1/p' layers/mesh_client/nhs_mesh/__init__.py); \
+	    tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$$(git log -1 --format=%ct)" --exclude=__pycache__ \
+	        -czf "dist/vaccinations-to-dps-$$version.tar.gz" .aws-sam/build samconfig.toml uploader.yaml docs CHANGELOG.md LICENSE; \
+	    awk -v heading="## $$version" '/^## /{on = index($$0, heading) == 1; next} on' CHANGELOG.md > dist/NOTES.md
 
 .PHONY: build
 build: $(INSTALLED) $(BUILT) ## Build functions and layers as they are deployed, into .aws-sam/build

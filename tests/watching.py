@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 #: What CloudWatch knows a metric by: its name and its dimensions.
 type Metric = tuple[str, frozenset[tuple[str, str]]]
 
+#: The namespace of our own metrics.
+OURS = "Vaccinations/local"
+
 #: Stands for every value of a dimension that a search finds.
 ANY = "*"
 
@@ -63,6 +66,27 @@ def metrics(widget: Any) -> Iterator[list[str]]:
             words = above[: len(above) - len(words) + 1] + words[1:]
         above = [above[place] if word == "." else word for place, word in enumerate(words)]
         yield above
+
+
+def of_alarms(template: Template) -> Iterator[tuple[str, Metric]]:
+    """Return the namespace and the metric of each that an alarm looks at."""
+    for alarm in template.resources("AWS::CloudWatch::Alarm").values():
+        yield from of_alarm(alarm["Properties"])
+
+
+def of_alarm(alarm: Any) -> Iterator[tuple[str, Metric]]:
+    """Return the namespace and the metric of each that one alarm looks at."""
+    looked_at = [m["MetricStat"]["Metric"] for m in alarm.get("Metrics", ()) if "MetricStat" in m]
+    for metric in looked_at or [alarm]:
+        values = ((d["Name"], json.dumps(d["Value"]).strip('"')) for d in metric["Dimensions"])
+        yield _resolve(metric["Namespace"], {}), (metric["MetricName"], frozenset(values))
+
+
+def of_dashboard(template: Template) -> Iterator[tuple[str, Metric]]:
+    """Return the namespace and the metric of each that the dashboard shows."""
+    for widget in dashboard(template, production=True)["widgets"]:
+        for namespace, name, *dimensions in metrics(widget):
+            yield namespace, (name, frozenset(zip(dimensions[::2], dimensions[1::2], strict=True)))
 
 
 def queries(template: Template) -> Mapping[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from botocore.exceptions import ClientError
 
 from mesh_cli.acting import Reason, Why, acting
 from mesh_cli.options import Json, deployment
@@ -22,6 +23,8 @@ from vaccinations.aws.parameters import SECRET_FIELDS, SecretIncomplete
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from mypy_boto3_secretsmanager import SecretsManagerClient
 
     from vaccinations.wiring import Wiring
 
@@ -61,13 +64,13 @@ def jobs(
     """Show or switch the mesh_jobs flag. While it is disabled the jobs do nothing, and say so; uploads are ingested."""
     works_on = deployment(context)
     name, parameters = works_on.settings.mesh_jobs_parameter, works_on.clients.parameters
-    before = parameters.get_parameter(Name=name)["Parameter"]["Value"]
+    before = "enabled" if works_on.wiring.jobs_enabled() else "disabled"
     after = before if switch is None else f"{switch}d"
     if switch is not None and not reason:
         raise typer.BadParameter("say why the jobs are switched", param_hint="--reason")
     if after != before:
         with acting(works_on, f"jobs {switch}", reason=reason):
-            parameters.put_parameter(Name=name, Value=after, Overwrite=True)
+            parameters.put_parameter(Name=name, Value=after, Type="String", Overwrite=True)
     if as_json:
         print_json({"mesh_jobs": after, "was": before})
     else:
@@ -174,8 +177,9 @@ def put(
     """
     works_on = deployment(context)
     name, client = works_on.settings.mesh_secret, works_on.clients.secrets
-    before = _object(client.get_secret_value(SecretId=name).get("SecretString") or "{}")
-    fields = dict(before)
+    before = _present(client, name)
+    may_read = before is not None
+    fields = dict(before or {})
     given = {
         "mailbox": mailbox,
         "password": _given(password_file),
@@ -192,19 +196,29 @@ def put(
         for word in ("mailbox", "password", "shared_key", "private_key_passphrase"):
             if not fields.get(word):
                 fields[word] = typer.prompt(word.replace("_", " ").capitalize(), hide_input=word != "mailbox", err=True)
-    changed = [field for field, value in fields.items() if value != before.get(field)]
+    missing = [field for field in SECRET_FIELDS if not fields.get(field)]
+    if missing and not may_read:
+        raise typer.BadParameter(f"you may write the secret and not read it, so give all of it: {', '.join(missing)}")
+    changed = [field for field, value in fields.items() if value != (before or {}).get(field)]
     with acting(works_on, "secret put", ", ".join(changed), reason):
         client.put_secret_value(SecretId=name, SecretString=json.dumps(fields))
-    missing = [field for field in SECRET_FIELDS if not fields.get(field)]
     if as_json:
         print_json({"secret": name, "missing": missing})
         return
     talk.print(f"Written. {'Still missing: ' + ', '.join(missing) if missing else 'Now: mesh secret check'}")
 
 
-def _object(text: str) -> dict[str, str]:
+def _present(client: SecretsManagerClient, name: str) -> dict[str, str] | None:
+    """Return what is in the secret; None where the caller may write it and not read it, as a secret keeper may."""
     try:
-        found = json.loads(text)
+        found = json.loads(client.get_secret_value(SecretId=name).get("SecretString") or "{}")
+    except ClientError as error:
+        match error.response["Error"]["Code"]:
+            case "ResourceNotFoundException":  # a new stack's secret has no version
+                return {}
+            case "AccessDeniedException":
+                return None
+        raise
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

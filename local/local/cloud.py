@@ -2,7 +2,8 @@
 
 moto's CloudFormation creates what it knows. What it does not know is created through the services' own APIs from the
 template's properties, as is what it ignores silently (a bucket's versioning and notifications). Functions are not
-created there: `local.emulator` runs them. The nested application of alarms and dashboard is left out.
+created there: `local.emulator` runs them. The nested applications (alarms and dashboard, rights of people) are
+left out.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ _CREATED_BY_MOTO = {
     "AWS::KMS::Key",
     "AWS::S3::Bucket",
     "AWS::SQS::Queue",
-    "AWS::SSM::Parameter",
 }
 
 #: An output added to the stack, in which moto returns, resolved, what the template says about other resources.
@@ -144,13 +144,11 @@ class Aws:
         parameters
             Values of the template's parameters, where they differ from the defaults.
         secrets
-            The contents of the template's secrets, by logical id.
+            What is put into the template's secrets, which are deployed empty, by logical id.
         """
         made = {name: f"{STACK_NAME}-{name}" for name in template.resources()}
-        for name, resource in template.resources("AWS::SecretsManager::Secret").items():
-            secret = self.client("secretsmanager").create_secret(
-                Name=made[name], SecretString=secrets.get(name, resource["Properties"]["SecretString"])
-            )
+        for name in template.resources("AWS::SecretsManager::Secret"):
+            secret = self.client("secretsmanager").create_secret(Name=made[name], SecretString=secrets[name])
             made[name] = secret["ARN"]
 
         document, values = _for_moto(template, made)
@@ -219,10 +217,17 @@ def _for_moto(template: Template, made: Mapping[str, str]) -> tuple[dict[str, An
             for name, bucket in template.resources("AWS::S3::Bucket").items()
         ],
     }
+    applications = template.resources("AWS::CloudFormation::Stack")
+    outputs = {
+        name: output
+        for name, output in template.outputs.items()
+        if not (isinstance(output["Value"], dict) and output["Value"].get("Fn::GetAtt", [""])[0] in applications)
+    }
     document = {
         "Parameters": {**template.parameters, **{name: {"Type": "String"} for name in values}},
+        "Mappings": template.document.get("Mappings", {}),
         "Conditions": template.document.get("Conditions", {}),
         "Resources": resources,
-        "Outputs": {**template.outputs, _RESOLVED: {"Value": {"Fn::ToJsonString": resolved}}},
+        "Outputs": {**outputs, _RESOLVED: {"Value": {"Fn::ToJsonString": resolved}}},
     }
     return document, values

@@ -182,7 +182,6 @@ class LocalCloud:
             template,
             parameters={
                 "MeshBaseUrl": self.sandbox.base_url,
-                "MeshJobs": "enabled",
                 "DpsMailbox": RECEIVER,
                 "DpsSupplierOdsCode": SUPPLIER,
                 "DeletionProtection": "false",
@@ -190,6 +189,8 @@ class LocalCloud:
             secrets={"MeshSecret": json.dumps(self._secret())},
         )
         self.outputs = self._stack.outputs
+        flag = self.outputs["MeshJobsParameterName"]
+        self.client("ssm").put_parameter(Name=flag, Value="enabled", Type="String")
         self.emulator = Emulator(
             self._project, self.directory, template.functions(), self._stack.environments, self.endpoint_url
         )

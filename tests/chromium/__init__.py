@@ -29,8 +29,9 @@ def see(html: str, screenshot: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        What is to be seen: ``header``, ``rows`` and ``bold`` (first cells) of its table, ``text``, ``width``; what the
-        page ``asked`` for on the network, and what its scripts ``said`` in dialogues.
+        What is to be seen: ``header``, ``rows`` and ``bold`` (first cells) of the table of exports, the rows of that
+        of last ``night``, ``text``, ``width``; what the page ``asked`` for on the network, and what its scripts
+        ``said`` in dialogues.
     """
     temporary = _FOLDER / "tmp"  # Chromium is unpacked here once
     temporary.mkdir(exist_ok=True)

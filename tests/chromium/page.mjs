@@ -15,7 +15,7 @@ const browser = await puppeteer.launch({
   ],
   executablePath: await chromium.executablePath(),
   headless: "shell",
-  defaultViewport: { width: 1400, height: 360 },
+  defaultViewport: { width: 1400, height: 560 },
 });
 try {
   const page = await browser.newPage();
@@ -29,10 +29,12 @@ try {
   await page.setContent(readFileSync(0, "utf8"));
   const seen = await page.evaluate(() => {
     const weight = (row) => Number(getComputedStyle(row.cells[1]).fontWeight);
-    const rows = [...document.querySelectorAll("tbody tr")];
+    const texts = (row) => [...row.cells].map((cell) => cell.innerText);
+    const rows = [...document.querySelectorAll(".exports tbody tr")];
     return {
-      header: [...document.querySelectorAll("th")].map((cell) => cell.innerText),
-      rows: rows.map((row) => [...row.cells].map((cell) => cell.innerText)),
+      header: [...document.querySelectorAll(".exports th")].map((cell) => cell.innerText),
+      rows: rows.map(texts),
+      night: [...document.querySelectorAll(".night tbody tr")].map(texts),
       bold: rows.filter((row) => weight(row) >= 600).map((row) => row.cells[0].innerText),
       text: document.body.innerText,
       width: document.documentElement.scrollWidth,

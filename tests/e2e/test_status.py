@@ -94,6 +94,12 @@ def test_a_person_sees_what_became_of_the_exports_and_which_need_a_person(
     assert file.startswith("Vaccinations-HPV-")
     assert disease_of(mesh_file) == "HPV"
     assert re.fullmatch("[0-9A-F]{32}", message_id)
+    assert seen["night"] == [
+        ["Flu", "1", "1", "1", "1", "0"],
+        ["HPV", "3", "3", "3", "2", "1"],
+        ["MenACWY", "1", "1", "0", "0", "0"],
+        ["MMR", "1", "1", "1", "1", "0"],
+    ]
     assert sorted(seen["bold"]) == ["menacwy-1", "mmr-1"]
     assert rows["menacwy-1"]["delivery"] == "accepted \u2014 ask DPS why nobody picks it up"
     assert rows["mmr-1"]["delivery"].endswith("ask MESH whether it arrived, then mesh export resend mmr-1")
@@ -111,11 +117,11 @@ def test_what_came_from_outside_is_shown_as_text_and_nothing_of_it_runs(
 
 
 def test_the_widget_says_what_it_is_and_which_parameter_is_wrong(cloud: LocalCloud) -> None:
-    assert cloud.invoke("StatusFunction", {"describe": True}).startswith("## Recent exports")
+    assert cloud.invoke("StatusFunction", {"describe": True}).startswith("## Last night")
     shown = cloud.invoke("StatusFunction", {"limit": 2})
-    assert shown.count("<tr") == 3
+    assert shown.partition('<table class="exports">')[2].count("<tr") == 3
     assert cloud.invoke("StatusFunction", {"programme": "<b>"}) == (
-        "<p>Unknown parameter: programme. There is one: limit.</p>"
+        "<p>Unknown parameter: programme. There are two: limit, runbook.</p>"
     )
     for wrong in (0, 101, "20", True, None):
         assert "whole number from 1 to 100" in cloud.invoke("StatusFunction", {"limit": wrong})

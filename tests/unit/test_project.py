@@ -66,6 +66,34 @@ def test_the_workflow_runs_the_gate_with_the_least_rights_and_pinned_actions() -
         assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", step["uses"])
 
 
+@pytest.mark.parametrize("path", sorted((PROJECT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.stem)
+def test_a_workflow_has_no_right_by_default_that_it_does_not_need_and_pins_its_actions(path: Path) -> None:
+    workflow = yaml.safe_load(path.read_text())
+    assert workflow["permissions"] in ({}, {"contents": "read"})
+    for job in workflow["jobs"].values():
+        assert job["timeout-minutes"]
+        for step in job["steps"]:
+            assert "uses" not in step or re.fullmatch(r"[\w/-]+@[0-9a-f]{40}", step["uses"]), step
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.stem)
+def test_a_workflow_runs_targets_of_make_that_there_are(path: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    for job in yaml.safe_load(path.read_text())["jobs"].values():
+        for run in (step["run"] for step in job["steps"] if step.get("run", "").startswith("make ")):
+            assert set(run.split()[1:]) <= targets, run
+
+
+def test_a_release_is_gated_audited_and_comes_with_its_bill_of_materials() -> None:
+    workflow = read(".github/workflows/release.yml")
+    runs = [step.get("run", "") for step in workflow["jobs"]["build"]["steps"]]
+    assert runs.index(".ci/run") < runs.index("make audit") < runs.index("make release")
+    assert workflow["jobs"]["publish"]["needs"] == "build"
+    assert "dist/*.cdx.json" in workflow["jobs"]["publish"]["steps"][-1]["run"]
+    makefile = (PROJECT / "Makefile").read_text()
+    assert "$(AUDIT) --strict" in makefile, "a version that the registry does not know fails the release"
+
+
 def test_dependencies_and_actions_are_kept_up_to_date() -> None:
     assert {update["package-ecosystem"] for update in read(".github/dependabot.yml")["updates"]} == {
         "uv",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import nhs_mesh
 from local.stack import PROJECT
 from local.template import Template
 from tests import watching
@@ -16,6 +17,8 @@ from vaccinations.model.programmes import PROGRAMMES
 
 TEMPLATE = Template.read(PROJECT / "template.yaml")
 WATCHING = Template.read(PROJECT / "watching.yaml")
+PEOPLE = Template.read(PROJECT / "people.yaml")
+UPLOADER = Template.read(PROJECT / "uploader.yaml")
 SAMCONFIG = tomllib.loads((PROJECT / "samconfig.toml").read_text())
 
 #: Statements of roles that may name the resource "*", and why.
@@ -184,18 +187,8 @@ def test_no_function_has_a_url_or_permission_for_the_outside() -> None:
     assert not TEMPLATE.resources("AWS::Lambda::Permission")
 
 
-def test_the_deployed_secret_is_an_empty_form() -> None:
-    form = json.loads(properties("MeshSecret")["SecretString"])
-    assert set(form) == {
-        "mailbox",
-        "password",
-        "shared_key",
-        "private_key",
-        "private_key_passphrase",
-        "certificate",
-        "ca_bundle",
-    }
-    assert set(form.values()) == {""}
+def test_a_deployment_has_nothing_to_write_over_what_a_person_put_into_the_secret() -> None:
+    assert set(properties("MeshSecret")) == {"Description", "KmsKeyId"}
 
 
 def test_no_secret_is_in_an_environment_or_a_parameter() -> None:
@@ -244,9 +237,10 @@ def test_a_table_can_be_put_back_to_any_minute_and_is_not_deleted_by_mistake(nam
         "AWS::SecretsManager::Secret",
     ],
 )
-def test_data_outlives_the_stack(type_: str) -> None:
+def test_data_outlives_the_stack_but_not_a_stack_that_could_not_be_made(type_: str) -> None:
     for name, resource in TEMPLATE.resources(type_).items():
-        assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Retain", "Retain"), name
+        policies = resource["DeletionPolicy"], resource["UpdateReplacePolicy"]
+        assert policies == ("RetainExceptOnCreate", "Retain"), name
 
 
 def test_an_overwritten_object_can_be_had_back() -> None:
@@ -255,10 +249,8 @@ def test_an_overwritten_object_can_be_had_back() -> None:
 
 def test_s3_writes_down_who_read_what_where_a_bucket_is_named_for_that() -> None:
     condition, there, nothing = properties("Bucket")["LoggingConfiguration"]["Fn::If"]
-    assert TEMPLATE.document["Conditions"][condition] == {
-        "Fn::Not": [{"Fn::Equals": [{"Ref": "AccessLogsBucket"}, ""]}]
-    }
-    assert there["DestinationBucketName"] == {"Ref": "AccessLogsBucket"}
+    assert TEMPLATE.document["Conditions"][condition] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AccessLogBucket"}, ""]}]}
+    assert there["DestinationBucketName"] == {"Ref": "AccessLogBucket"}
     assert nothing == {"Ref": "AWS::NoValue"}
 
 
@@ -312,7 +304,8 @@ def test_an_upload_that_fails_again_and_again_is_set_aside_and_kept() -> None:
     redrive = properties("UploadsQueue")["RedrivePolicy"]
     assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": ["UploadsDeadLetterQueue", "Arn"]}
     assert properties("UploadsDeadLetterQueue")["FifoQueue"] is True
-    for queue in ("UploadsQueue", "UploadsDeadLetterQueue"):
+    assert redrive["maxReceiveCount"] == 5, "AWS asks for five: fewer, and a throttled function costs an upload"
+    for queue in ("UploadsQueue", "UploadsDeadLetterQueue", "UndeliveredQueue"):
         assert properties(queue)["MessageRetentionPeriod"] == 14 * 24 * 60 * 60
 
 
@@ -347,6 +340,14 @@ def test_each_job_runs_when_it_should() -> None:
     }
 
 
+def test_what_eventbridge_cannot_deliver_is_set_aside() -> None:
+    undelivered = {"Arn": {"Fn::GetAtt": ["UndeliveredQueue", "Arn"]}}
+    assert [target["DeadLetterConfig"] for target in properties("UploadsRule")["Targets"]] == [undelivered]
+    for name, schedule in TEMPLATE.resources("AWS::Scheduler::Schedule").items():
+        assert schedule["Properties"]["Target"]["DeadLetterConfig"] == undelivered, name
+    assert "FifoQueue" not in properties("UndeliveredQueue"), "EventBridge sets nothing aside in a FIFO queue"
+
+
 @pytest.mark.parametrize("function", ["ExportFunction", "TrackFunction", "CollectFunction"])
 def test_a_run_that_failed_is_not_repeated_at_once(function: str) -> None:
     (config,) = [
@@ -370,18 +371,19 @@ LOG_GROUPS = {
 }
 
 
-def test_what_watches_is_given_each_of_its_parameters_and_no_others() -> None:
-    application = properties("Watching")
-    assert application["TemplateURL"] == "watching.yaml"
-    assert set(application["Parameters"]) == set(WATCHING.parameters)
+@pytest.mark.parametrize(("name", "nested"), [("Watching", WATCHING), ("People", PEOPLE)])
+def test_a_nested_application_is_given_each_of_its_parameters_and_no_others(name: str, nested: Template) -> None:
+    application = properties(name)
+    assert application["TemplateURL"] == f"{name.lower()}.yaml"
+    assert set(application["Parameters"]) == set(nested.parameters)
     assert application["Parameters"]["Stack"] == {"Ref": "AWS::StackName"}
 
 
-@pytest.mark.parametrize("name", sorted({*WATCHING.parameters} & {*TEMPLATE.parameters}))
+@pytest.mark.parametrize("name", sorted(name for name in WATCHING.parameters if name in TEMPLATE.parameters))
 def test_a_parameter_that_is_passed_on_is_limited_in_both_templates_alike(name: str) -> None:
     assert properties("Watching")["Parameters"][name] == {"Ref": name}
     given, taken = TEMPLATE.parameters[name], WATCHING.parameters[name]
-    limits = {"Type", "MinValue", "MaxValue"} | ({"AllowedPattern"} if name != "MeshBaseUrl" else set())
+    limits = {"Type", "MinValue", "MaxValue", "AllowedPattern", "AllowedValues"}
     assert {limit: given.get(limit) for limit in limits} == {limit: taken.get(limit) for limit in limits}
 
 
@@ -398,12 +400,27 @@ def test_a_function_and_its_log_have_names_that_end_alike() -> None:
 RUNBOOK = (PROJECT / "docs" / "operations.md").read_text()
 
 
-@pytest.mark.parametrize(("name", "alarm"), resources("AWS::CloudWatch::Alarm", WATCHING))
-def test_an_alarm_says_what_it_means_and_leads_to_its_section_of_the_runbook(name: str, alarm: Any) -> None:
-    section = alarm["Properties"]["AlarmName"]["Fn::Sub"].removeprefix("${Stack}-")
-    meaning, _, link = alarm["Properties"]["AlarmDescription"]["Fn::Sub"].rpartition(" ")
+#: What other alarms are made of, and what keeps them quiet: nobody is told of these by themselves.
+SIGNALS = {"JobsAreOff", "MailboxSilence", "TrackSilence"}
+COMPOSITES = WATCHING.resources("AWS::CloudWatch::CompositeAlarm")
+ALARMS = {
+    name: alarm["Properties"]
+    for name, alarm in (WATCHING.resources("AWS::CloudWatch::Alarm") | COMPOSITES).items()
+    if name not in SIGNALS
+}
+each_alarm = pytest.mark.parametrize("alarm", ALARMS.values(), ids=ALARMS)
+
+
+def section_of(alarm: Any) -> str:
+    return str(alarm["AlarmDescription"]["Fn::Sub"].rpartition(" ${RunbookUrl}#")[2])
+
+
+@each_alarm
+def test_an_alarm_says_what_it_means_and_leads_to_its_section_of_the_runbook(alarm: Any) -> None:
+    section = section_of(alarm)
+    assert alarm["AlarmName"]["Fn::Sub"].removeprefix("${Stack}-").startswith(section)
+    meaning = alarm["AlarmDescription"]["Fn::Sub"].rpartition(" ")[0]
     assert len(meaning) > 80
-    assert link == f"${{RunbookUrl}}#{section}"
     assert len(meaning) < 800, "CloudWatch takes 1,024 characters, the link among them"
     text = RUNBOOK.partition(f"\n### {section}\n")[2].partition("\n### ")[0]
     assert "**What happened.**" in text
@@ -412,19 +429,69 @@ def test_an_alarm_says_what_it_means_and_leads_to_its_section_of_the_runbook(nam
 
 def test_the_runbook_is_about_alarms_that_there_are() -> None:
     sections = re.findall(r"^### (.+)$", RUNBOOK.partition("\n## Runbook\n")[2], re.MULTILINE)
-    alarms = WATCHING.resources("AWS::CloudWatch::Alarm").values()
-    assert sorted(f"${{Stack}}-{s}" for s in sections) == sorted(
-        alarm["Properties"]["AlarmName"]["Fn::Sub"] for alarm in alarms
-    )
+    assert sorted(sections) == sorted({section_of(alarm) for alarm in ALARMS.values()})
 
 
-@pytest.mark.parametrize(("name", "alarm"), resources("AWS::CloudWatch::Alarm", WATCHING))
-def test_an_alarm_rings_where_somebody_listens(name: str, alarm: Any) -> None:
-    assert alarm["Properties"]["AlarmActions"] == [{"Ref": "AlarmsTopic"}]
+@each_alarm
+def test_an_alarm_rings_where_somebody_listens(alarm: Any) -> None:
+    assert alarm["AlarmActions"] == [{"Ref": "AlarmsTopic"}]
     subscription = WATCHING.resources()["AlarmsByEmail"]
     assert subscription["Condition"] == "TellsByEmail"
     assert subscription["Properties"]["Endpoint"] == {"Ref": "AlarmEmail"}
     assert subscription["Properties"]["TopicArn"] == {"Ref": "AlarmsTopic"}
+
+
+def test_a_signal_rings_nowhere_and_is_part_of_an_alarm() -> None:
+    for name in SIGNALS:
+        assert "AlarmActions" not in properties(name, WATCHING)
+    rules = {name: alarm["Properties"]["AlarmRule"] for name, alarm in COMPOSITES.items()}
+    assert rules == {
+        "MailboxNotValidatedAlarm": {"Fn::Sub": 'ALARM("${MailboxSilence}")'},
+        "TrackSilentAlarm": {"Fn::Sub": 'ALARM("${TrackSilence}")'},
+    }
+
+
+def test_the_silence_of_a_stack_that_is_new_or_switched_off_is_no_alarm() -> None:
+    for name, alarm in COMPOSITES.items():
+        assert alarm["Properties"]["ActionsSuppressor"] == {"Ref": "JobsAreOff"}, name
+        # Track, which says each hour that it was skipped, has to be given the time to say it.
+        assert TEMPLATE.parameters["TrackSchedule"]["Default"] == "cron(45 * * * ? *)"
+        assert 3_600 < alarm["Properties"]["ActionsSuppressorWaitPeriod"] <= 7_200
+    counted = {metric["MetricName"] for metric in looked_at(properties("JobsAreOff", WATCHING))}
+    assert counted == {"JobsSkipped", "JobsNotYetEnabled"}
+    # Every other alarm needs something to have happened.
+    for name, alarm in ALARMS.items():
+        assert name in COMPOSITES or alarm["TreatMissingData"] in {"notBreaching", "ignore"}, name
+
+
+def looked_at(alarm: Any) -> list[Any]:
+    """Return the metrics that an alarm looks at."""
+    if "Metrics" in alarm:
+        return [m["MetricStat"]["Metric"] for m in alarm["Metrics"] if "MetricStat" in m]
+    return [alarm] if "MetricName" in alarm else []
+
+
+def test_a_certificate_that_ends_is_told_of_a_month_a_week_and_a_day_before() -> None:
+    days = [alarm["Threshold"] for alarm in ALARMS.values() if alarm.get("MetricName") == "CertificateDaysLeft"]
+    assert days == [30, 7, 1]
+
+
+def test_ingest_near_its_time_limit_is_an_alarm() -> None:
+    limit = TEMPLATE.functions()["IngestFunction"].timeout * 1_000
+    assert 0.7 * limit < ALARMS["UploadsSlowAlarm"]["Threshold"] < 0.9 * limit
+
+
+def test_what_eventbridge_could_not_deliver_is_an_alarm_whether_it_was_set_aside_or_not() -> None:
+    watched = {
+        (name, json.dumps(metric["Dimensions"][0]["Value"]))
+        for alarm in ALARMS.values()
+        for metric in looked_at(alarm)
+        if (name := metric["MetricName"]).endswith(("Invocations", "Dlq", "Visible"))
+    }
+    assert ("FailedInvocations", '{"Ref": "UploadsRule"}') in watched
+    assert ("InvocationsFailedToBeSentToDlq", '{"Ref": "UploadsRule"}') in watched
+    assert ("ApproximateNumberOfMessagesVisible", '{"Ref": "UndeliveredQueue"}') in watched
+    assert properties("Watching")["Parameters"]["UploadsRule"] == {"Ref": "UploadsRule"}
 
 
 def test_the_output_names_the_topic_of_the_alarms() -> None:
@@ -459,7 +526,7 @@ def test_silence_is_an_alarm_of_its_own() -> None:
         for name, alarm in WATCHING.resources("AWS::CloudWatch::Alarm").items()
         if alarm["Properties"]["TreatMissingData"] == "breaching"
     }
-    assert breaching == {"MailboxNotValidatedAlarm", "TrackSilentAlarm"}
+    assert breaching == {"MailboxSilence", "TrackSilence"}
 
 
 @pytest.mark.parametrize("metric", ["Errors", "Throttles"])
@@ -473,13 +540,12 @@ def test_every_function_is_watched(metric: str) -> None:
     assert watched == FUNCTION_NAMES
 
 
-def test_jobs_that_are_off_are_an_alarm_in_production_only() -> None:
+def test_jobs_that_were_switched_off_are_an_alarm_in_production_only() -> None:
     assert WATCHING.resources()["JobsOffAlarm"]["Condition"] == "IsProduction"
-    production = dict(o.split("=", 1) for o in SAMCONFIG["production"]["deploy"]["parameters"]["parameter_overrides"])
-    assert properties("Watching")["Parameters"]["MeshBaseUrl"] == {"Ref": "MeshBaseUrl"}
-    assert WATCHING.document["Conditions"]["IsProduction"] == {
-        "Fn::Equals": [{"Ref": "MeshBaseUrl"}, production["MeshBaseUrl"]]
-    }
+    assert WATCHING.document["Conditions"]["IsProduction"] == {"Fn::Equals": [{"Ref": "Environment"}, "production"]}
+    assert properties("Watching")["Parameters"]["Environment"] == {"Ref": "Environment"}
+    counted = {metric["MetricName"] for metric in looked_at(ALARMS["JobsOffAlarm"])}
+    assert counted == {"JobsSkipped"}, "a new stack, which was never switched on, is quiet"
 
 
 # --- Dashboard and saved queries -------------------------------------------------------------------------------------
@@ -515,7 +581,7 @@ def test_the_dashboard_shows_the_state_of_every_alarm_that_there_is() -> None:
         [widget] = [w for w in watching.dashboard(WATCHING, production=production)["widgets"] if w["type"] == "alarm"]
         return sorted(widget["properties"]["alarms"])
 
-    alarms = sorted(f"${{{name}.Arn}}" for name in WATCHING.resources("AWS::CloudWatch::Alarm"))
+    alarms = sorted(f"${{{name}.Arn}}" for name in ALARMS)
     assert shown(production=True) == alarms
     assert shown(production=False) == [alarm for alarm in alarms if alarm != "${JobsOffAlarm.Arn}"]
 
@@ -532,12 +598,12 @@ def test_the_dashboard_tells_the_memory_of_every_function() -> None:
     assert "max(@maxMemoryUsed" in widget["properties"]["query"]
 
 
-@pytest.mark.parametrize("queue", ["UploadsQueue", "UploadsDeadLetterQueue"])
+@pytest.mark.parametrize("queue", ["UploadsQueue", "UploadsDeadLetterQueue", "UndeliveredQueue"])
 def test_every_queue_is_on_the_dashboard(queue: str) -> None:
     assert f"${{{queue}}}" in on_dashboard("AWS/SQS", "ApproximateNumberOfMessagesVisible")
 
 
-@pytest.mark.parametrize("name", ["template.yaml", "watching.yaml"])
+@pytest.mark.parametrize("name", ["template.yaml", "watching.yaml", "people.yaml", "uploader.yaml"])
 def test_a_new_programme_needs_no_line_in_the_templates(name: str) -> None:
     words = set(re.findall(r"\w+", (PROJECT / name).read_text().lower()))
     assert not words & ({*PROGRAMMES, *(programme.name.lower() for programme in PROGRAMMES.values())} - {"hpv"})
@@ -545,16 +611,21 @@ def test_a_new_programme_needs_no_line_in_the_templates(name: str) -> None:
 
 def test_what_is_shown_of_programmes_is_labelled_with_the_programme() -> None:
     searches = [m[0] for w in WIDGETS for m in w["properties"].get("metrics", ()) if isinstance(m[0], dict)]
-    assert len(searches) == 11
+    assert len(searches) == 12
     assert all(search["label"].startswith("${PROP('Dim.programme')}") for search in searches)
 
 
-def test_the_table_of_recent_exports_is_at_the_dashboards_end() -> None:
-    last = max(WIDGETS, key=lambda widget: widget["y"])
-    assert last["type"] == "custom"
-    assert last["properties"]["endpoint"] == "${StatusFunction}"
+def test_the_dashboard_begins_with_the_verdict_and_single_numbers_are_last() -> None:
+    in_order = sorted(WIDGETS, key=lambda widget: (widget["y"], widget["x"]))
+    kinds = [widget["properties"].get("view", widget["type"]) for widget in in_order]
+    assert kinds[:6] == ["text", "custom", "alarm", "table", "table", "table"]
+    assert set(kinds[6:-5]) == {"table", "timeSeries"}
+    assert set(kinds[-5:]) == {"singleValue"}
+    [verdict] = [widget["properties"] for widget in WIDGETS if widget["type"] == "custom"]
+    assert verdict["endpoint"] == "${StatusFunction}"
     assert properties("Watching")["Parameters"]["StatusFunction"] == {"Fn::GetAtt": ["StatusFunction", "Arn"]}
-    assert last["properties"]["updateOn"]["refresh"]
+    assert verdict["updateOn"]["refresh"]
+    assert verdict["params"] == {"runbook": "${RunbookUrl}"}
 
 
 def test_the_dashboard_leads_to_sections_of_the_runbook_that_there_are() -> None:
@@ -609,22 +680,39 @@ def test_a_function_logs_and_measures_under_its_own_name(function: Any) -> None:
 def test_a_function_is_told_of_the_data_that_its_role_allows_and_of_nothing_else(function: Any) -> None:
     role = properties(properties(function.name)["Role"]["Fn::GetAtt"][0])
     allowed = json.dumps([s["Resource"] for p in role["Policies"] for s in statements(p["PolicyDocument"])])
-    data = {"Bucket", "DpsExportsTable", "MeshJobsParameter", "MeshSecret", "VaccinationRecordsTable"}
+    data = {"Bucket", "DpsExportsTable", "MeshSecret", "VaccinationRecordsTable", "mesh_jobs"}
     told = {value["Ref"] for value in function.variables.values() if isinstance(value, dict) and "Ref" in value}
+    if "MESH_JOBS_PARAMETER" in function.variables:
+        told.add("mesh_jobs")
     assert told & data == {name for name in data if re.search(rf"\b{name}\b", allowed)}
 
 
 # --- Parameters and deployment ---------------------------------------------------------------------------------------
 
 
-def test_a_new_stack_does_not_speak_to_mesh_before_its_secret_is_filled() -> None:
-    assert TEMPLATE.parameters["MeshJobs"]["Default"] == "disabled"
-    assert properties("MeshJobsParameter")["Value"] == {"Ref": "MeshJobs"}
+def test_no_deployment_touches_the_flag_so_a_new_stack_does_not_speak_to_mesh() -> None:
+    flag = {"Fn::Sub": "/${AWS::StackName}/mesh_jobs"}
+    assert TEMPLATE.outputs["MeshJobsParameterName"]["Value"] == flag
+    told = {f.name for f in TEMPLATE.functions().values() if f.variables.get("MESH_JOBS_PARAMETER") == flag}
+    assert told == {"ValidateFunction", "ExportFunction", "TrackFunction", "CollectFunction"}
+    for template in (TEMPLATE, WATCHING, PEOPLE, UPLOADER):
+        assert not template.resources("AWS::SSM::Parameter")
 
 
-@pytest.mark.parametrize("name", TEMPLATE.parameters)
-def test_a_parameter_says_what_it_is_for_and_refuses_nonsense(name: str) -> None:
-    parameter = TEMPLATE.parameters[name]
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        pytest.param(parameter, id=f"{file}-{name}")
+        for file, template in (
+            ("template", TEMPLATE),
+            ("watching", WATCHING),
+            ("people", PEOPLE),
+            ("uploader", UPLOADER),
+        )
+        for name, parameter in template.parameters.items()
+    ],
+)
+def test_a_parameter_says_what_it_is_for_and_refuses_nonsense(parameter: Any) -> None:
     assert parameter["Description"]
     assert {"AllowedValues", "AllowedPattern", "MinValue"} & set(parameter)
     if "AllowedPattern" in parameter:
@@ -648,10 +736,34 @@ def test_a_parameter_says_what_it_is_for_and_refuses_nonsense(name: str) -> None
         ("ExportSchedule", "0 19 * * ? *"),
         ("AlarmEmail", "on-call"),
         ("RunbookUrl", "https://example.org/operations.md#top"),
+        ("RunbookUrl", "http://example.org/operations.md"),
+        ("PermissionsBoundary", "boundary"),
+        ("AccessLogBucket", "s3://logs"),
     ],
 )
 def test_a_mistyped_parameter_is_refused_before_anything_is_deployed(name: str, value: str) -> None:
     assert not re.search(TEMPLATE.parameters[name]["AllowedPattern"], value)
+
+
+def holds(condition: Any, given: dict[str, str]) -> bool:
+    match condition:
+        case {"Fn::Equals": [{"Ref": name}, value]}:
+            return given[name] == str(value)
+        case {"Fn::Not": [negated]}:
+            return not holds(negated, given)
+    raise AssertionError(condition)
+
+
+def refusals(**parameters: str) -> list[str]:
+    """Return why CloudFormation refuses to deploy with some parameters, the others at their defaults."""
+    given = {name: str(p["Default"]) for name, p in TEMPLATE.parameters.items() if "Default" in p} | parameters
+    return [
+        assertion["AssertDescription"]
+        for rule in TEMPLATE.document["Rules"].values()
+        if holds(rule["RuleCondition"], given)
+        for assertion in rule["Assertions"]
+        if not holds(assertion["Assert"], given)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -661,21 +773,59 @@ def test_a_mistyped_parameter_is_refused_before_anything_is_deployed(name: str, 
 def test_names_that_dps_takes_are_not_deployed_without_the_suppliers_code(
     style: str, code: str, deployed: bool
 ) -> None:
-    given = {"DpsFilenameStyle": style, "DpsSupplierOdsCode": code}
-
-    def holds(condition: Any) -> bool:
-        match condition:
-            case {"Fn::Equals": [{"Ref": name}, value]}:
-                return bool(given[name] == value)
-            case {"Fn::Not": [negated]}:
-                return not holds(negated)
-        raise AssertionError(condition)
-
-    (rule,) = TEMPLATE.document["Rules"].values()
-    (assertion,) = rule["Assertions"]
-    assert (not holds(rule["RuleCondition"]) or holds(assertion["Assert"])) is deployed
+    refused = refusals(DpsFilenameStyle=style, DpsSupplierOdsCode=code)
+    assert (refused == []) is deployed
+    assert all("supplier" in why for why in refused)
     assert TEMPLATE.parameters["DpsFilenameStyle"]["Default"] == "batch-v5"
-    assert "supplier" in assertion["AssertDescription"]
+
+
+PRODUCTION = {
+    "Environment": "production",
+    "AlarmEmail": "on-call@example.org",
+    "RunbookUrl": "https://example.org/operations.md",
+    "DpsSupplierOdsCode": "V0V8L",
+}
+
+
+def test_production_is_deployed_with_all_that_makes_it_safe() -> None:
+    assert refusals(**PRODUCTION) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AlarmEmail", ""),
+        ("RunbookUrl", "docs/operations.md"),
+        ("MeshDisableSslVerification", "true"),
+        ("MeshBaseUrl", "https://sandbox.example.org"),
+        ("DpsSupplierOdsCode", ""),
+        ("DeletionProtection", "false"),
+    ],
+)
+def test_production_is_refused_without_any_one_of_it_and_integration_is_not(name: str, value: str) -> None:
+    given = PRODUCTION | {"DpsFilenameStyle": "guide", name: value}
+    [why] = refusals(**given)
+    assert why.startswith(name)
+    assert refusals(**given | {"Environment": "integration"}) == []
+
+
+def test_the_environment_chooses_meshs_address() -> None:
+    chosen = {name: entry["BaseUrl"] for name, entry in TEMPLATE.document["Mappings"]["Mesh"].items()}
+    assert chosen == {"integration": nhs_mesh.INTEGRATION, "production": nhs_mesh.LIVE}
+    assert set(chosen) == set(TEMPLATE.parameters["Environment"]["AllowedValues"])
+    assert TEMPLATE.parameters["Environment"]["Default"] == "integration"
+    address = {
+        "Fn::If": [
+            "HasMeshBaseUrl",
+            {"Ref": "MeshBaseUrl"},
+            {"Fn::FindInMap": ["Mesh", {"Ref": "Environment"}, "BaseUrl"]},
+        ]
+    }
+    addresses = [f.variables["MESH_BASE_URL"] for f in TEMPLATE.functions().values() if "MESH_BASE_URL" in f.variables]
+    assert [*addresses, TEMPLATE.outputs["MeshBaseUrl"]["Value"]] == [address] * 5
+    assert TEMPLATE.document["Conditions"]["HasMeshBaseUrl"] == {
+        "Fn::Not": [{"Fn::Equals": [{"Ref": "MeshBaseUrl"}, ""]}]
+    }
 
 
 @pytest.mark.parametrize("environment", ["default", "integration", "production"])
@@ -684,7 +834,7 @@ def test_the_settings_of_each_environment_are_ones_that_the_template_takes(envir
     assert deploy["stack_name"].startswith("vaccinations-to-dps-")
     assert deploy["tags"]
     assert set(deploy["capabilities"].split()) == {"CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"}, (
-        "for the nested application"
+        "for the nested applications"
     )
     given = dict(override.split("=", 1) for override in deploy["parameter_overrides"])
     assert set(given) <= set(TEMPLATE.parameters)
@@ -694,11 +844,11 @@ def test_the_settings_of_each_environment_are_ones_that_the_template_takes(envir
         assert re.search(parameter.get("AllowedPattern", ""), value)
 
 
-def test_production_protects_its_tables_and_speaks_to_production_mesh() -> None:
+def test_the_settings_of_production_deploy_once_what_only_the_organisation_knows_is_added() -> None:
     given = dict(o.split("=", 1) for o in SAMCONFIG["production"]["deploy"]["parameters"]["parameter_overrides"])
-    assert given["MeshBaseUrl"] == "https://mesh-sync.spineservices.nhs.uk"
-    assert given.get("DeletionProtection", TEMPLATE.parameters["DeletionProtection"]["Default"]) == "true"
-    assert "MeshDisableSslVerification" not in given
+    assert given["Environment"] == "production"
+    assert len(refusals(**given)) == 4  # of them the supplier's code twice
+    assert refusals(**PRODUCTION | given) == []
 
 
 def test_the_stack_tells_the_commands_where_everything_is() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from local.stack import PROJECT
 from nhs_mesh import Refused
 from tests.usecases.rows import row, upload_of
 from vaccinations.jobs.status import StatusPage, processing_in_words
@@ -31,10 +33,13 @@ HEADER = [
 
 
 class Table(HTMLParser):
-    """What a browser makes of the page: the header, the rows, which of them are for a person, which cells numbers."""
+    """What a browser makes of a table: the header, the rows, which of them are for a person, which cells numbers."""
 
-    def __init__(self, page: str) -> None:
+    def __init__(self, page: str, kind: str = "exports") -> None:
         super().__init__()
+        _, table, page = page.partition(f'<table class="{kind}">')
+        assert table, kind
+        page = page.partition("</table>")[0]
         self.header: list[str] = []
         self.rows: list[dict[str, str]] = []
         self.bold: list[str] = []
@@ -52,7 +57,7 @@ class Table(HTMLParser):
             self._into = self.header if tag == "th" else self._cells
             self._into.append("")
             if ("class", "number") in attrs:
-                self.numbers[-1].add(HEADER[len(self._cells) - 1])
+                self.numbers[-1].add(self.header[len(self._cells) - 1])
 
     def handle_data(self, data: str) -> None:
         if self._into:
@@ -118,6 +123,76 @@ def test_an_export_that_dps_has_processed_says_when_in_londons_time_and_how_much
     }
     assert shown.bold == []
     assert shown.numbers[-1] == {"records", "attempt"}
+
+
+def night(world: World) -> list[dict[str, str]]:
+    return Table(show(world), "night").rows
+
+
+def test_the_page_begins_with_how_far_the_records_of_last_night_got_by_programme(world: World) -> None:
+    world.upload(upload_of(row(1), row(2), row(3), row(4, "Flu")))
+    world.export()
+    columns = ["programme", "sent", "accepted", "picked up", "processed", "refused"]
+
+    def verdict() -> list[list[str]]:
+        rows = night(world)
+        assert [list(cells) for cells in rows] == [columns] * len(rows)
+        return sorted(list(cells.values()) for cells in rows)
+
+    assert verdict() == [["Flu", "1", "1", "0", "0", "0"], ["HPV", "3", "3", "0", "0", "0"]]
+    world.acknowledge()
+    world.track()
+    export = world.ledger.get("hpv", 1)
+    answered = {"rows_processed": 2, "rows_refused": 1}
+    world.ledger.change(export, lambda e: lifecycle.hear(e, 1, Processing.PROCESSED, world.clock(), **answered))
+    assert verdict() == [["Flu", "1", "1", "1", "0", "0"], ["HPV", "3", "3", "3", "2", "1"]]
+    assert show(world).index('class="night"') < show(world).index('class="exports"')
+    world.clock.forward(hours=24)
+    assert "<p>In the last 24 hours no export was sealed.</p>" in show(world)
+
+
+def test_a_file_that_mesh_or_dps_refused_is_part_of_the_verdict(world: World, clock: Any) -> None:
+    mesh: MemoryMesh = world.client._mesh
+    world.upload(upload_of(row(1), row(2)))
+    mesh.fail("send", Refused(417, code="12", description="Unregistered"))
+    world.export()
+    assert list(night(world)[0].values()) == ["HPV", "2", "0", "0", "0", "0"]
+    export = made(clock(), number=2, sent_at=clock(), acknowledged_at=clock(), processing=Processing.REFUSED)
+    export = replace(export, status=Status.ACKNOWLEDGED, sealed_at=clock(), accepted_at=clock())
+    world.ledger._store(export)  # type: ignore[attr-defined]
+    assert list(night(world)[0].values()) == ["HPV", "9", "7", "7", "0", "7"]
+
+
+def test_what_needs_a_person_comes_next_and_leads_to_the_runbook(world: World) -> None:
+    world.upload(upload_of(row(1)))
+    world.export()
+    assert "<p>No export needs a person.</p>" in show(world)
+    world.clock.forward(days=3, seconds=1)
+    runbook = "https://example.org/operations.md"
+    said = 'hpv-1: ask DPS why nobody picks it up (<a href="https://example.org/operations.md#export-unacknowledged">'
+    assert said in show(world, runbook=runbook)
+    assert "picks it up (export-unacknowledged)</li>" in show(world)
+    for nothing in ("docs/operations.md", "javascript:alert(1)", 5):
+        assert "<a " not in show(world, runbook=nothing)
+    assert '"onclick' not in show(world, runbook='https://example.org/"onclick="alert(1)')
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"status": Status.ACCEPTED},
+        {"status": Status.FAILED},
+        {"status": Status.UNCLEAR},
+        {"status": Status.ACKNOWLEDGED, "processing": Processing.REFUSED},
+    ],
+    ids=["accepted", "failed", "unclear", "refused"],
+)
+def test_each_export_that_needs_a_person_has_its_section_of_the_runbook(world: World, about: dict[str, Any]) -> None:
+    export = made(world.clock() - timedelta(days=4), **about)
+    export = replace(export, attempts=tuple(replace(export.attempts[0], number=n) for n in range(1, 6)))
+    world.ledger._store(export)  # type: ignore[attr-defined]
+    [section] = re.findall(r"\(([a-z-]+)\)</li>", show(world))
+    assert f"\n### {section}\n" in (PROJECT / "docs" / "operations.md").read_text()
 
 
 def test_an_export_that_mesh_refused_says_why_and_who_goes_on(world: World, clock: Any) -> None:
@@ -211,7 +286,7 @@ def test_a_number_of_exports_that_cannot_be_shown_is_answered_with_what_can(worl
 
 def test_a_parameter_that_there_is_not_is_named(world: World) -> None:
     assert show(world, **{"<b>": 1, "programme": "hpv", "limit": 5}) == (
-        "<p>Unknown parameter: &lt;b&gt;, programme. There is one: limit.</p>"
+        "<p>Unknown parameter: &lt;b&gt;, programme. There are two: limit, runbook.</p>"
     )
 
 
@@ -221,7 +296,7 @@ def test_what_cloudwatch_sends_along_is_no_parameter(world: World) -> None:
 
 def test_the_widget_says_what_it_is(world: World) -> None:
     said = show(world, describe=True, programme="hpv")
-    assert said.startswith("## Recent exports\n")
+    assert said.startswith("## Last night, and what needs a person\n")
     assert "| `limit` | how many exports to show, 1 to 100; 20 where it is left out |" in said
 
 
@@ -232,8 +307,7 @@ def test_what_came_from_outside_is_text_and_the_page_has_no_script(world: World)
     assert "<script" not in page
     assert "<img" not in page
     assert Table(page).rows[0]["delivery"].startswith(f"accepted: {hostile.code} {hostile.description}")
-    assert page.startswith("<style>.exports{")
-    assert '</style><table class="exports"><thead><tr><th>export</th>' in page
+    assert page.startswith("<style>.night,.exports,.todo{")
     assert page.endswith("</td></tr></tbody></table>")
 
 

@@ -72,5 +72,15 @@ def test_a_mailbox_that_mesh_does_not_let_in_is_not_said_to_be_validated(
     assert "MailboxValidated" not in logged()
 
 
+def test_a_certificate_that_mesh_refuses_is_said_to_have_run_out(
+    mesh: MemoryMesh, certificate: str, clock: Clock, logged: Callable[[], str]
+) -> None:
+    clock = days_before_the_end(clock, certificate, days=-2)
+    mesh.fail("handshake", Unauthorised("the certificate has expired"))
+    with pytest.raises(Unauthorised):
+        Validate(mesh.mailbox(OURS), certificate, clock).run()
+    assert '"CertificateDaysLeft":[-2' in logged().replace(" ", "")
+
+
 def test_the_certificate_is_in_no_traceback(mesh: MemoryMesh, certificate: str, clock: Clock) -> None:
     assert "BEGIN CERTIFICATE" not in repr(Validate(mesh.mailbox(OURS), certificate, clock))

@@ -148,8 +148,8 @@ class Wiring:
             self._connection = secret, _connect(self.settings, secret)
         return self._connection[1]
 
-    def jobs_enabled(self) -> bool:
-        """Tell whether the ``mesh_jobs`` flag is on."""
+    def jobs_enabled(self) -> bool | None:
+        """Tell whether the ``mesh_jobs`` flag is on; None where nobody has switched it yet."""
         from vaccinations.aws.parameters import jobs_enabled
 
         return jobs_enabled(self.clients.parameters, self.settings.mesh_jobs_parameter)
@@ -264,10 +264,12 @@ def skipped_when_off(job: str) -> Callable[[Handler], Handler]:
     def decorate(handler: Handler) -> Handler:
         @wraps(handler)
         def guarded(event: dict[str, Any], context: LambdaContext) -> Any:
-            if wire(job).jobs_enabled():
+            enabled = wire(job).jobs_enabled()
+            if enabled:
                 return handler(event, context)
             logger.info("skipped: mesh_jobs is off", extra={"job": job})
-            count("JobsSkipped", job=job)
+            # A stack that was never switched on is new; one that was switched off is an alarm in production.
+            count("JobsNotYetEnabled" if enabled is None else "JobsSkipped", job=job)
             return document(Skipped())
 
         return guarded

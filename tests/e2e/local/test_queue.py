@@ -101,13 +101,13 @@ def test_uploads_are_ingested_in_the_order_in_which_they_came(toy: LocalCloud) -
 
 
 @pytest.mark.usefixtures("short_visibility")
-def test_an_upload_that_always_fails_is_set_aside_after_three_tries_and_holds_up_no_other(toy: LocalCloud) -> None:
+def test_an_upload_that_always_fails_is_set_aside_after_five_tries_and_holds_up_no_other(toy: LocalCloud) -> None:
     (poller,) = toy.pollers
     failed_before = len(poller.failures)
     put(toy, "incoming/R1A/bad.csv")
     put(toy, "incoming/R1A/after-it.csv")
     toy.drain()
-    assert [failure.error_type for failure in poller.failures[failed_before:]] == ["Disobedience"] * 3
+    assert [failure.error_type for failure in poller.failures[failed_before:]] == ["Disobedience"] * 5
     assert "receipts/R1A/after-it.csv" in receipts(toy)
     assert count(toy, "UploadsDeadLetterQueueUrl") == 1
     (message,) = toy.client("sqs").receive_message(QueueUrl=toy.outputs["UploadsDeadLetterQueueUrl"])["Messages"]

@@ -215,7 +215,7 @@ def rights(service: str, request: dict[str, Any], names: dict[str, str]) -> Iter
         case "secretsmanager", _:
             yield f"secretsmanager:{operation}", names[body["SecretId"]]
         case "ssm", _:
-            yield f"ssm:{operation}", names[body["Name"]]
+            yield f"ssm:{operation}", body["Name"]
         case _:
             pytest.fail(f"{service}:{operation} is not known here")
 
@@ -251,8 +251,9 @@ def logical(resource: Any) -> str:
         case {"Fn::GetAtt": [name, "Arn"]} | {"Ref": name}:
             return str(name)
         case {"Fn::Sub": text}:
-            text = re.sub(r"^arn:.*:(parameter(?=\$)|(?=event-bus/))", "", text)
+            text = re.sub(r"^arn:.*:(parameter(?=/)|(?=event-bus/))", "", text)
             text = text.replace("${EventBus}", TEMPLATE.parameters["EventBus"]["Default"])
+            text = text.replace("${AWS::StackName}", "local")
             return re.sub(r"\$\{(\w+)(\.Arn)?\}", r"\1", text)
     return str(resource)
 

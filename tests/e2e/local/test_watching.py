@@ -6,7 +6,9 @@ metrics in CloudWatch's embedded metric format by name, dimensions and namespace
 
 from __future__ import annotations
 
+import copy
 import json
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
 TEMPLATE = Template.read(PROJECT / "template.yaml")
 WATCHING = Template.read(PROJECT / "watching.yaml")
-NAMESPACE = {"Fn::Sub": "Vaccinations/${Stack}"}
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,7 @@ def tell(cloud: LocalCloud, folder: Path) -> str:
     # MESH refuses flu's file, and EventBridge cannot be reached.
     broken = {"DPS_MAILBOX": "X26NOBODY", "AWS_ENDPOINT_URL_EVENTBRIDGE": "http://127.0.0.1:9"}
     environments = {name: cloud.environment(name) | broken for name in TEMPLATE.functions()}
+    environments["CollectFunction"]["BUCKET"] = "no-such-bucket"
     emulator = Emulator(PROJECT, folder, TEMPLATE.functions(), environments, cloud.endpoint_url)
     [refused] = emulator.invoke("ExportFunction", {"programme": "flu"})["exports"]
     assert refused["status"] == "failed"
@@ -107,6 +109,8 @@ def tell(cloud: LocalCloud, folder: Path) -> str:
         s3.delete_object(Bucket=bucket, Key=batch["Key"])
     assert export("menacwy") == "error"
     assert export("mmr") == "accepted"
+    with unknown_to_mesh(cloud, "mmr"):
+        assert emulator.invoke("TrackFunction")["status"] == "incomplete"
     with cloud.sandbox.client(SENDER) as sender:
         lost = sender.track_by_local_id("mmr-1-1").message_id
     about = {"code": "14", "description": "Message not collected", "subject": "NDR"}
@@ -114,10 +118,19 @@ def tell(cloud: LocalCloud, folder: Path) -> str:
     for linked in (lost, "20240823200000000000_UNKNOWN"):
         report = {**about, **names, "linked_message_id": linked}
         cloud.sandbox.admin("POST", "/messageexchange/admin/report", report)
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
     assert emulator.invoke("TrackFunction")["reports"] == 2
+    key = "requests/mmr-1.requeue"
+    version = s3.head_object(Bucket=bucket, Key=key)["VersionId"]
+    request = {"bucket": {"name": bucket}, "object": {"key": key, "version-id": version}}
+    emulator.invoke("IngestFunction", {"Records": [{"messageId": "2", "body": json.dumps({"detail": request})}]})
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={"EventBridgeConfiguration": {}})
 
     # DPS refuses Td/IPV's file, and flu's row; it answers a row and a file that there never were, and nonsense.
-    assert export("flu") == export("td_ipv") == "accepted"
+    assert export("flu") == "accepted"
+    with wrong_password(cloud):
+        assert export("td_ipv") == "pending"
+    assert export("td_ipv") == "accepted"
     with cloud.sandbox.client(RECEIVER) as receiver:
         dps = Dps(receiver, refuse=lambda _: "Unable to determine diagnostics issue")
         *_, flu, td_ipv = dps.pick_up()
@@ -129,6 +142,10 @@ def tell(cloud: LocalCloud, folder: Path) -> str:
             dps.answer(file, formats={"csv"})
         name = f"{td_ipv.name.rpartition('.')[0]}_InfAck_20240823T20000000.csv"
         receiver.send_file(SENDER, "dps export ack", b"nonsense", filename=name)
+    assert emulator.invoke("CollectFunction")["status"] == "incomplete"
+    # What DPS says is kept, and nobody hears of it on EventBridge.
+    environments["CollectFunction"]["BUCKET"] = bucket
+    emulator.kill("CollectFunction")
     assert emulator.invoke("CollectFunction")["status"] == "ok"
     cloud.invoke("CollectFunction")
 
@@ -137,12 +154,43 @@ def tell(cloud: LocalCloud, folder: Path) -> str:
     s3.put_object(Bucket=bucket, Key="incoming/R1A/lost.csv", Body=b"")
     assert cloud.invoke("ReconcileFunction", {"minutes": 0})["queued"] == 1
 
-    cloud.client("ssm").put_parameter(Name=cloud.outputs["MeshJobsParameterName"], Value="disabled", Overwrite=True)
-    for function in ("ValidateFunction", "ExportFunction", "TrackFunction", "CollectFunction"):
+    # The jobs are off: switched off by somebody, and never switched on.
+    flag, ssm = cloud.outputs["MeshJobsParameterName"], cloud.client("ssm")
+    jobs = ("ValidateFunction", "ExportFunction", "TrackFunction", "CollectFunction")
+    ssm.put_parameter(Name=flag, Value="disabled", Overwrite=True)
+    for function in jobs:
+        cloud.invoke(function)
+    ssm.delete_parameter(Name=flag)
+    for function in jobs:
         cloud.invoke(function)
     written = [*cloud.logs().values(), *(emulator.log(name) for name in TEMPLATE.functions())]
     emulator.close()
     return "\n".join(written)
+
+
+@contextmanager
+def unknown_to_mesh(cloud: LocalCloud, programme: str) -> Iterator[None]:
+    """Have the ledger ask about a message that MESH does not know."""
+    key = {"programme": {"S": programme}, "number": {"N": "1"}}
+    table, dynamodb = cloud.outputs["DpsExportsTableName"], cloud.client("dynamodb")
+    item = dynamodb.get_item(TableName=table, Key=key)["Item"]
+    asking = copy.deepcopy(item)
+    asking["attempts"]["L"][-1]["M"]["message_id"] = {"S": "20240823200000000000_UNKNOWN"}
+    dynamodb.put_item(TableName=table, Item=asking)
+    yield
+    dynamodb.put_item(TableName=table, Item=item)
+
+
+@contextmanager
+def wrong_password(cloud: LocalCloud) -> Iterator[None]:
+    """Have MESH let nobody in."""
+    secrets, arn = cloud.client("secretsmanager"), cloud.outputs["MeshSecretArn"]
+    right = secrets.get_secret_value(SecretId=arn)["SecretString"]
+    cloud.emulator.kill("ExportFunction")  # a function that keeps running reads the secret again after five minutes
+    secrets.put_secret_value(SecretId=arn, SecretString=json.dumps(json.loads(right) | {"password": "wrong"}))
+    yield
+    secrets.put_secret_value(SecretId=arn, SecretString=right)
+    cloud.emulator.kill("ExportFunction")
 
 
 def metrics(log: str) -> Iterator[Metric]:
@@ -151,7 +199,7 @@ def metrics(log: str) -> Iterator[Metric]:
         if line.startswith('{"_aws"'):
             written = json.loads(line)
             for directive in written["_aws"]["CloudWatchMetrics"]:
-                assert directive["Namespace"] == "Vaccinations/local"
+                assert directive["Namespace"] == watching.OURS
                 for metric in directive["Metrics"]:
                     for names in directive["Dimensions"]:
                         yield metric["Name"], frozenset((name, written[name]) for name in names)
@@ -159,12 +207,7 @@ def metrics(log: str) -> Iterator[Metric]:
 
 def of_alarms() -> Iterator[Metric]:
     """Return the metrics of ours that alarms look at."""
-    for alarm in WATCHING.resources("AWS::CloudWatch::Alarm").values():
-        properties = alarm["Properties"]
-        looked_at = [m["MetricStat"]["Metric"] for m in properties.get("Metrics", ()) if "MetricStat" in m]
-        for metric in looked_at or [properties]:
-            if metric["Namespace"] == NAMESPACE:
-                yield metric["MetricName"], frozenset((d["Name"], d["Value"]) for d in metric["Dimensions"])
+    return (metric for namespace, metric in watching.of_alarms(WATCHING) if namespace == watching.OURS)
 
 
 def missing(wanted: Iterable[Metric], emitted: set[Metric]) -> set[str]:
@@ -182,6 +225,11 @@ def test_every_metric_on_the_dashboard_is_one_that_the_functions_emit(emitted: s
     assert not missing(shown, emitted | {(name, of_any_programme(dimensions)) for name, dimensions in emitted})
 
 
+def test_every_metric_that_the_functions_emit_is_heard_by_an_alarm_or_shown(emitted: set[Metric]) -> None:
+    heard = {name for name, _ in (*of_alarms(), *of_dashboard())}
+    assert {name for name, _ in emitted} - heard == set()
+
+
 def test_a_programme_is_named_by_the_key_of_the_reference_data(emitted: set[Metric]) -> None:
     programmes = {programme for _, dimensions in emitted if (programme := of_programme(dimensions))}
     assert {"flu", "hpv"} <= programmes <= set(PROGRAMMES)
@@ -189,11 +237,7 @@ def test_a_programme_is_named_by_the_key_of_the_reference_data(emitted: set[Metr
 
 def of_dashboard() -> Iterator[Metric]:
     """Return the metrics of ours that the dashboard shows."""
-    for widget in watching.dashboard(WATCHING, production=True)["widgets"]:
-        for namespace, name, *dimensions in watching.metrics(widget):
-            if namespace not in {"AWS/Lambda", "AWS/SQS"}:
-                assert namespace == "Vaccinations/local"
-                yield name, frozenset(zip(dimensions[::2], dimensions[1::2], strict=True))
+    return (metric for namespace, metric in watching.of_dashboard(WATCHING) if namespace == watching.OURS)
 
 
 def of_programme(dimensions: frozenset[tuple[str, str]]) -> str | None:
@@ -205,8 +249,7 @@ def of_any_programme(dimensions: frozenset[tuple[str, str]]) -> frozenset[tuple[
 
 
 def test_every_metric_that_the_functions_emit_by_programme_is_on_the_dashboard(emitted: set[Metric]) -> None:
-    elsewhere = {"ExportErrors", "ExportsUnclear"}  # shown for all programmes together
-    elsewhere |= {"ExportsReceived"}  # said of each file before ExportsProcessed
+    elsewhere = {"ExportErrors", "ExportsUnclear", "ExportsDelayed"}  # shown for all programmes together
     by_programme = {name for name, dimensions in emitted if of_programme(dimensions)}
     assert {name for name, dimensions in of_dashboard() if of_programme(dimensions)} == by_programme - elsewhere
 

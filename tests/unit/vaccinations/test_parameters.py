@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from vaccinations.aws.parameters import SECRET_FIELDS, MeshSecrets, SecretIncomplete, jobs_enabled
 
@@ -15,26 +16,30 @@ WHOLE = {name: f"the {name}" for name in SECRET_FIELDS}
 class Secrets:
     """A Secrets Manager with one secret."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str | None) -> None:
         self.text = text
         self.asked = 0
 
     def get_secret_value(self, **_: Any) -> dict[str, str]:
         self.asked += 1
+        if self.text is None:
+            raise ClientError({"Error": {"Code": "ResourceNotFoundException"}}, "GetSecretValue")
         return {"SecretString": self.text}
 
 
 class Parameters:
     """A Parameter Store with one parameter."""
 
-    def __init__(self, value: str) -> None:
+    def __init__(self, value: str | None) -> None:
         self.value = value
 
     def get_parameter(self, **_: Any) -> dict[str, Any]:
+        if self.value is None:
+            raise ClientError({"Error": {"Code": "ParameterNotFound"}}, "GetParameter")
         return {"Parameter": {"Value": self.value}}
 
 
-def secrets(text: str) -> Any:
+def secrets(text: str | None) -> Any:
     return MeshSecrets(Secrets(text), "mesh")  # type: ignore[arg-type]
 
 
@@ -60,9 +65,19 @@ def test_a_secret_that_is_no_json_object_says_how_to_fill_it_and_not_what_is_in_
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
+def test_the_secret_of_a_new_stack_which_has_no_version_yet_lacks_everything() -> None:
+    with pytest.raises(SecretIncomplete, match=f"lacks {', '.join(SECRET_FIELDS)}; fill it with: mesh secret put"):
+        secrets(None).read()
+
+
 def test_fields_that_are_missing_or_empty_are_named() -> None:
     with pytest.raises(SecretIncomplete, match="lacks shared_key, certificate;"):
         secrets(json.dumps({**WHOLE, "shared_key": "", "certificate": None})).read()
+
+
+def test_a_flag_that_nobody_has_switched_yet_is_off_and_can_be_told_from_one_that_was_switched_off() -> None:
+    assert jobs_enabled(Parameters(None), "/mesh_jobs") is None  # type: ignore[arg-type]
+    assert jobs_enabled(Parameters("disabled"), "/mesh_jobs") is False  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

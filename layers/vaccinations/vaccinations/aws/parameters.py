@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools.utilities.parameters import SecretsProvider, SSMProvider, TransformParameterError
+from aws_lambda_powertools.utilities.parameters import GetParameterError, SecretsProvider, TransformParameterError
+from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -71,20 +72,37 @@ class MeshSecrets:
         Raises
         ------
         SecretIncomplete
-            A field is missing or empty, or the secret is no JSON object.
+            It was never filled, a field is missing or empty, or it is no JSON object.
         """
         try:
             document: Any = self._provider.get(self._name, max_age=SECRET_MAX_AGE, transform="json")
         except TransformParameterError:
             # `from None`: the parser's own error may quote the text it could not read.
             raise SecretIncomplete("the MESH secret is not a JSON document; fill it with: mesh secret put") from None
+        except GetParameterError as error:
+            if not _is(error.__context__, "ResourceNotFoundException"):
+                raise
+            document = {}  # a new stack's secret has no version
         found: dict[str, str] = document if isinstance(document, dict) else {}
         if missing := [name for name in SECRET_FIELDS if not found.get(name)]:
             raise SecretIncomplete(f"the MESH secret lacks {', '.join(missing)}; fill it with: mesh secret put")
         return MeshSecret(**{name: found[name] for name in SECRET_FIELDS})
 
 
-def jobs_enabled(client: SSMClient, parameter: str) -> bool:
-    """Tell whether the ``mesh_jobs`` flag is on. Asked anew each time, so that switching it off acts at once."""
-    value = SSMProvider(boto3_client=client).get(parameter, force_fetch=True)
-    return str(value).strip().lower() == "enabled"
+def jobs_enabled(client: SSMClient, parameter: str) -> bool | None:
+    """Tell whether the ``mesh_jobs`` flag is on; None where nobody has switched it yet, which counts as off.
+
+    Asked anew each time, so that switching it off acts at once. No deployment makes the parameter, and so none changes
+    it (docs/operations.md, "Switching the jobs off and on").
+    """
+    try:
+        value = client.get_parameter(Name=parameter)["Parameter"]["Value"]
+    except ClientError as error:
+        if not _is(error, "ParameterNotFound"):
+            raise
+        return None
+    return value.strip().lower() == "enabled"
+
+
+def _is(error: BaseException | None, code: str) -> bool:
+    return isinstance(error, ClientError) and error.response["Error"]["Code"] == code

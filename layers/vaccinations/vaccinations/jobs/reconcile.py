@@ -25,7 +25,7 @@ from vaccinations.jobs.restoring import Restoring
 from vaccinations.model.problems import ASKED, TRUE_OR_FALSE, check_event
 from vaccinations.ports import IntakeGone
 from vaccinations.results import ENDED, QueuedUpload, ReconcileRun
-from vaccinations.telemetry import count, logger
+from vaccinations.telemetry import MetricUnit, count, gauge, logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -134,6 +134,7 @@ class Reconcile:
         (logger.info if complete else logger.warning)("uploads reconciled", extra=extra)
         if not run.dry_run:
             count("UploadsQueuedAgain", run.queued)
+            gauge("UploadsStillParked", len(self.register.parked()), MetricUnit.Count)
 
     @property
     def _restoring(self) -> Restoring:

@@ -1,13 +1,15 @@
-"""Status: a table of the recent exports for the dashboard, as HTML that a custom widget of CloudWatch shows.
+"""Status: what became of last night, and what needs a person, as HTML for a custom widget of CloudWatch's dashboard.
 
-It shows what the ledger knows, which is nothing personal. What came from outside, such as MESH's description of an
-error, is escaped, and there is no script.
+The verdict comes first: of each programme how far the records got that were sealed in the last 24 hours. Then the
+exports that need a person, with their section of the runbook; then the recent exports. It shows what the ledger knows,
+which is nothing personal. What came from outside, such as MESH's description of an error, is escaped, and there is no
+script.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from heapq import nlargest
 from html import escape
 from operator import attrgetter
@@ -19,7 +21,7 @@ from vaccinations.model.london import in_london
 from vaccinations.model.programmes import PROGRAMMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from vaccinations.ports import Ledger
 
@@ -27,27 +29,42 @@ __all__ = ["StatusPage"]
 
 #: So many exports are shown unless the widget asks for another number, and at most.
 _SHOWN, _MOST = 20, 100
+#: A day has one nightly run.
+_NIGHT = timedelta(days=1)
+_VERDICT = ("programme", "sent", "accepted", "picked up", "processed", "refused")
+#: The sections of docs/operations.md about an export that needs a person.
+_SECTIONS = {
+    Status.ACCEPTED: "export-unacknowledged",
+    Status.FAILED: "export-failed",
+    Status.UNCLEAR: "export-unclear",
+    Status.UNDELIVERED: "export-undelivered",
+}
 _COLUMNS = (
     *("export", "programme", "records", "file and message id", "delivery", "DPS", "sealed", "sent", "picked up"),
     "attempt",
 )
 _STYLE = (
-    "<style>.exports{border-collapse:collapse;width:100%;font:13px/1.4 system-ui,sans-serif}"
-    ".exports th,.exports td{padding:3px 10px 3px 0;text-align:left;vertical-align:top;border-bottom:1px solid #8884}"
+    "<style>.night,.exports,.todo{font:13px/1.4 system-ui,sans-serif}"
+    ".night,.exports{border-collapse:collapse}.exports{width:100%}.night caption,.exports caption"
+    "{text-align:left;font-weight:bold;padding:6px 0}"
+    ".night th,.night td,.exports th,.exports td"
+    "{padding:3px 10px 3px 0;text-align:left;vertical-align:top;border-bottom:1px solid #8884}"
     ".exports td{white-space:pre}.exports td:nth-child(5){white-space:normal}"
-    ".exports .number{text-align:right}.exports .person td{font-weight:bold}</style>"
+    ".night .number,.exports .number{text-align:right}.exports .person td,.todo{font-weight:bold}</style>"
 )
 _DESCRIPTION = f"""\
-## Recent exports
+## Last night, and what needs a person
 
-The latest exports of all programmes, newest first: what became of their delivery over MESH, and what DPS made of them.
-Those that need a person are in bold and say what to do. Times are London's.
+Of each programme the records of the exports sealed in the last 24 hours: how many were sent, accepted by MESH, picked
+up, processed and refused by DPS. Then the exports that need a person, and what to do. Then the latest exports of all
+programmes, newest first: what became of their delivery over MESH, and what DPS made of them. Times are London's.
 
 ### Parameters
 
 | name | meaning |
 |---|---|
 | `limit` | how many exports to show, 1 to {_MOST}; {_SHOWN} where it is left out |
+| `runbook` | where docs/operations.md can be read, https://...; what needs a person links to its section there |
 
 ### Example
 
@@ -76,29 +93,51 @@ class StatusPage:
         Parameters
         ----------
         event
-            The widget's parameters (``limit``) and CloudWatch's own ``widgetContext``; or ``{"describe": true}``.
+            The widget's parameters (``limit``, ``runbook``) and CloudWatch's own ``widgetContext``; or
+            ``{"describe": true}``.
 
         Returns
         -------
         str
-            The table as HTML, or a sentence that says which parameter is wrong; for ``describe``, the widget's
+            The tables as HTML, or a sentence that says which parameter is wrong; for ``describe``, the widget's
             documentation in Markdown.
         """
         if event.get("describe"):
             return _DESCRIPTION
         parameters = {name: value for name, value in event.items() if name not in {"describe", "widgetContext"}}
         limit = parameters.pop("limit", _SHOWN)
+        runbook = parameters.pop("runbook", "")
         if parameters:
-            return _sentence(f"Unknown parameter: {', '.join(parameters)}. There is one: limit.")
+            return _sentence(f"Unknown parameter: {', '.join(parameters)}. There are two: limit, runbook.")
         if type(limit) is not int or not 1 <= limit <= _MOST:
             return _sentence(f"The parameter limit must be a whole number from 1 to {_MOST}.")
-        latest = (export for key in PROGRAMMES for export in self.ledger.latest(key, limit))
-        exports = nlargest(limit, latest, key=attrgetter("created_at"))
-        if not exports:
+        latest = [export for key in PROGRAMMES for export in self.ledger.latest(key, max(limit, _SHOWN))]
+        if not latest:
             return _sentence("There are no exports yet.")
-        header = "".join(f"<th>{name}</th>" for name in _COLUMNS)
-        rows = "".join(map(self._row, exports))
-        return f'{_STYLE}<table class="exports"><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>'
+        exports = nlargest(limit, latest, key=attrgetter("created_at"))
+        recent = _table("exports", "Recent exports", _COLUMNS, map(self._row, exports))
+        return f"{_STYLE}{self._night(latest)}{self._for_a_person(latest, runbook)}{recent}"
+
+    def _night(self, exports: Sequence[DPSExport]) -> str:
+        """Tell of each programme what became of the records that were sealed in the last day."""
+        sealed = [export for export in exports if export.sealed_at and export.sealed_at > self.clock() - _NIGHT]
+        if not sealed:
+            return _sentence("In the last 24 hours no export was sealed.")
+        rows = []
+        for programme in PROGRAMMES.values():
+            if counts := [_counts(export) for export in sealed if export.programme == programme.key]:
+                totals = (sum(column) for column in zip(*counts, strict=True))
+                rows.append(f"<tr>{''.join(map(_cell, (programme.name, *totals)))}</tr>")
+        return _table("night", "Records of the last 24 hours", _VERDICT, rows)
+
+    def _for_a_person(self, exports: Sequence[DPSExport], runbook: object) -> str:
+        """List what needs a person, with the runbook's section."""
+        items = [
+            f"<li>{escape(export.export_id)}: {escape(todo)} ({_link(export, runbook)})</li>"
+            for export in sorted(exports, key=attrgetter("created_at"))
+            if (todo := lifecycle.todo(export, self.clock()))
+        ]
+        return f'<ul class="todo">{"".join(items)}</ul>' if items else _sentence("No export needs a person.")
 
     def _row(self, export: DPSExport) -> str:
         todo = lifecycle.todo(export, self.clock())
@@ -135,6 +174,35 @@ def processing_in_words(export: DPSExport) -> str:
         case Processing.REFUSED:
             return f"refused the file ({attempt.refusal})"
     return str(attempt.processing or "")
+
+
+def _counts(export: DPSExport) -> tuple[int, ...]:
+    """Count an export's records as `_VERDICT` has it."""
+    attempt, records = export.attempts[-1], export.records
+    refused = records if attempt.processing is Processing.REFUSED else attempt.rows_refused or 0
+    picked_up = records if attempt.acknowledged_at else 0
+    return (
+        records if attempt.sending_at or export.accepted_at else 0,
+        records if export.accepted_at else 0,
+        picked_up,
+        attempt.rows_processed or 0,
+        refused,
+    )
+
+
+def _link(export: DPSExport, runbook: object) -> str:
+    section = "export-refused" if export.processing is Processing.REFUSED else _SECTIONS[export.status]
+    if isinstance(runbook, str) and runbook.startswith("https://"):
+        return f'<a href="{escape(runbook)}#{section}">{section}</a>'
+    return section
+
+
+def _table(kind: str, title: str, columns: Iterable[str], rows: Iterable[str]) -> str:
+    header = "".join(f"<th>{name}</th>" for name in columns)
+    return (
+        f'<table class="{kind}"><caption>{title}</caption><thead><tr>{header}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
 
 
 def _when(moment: datetime | None) -> str:

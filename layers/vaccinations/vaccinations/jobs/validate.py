@@ -42,9 +42,9 @@ class Validate:
         nhs_mesh.MeshError
             MESH did not answer, or does not let us in.
         """
-        self.mesh.handshake()
         days = certificate_facts(self.certificate).days_left(self.clock())
+        gauge("CertificateDaysLeft", days)  # first: with one that has expired there is no handshake
+        self.mesh.handshake()
         count("MailboxValidated")
-        gauge("CertificateDaysLeft", days)
         logger.info("mailbox validated", extra={"mailbox": self.mesh.mailbox, "certificate_days_left": days})
         return Validation(mailbox=self.mesh.mailbox, certificate_days_left=days)
