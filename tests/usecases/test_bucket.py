@@ -77,7 +77,7 @@ def test_of_versions_whose_times_go_back_and_forth_none_is_as_old_as_another(clo
     times = {f"v{n}": clock() - timedelta(seconds=earlier) for n, earlier in enumerate((0, 1, 0, 1, 0))}
     listed = [{"Key": key, "VersionId": v, "LastModified": at} for v, at in reversed(times.items())]
     s3: Any = SimpleNamespace(
-        get_object=lambda **asked: {"Body": io.BytesIO(), "LastModified": times[asked["VersionId"]]},
+        get_object=lambda **asked: {"Body": io.BytesIO(), "LastModified": times[asked["VersionId"]], "Metadata": {}},
         get_paginator=lambda _: SimpleNamespace(
             paginate=lambda **_: [{"Versions": listed[:3]}, {"Versions": listed[3:]}]
         ),

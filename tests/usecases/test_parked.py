@@ -639,7 +639,9 @@ def mesh(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resul
     wiring = SimpleNamespace(
         bucket=lambda: stores.bucket, register=lambda: stores.register, ledger=lambda: stores.ledger
     )
-    here = SimpleNamespace(wiring=wiring, where="here")
+    identity = SimpleNamespace(get_caller_identity=lambda: {"Arn": "arn:aws:iam::123456789012:user/jo"})
+    settings, clients = SimpleNamespace(event_bus=""), SimpleNamespace(identity=identity)
+    here = SimpleNamespace(wiring=wiring, settings=settings, clients=clients, where="here")
     monkeypatch.setattr("mesh_cli.options.find_deployment", lambda *_: here)
     return lambda *arguments: CliRunner().invoke(app, arguments)
 
@@ -660,7 +662,7 @@ def test_a_record_that_dps_refused_is_found_and_sent_again_though_an_abandoned_u
         known.batch_id,
         "refused: unknown",
     )
-    asked = json.loads(mesh("record", "resend", uuid_of(1), "--wait", "0", "--json").stdout)
+    asked = json.loads(mesh("record", "resend", uuid_of(1), "--reason", "why", "--wait", "0", "--json").stdout)
     stores.handle((asked["request"], asked["version"]))
     assert told(stores)[-1] == (uuid_of(1), "new", "AB1234")
 
@@ -672,7 +674,7 @@ def test_a_record_that_only_a_parked_upload_stated_has_no_other_story(
     found = mesh("record", "find", uuid_of(1), "--json")
     assert (found.exit_code, found.stdout) == (1, "")
     assert "an upload that was parked" in found.stderr
-    asked = mesh("record", "resend", uuid_of(1), "--wait", "0")
+    asked = mesh("record", "resend", uuid_of(1), "--reason", "why", "--wait", "0")
     assert (asked.exit_code, asked.stdout) == (1, "")
 
 

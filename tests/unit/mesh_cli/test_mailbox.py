@@ -56,8 +56,11 @@ def context(monkeypatch: pytest.MonkeyPatch) -> Callable[..., typer.Context]:
     """Make what a command is given, with a client of which one method is played."""
 
     def make(stack: str | None = None, **methods: Any) -> typer.Context:
-        wiring = SimpleNamespace(mesh=lambda: SimpleNamespace(**methods))
-        works_on = SimpleNamespace(wiring=wiring, settings=SimpleNamespace(workflow_id="DPS_EXPORT"))
+        bucket = SimpleNamespace(put_act=lambda _: None)
+        wiring = SimpleNamespace(mesh=lambda: SimpleNamespace(**methods), bucket=lambda: bucket)
+        identity = SimpleNamespace(get_caller_identity=lambda: {"Arn": "arn:aws:iam::123456789012:user/jo"})
+        settings = SimpleNamespace(workflow_id="DPS_EXPORT", event_bus="")
+        works_on = SimpleNamespace(wiring=wiring, settings=settings, clients=SimpleNamespace(identity=identity))
         monkeypatch.setattr(mailbox, "deployment", lambda _: works_on)
         return typer.Context(typer.main.get_command(typer.Typer(callback=lambda: None)), obj=stack)
 

@@ -55,9 +55,13 @@ class Stack:
     """A deployment of which a command needs the secret and the flag."""
 
     def __init__(self, secrets: Secrets) -> None:
-        self.settings = SimpleNamespace(mesh_secret="mesh", mesh_jobs_parameter="/stack/mesh_jobs")
-        self.clients = SimpleNamespace(secrets=secrets, parameters=Parameters())
-        self.wiring = SimpleNamespace(jobs_enabled=lambda: jobs_enabled(self.clients.parameters, "/stack/mesh_jobs"))
+        identity = SimpleNamespace(get_caller_identity=lambda: {"Arn": "arn:aws:iam::123456789012:user/jo"})
+        self.settings = SimpleNamespace(mesh_secret="mesh", mesh_jobs_parameter="/stack/mesh_jobs", event_bus="")
+        self.clients = SimpleNamespace(secrets=secrets, parameters=Parameters(), identity=identity)
+        self.wiring = SimpleNamespace(
+            jobs_enabled=lambda: jobs_enabled(self.clients.parameters, "/stack/mesh_jobs"),
+            bucket=lambda: SimpleNamespace(put_act=lambda _: None),
+        )
 
 
 def run(monkeypatch: pytest.MonkeyPatch, secrets: Secrets, *words: str) -> Any:
@@ -85,7 +89,7 @@ def test_the_secret_of_a_new_stack_which_has_no_version_yet_can_be_filled(
     monkeypatch: pytest.MonkeyPatch, files: dict[str, str]
 ) -> None:
     secrets = Secrets()
-    [done] = run(monkeypatch, secrets, f"secret put --mailbox X26ABC1 {files['--password-file']} --no-ask")
+    [done] = run(monkeypatch, secrets, f"secret put --reason x --mailbox X26ABC1 {files['--password-file']} --no-ask")
     assert done.exit_code == 0, done.output
     assert json.loads(secrets.text or "") == {"mailbox": "X26ABC1", "password": "the password"}
 
@@ -94,14 +98,16 @@ def test_a_secret_keeper_who_may_not_read_the_secret_has_to_give_all_of_it(
     monkeypatch: pytest.MonkeyPatch, files: dict[str, str]
 ) -> None:
     secrets = Secrets(refuses="AccessDeniedException")
-    [refused] = run(monkeypatch, secrets, f"secret put --mailbox X26ABC1 {files['--password-file']} --no-ask")
+    [refused] = run(
+        monkeypatch, secrets, f"secret put --reason x --mailbox X26ABC1 {files['--password-file']} --no-ask"
+    )
     assert refused.exit_code == 2
     assert "ca_bundle" in refused.output
     assert secrets.text is None, "half a secret would have taken the place of a whole one"
 
     monkeypatch.setattr(setup, "check_ca_bundle", lambda _: None)
     whole = " ".join([*files.values(), f"--ca-bundle {files['--certificate'].split()[1]}"])
-    [done] = run(monkeypatch, secrets, f"secret put --mailbox X26ABC1 {whole} --no-ask")
+    [done] = run(monkeypatch, secrets, f"secret put --reason x --mailbox X26ABC1 {whole} --no-ask")
     assert done.exit_code == 0, done.output
     assert set(json.loads(secrets.text or "")) == set(SECRET_FIELDS)
 
@@ -109,7 +115,7 @@ def test_a_secret_keeper_who_may_not_read_the_secret_has_to_give_all_of_it(
 def test_the_flag_of_a_new_stack_is_off_and_comes_to_be_when_somebody_switches_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    shown, on, again = run(monkeypatch, Secrets(), "jobs", "jobs enable", "jobs")
+    shown, on, again = run(monkeypatch, Secrets(), "jobs", "jobs enable --reason onboarded", "jobs")
     assert shown.stdout == "mesh_jobs is disabled\n"
     assert on.stdout == "mesh_jobs is enabled; it was disabled\n"
     assert again.stdout == "mesh_jobs is enabled\n"
