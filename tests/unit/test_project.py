@@ -43,6 +43,39 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+@pytest.mark.parametrize("page", ["docs/safety.md", "docs/threat-model.md", "SECURITY.md"])
+def test_a_test_or_file_that_a_page_of_safety_names_is_there(page: str) -> None:
+    text = (PROJECT / page).read_text()
+    named = set(re.findall(r"`([\w.-]+(?:/[\w.-]*)*\.(?:py|md|yaml|json|lock))(?:::(\w+))?`", text))
+    assert named
+    for path, test in named:
+        [file] = [PROJECT / path] if "/" in path else [*PROJECT.glob(path), *PROJECT.glob(f"layers/*/*/**/{path}")]
+        assert file.exists(), path
+        assert not test or re.search(rf"^def {test}\(", file.read_text(), re.MULTILINE), f"{path}::{test}"
+
+
+def test_each_hazard_is_told_in_full_and_has_its_line_of_ratings() -> None:
+    page = (PROJECT / "docs/safety.md").read_text()
+    _, *hazards = re.split(r"^### ", page.partition("\n## The hazards\n")[2].partition("\n## ")[0], flags=re.MULTILINE)
+    assert hazards
+    assert re.findall(r"^\| \[(H\d+)\]", page, re.MULTILINE) == [hazard.split()[0] for hazard in hazards]
+    for hazard in hazards:
+        told = [part for part in re.findall(r"^\*\*(.+?)\.\*\*", hazard, re.MULTILINE) if part != "To be filled in"]
+        assert told == ["Causes", "Effect on a child", "What remains"], hazard
+        _, *shown = re.findall(r"^\| .+ \| (.+) \|$", hazard, re.MULTILINE)
+        assert shown, hazard
+        assert all("`tests/" in test for test in shown), hazard
+
+
+def test_each_threat_has_a_control_and_the_test_that_shows_it() -> None:
+    page = (PROJECT / "docs/threat-model.md").read_text()
+    threats = re.findall(r"^\| ([STRIDE]\d+) \| .+? \| .+? \| (.+?) \| ", page, re.MULTILINE)
+    ids = [id_ for id_, _ in threats]
+    assert ids == list(dict.fromkeys(ids)) == re.findall(r"^\| ([STRIDE]\d+) ", page, re.MULTILINE)
+    assert {id_[0] for id_ in ids} == set("STRIDE")
+    assert all("`tests/" in shown for _, shown in threats)
+
+
 def test_the_version_stands_in_one_place() -> None:
     for distribution in ("nhs-mesh", "vaccinations", "nhs-mesh-cli", "nhs-mesh-local"):
         assert importlib.metadata.version(distribution) == __version__
