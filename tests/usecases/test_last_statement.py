@@ -516,6 +516,33 @@ def test_what_another_system_has_sent_is_not_sent_again_and_is_corrected_as_an_u
     assert [has(dps, n) for n in (1, 2, 3)] == [A, B, ""]
 
 
+def test_a_record_that_a_list_names_by_mistake_is_sent_once_it_is_withdrawn_and_uploaded_again(
+    world: World, dps: Dps
+) -> None:
+    listed = upload_of(row(1, batch=A))
+    assert world.request("already-sent/R1L/old.csv", listed).accepted == {"hpv": {"new": 1}}
+    assert say(world, A).unchanged == 1
+    assert world.next_night().exports == ()
+    say(world, "")
+    [file] = a_day(world, dps)
+    assert [(judged.row["ACTION_FLAG"], bool(judged.refused)) for judged in file.rows] == [("delete", True)]
+    say(world, A)
+    [file] = a_day(world, dps)
+    assert [(judged.row["ACTION_FLAG"], judged.refused) for judged in file.rows] == [("new", "")]
+    assert has(dps) == A
+
+
+def test_a_record_that_a_list_leaves_out_is_told_dps_as_an_update_after_all(world: World, dps: Dps) -> None:
+    [file] = (say(world, A, 9), a_day(world, dps))[1]
+    dps.take({**file.rows[0].row, "UNIQUE_ID": uuid_of(1)})
+    say(world, B)
+    [file] = a_day(world, dps)
+    assert [(judged.row["ACTION_FLAG"], bool(judged.refused)) for judged in file.rows] == [("new", True)]
+    [file] = a_day(world, dps)
+    assert [(judged.row["ACTION_FLAG"], judged.refused) for judged in file.rows] == [("update", "")]
+    assert has(dps) == B
+
+
 def test_a_requeue_that_is_parked_while_a_frozen_run_completes_it_leaves_the_export_undelivered(
     world: World, dps: Dps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
