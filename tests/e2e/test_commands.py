@@ -581,7 +581,7 @@ def test_a_large_file_that_got_stuck_goes_on_and_both_sides_can_be_followed(
     assert (stuck.returncode, stuck.stdout) == (1, "")
     assert "Part 2 of 2 did not arrive" in stuck.stderr
     *_, said = (line for line in stuck.stderr.splitlines() if "--resume" in line)
-    assert said.startswith(f"mesh send-file X26ABC3 '{file}' --resume ")
+    assert said.startswith(f"mesh --stack breaking-too send-file X26ABC3 '{file}' --resume ")
     assert json_of(mesh("track-message", "letter-5", "--local", "--json"))["status"] == "uploading"
 
     place = said.partition("--resume ")[2]
