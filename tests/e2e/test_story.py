@@ -5,30 +5,52 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local.sample import sample_upload
-from local.stack import LocalCloud
-from mesh_cli.demo import Demo
-from mesh_cli.deployment import local_deployment
 from tests.receiver import disease_of
 
-MESH = Path(sys.executable).parent / "mesh"
+#: `mesh`, which keeps the functions' logs before it takes the stack down.
+KEEPING_LOGS = """
+import json, pathlib, sys
+from local import stack
+from mesh_cli.main import main
+
+class Kept(stack.LocalCloud):
+    def __exit__(self, *error):
+        self.invoke("StatusFunction")
+        logs.write_text(json.dumps(self.logs()))
+        super().__exit__(*error)
+
+logs, stack.LocalCloud = pathlib.Path(sys.argv.pop()), Kept
+main()
+"""
+
+
+@dataclass(frozen=True)
+class Demo:
+    """How `mesh demo --json` ended, and what it printed."""
+
+    exit_code: int
+    document: dict[str, Any]
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        return list(self.document["steps"])
 
 
 @pytest.fixture(scope="module")
-def told() -> tuple[Demo, dict[str, str]]:
-    """Tell the story once; give the telling and every function's log."""
-    with LocalCloud() as cloud:
-        demo = Demo(cloud, local_deployment(cloud.environment_of_commands()), as_json=True)
-        demo.tell()
-        cloud.invoke("StatusFunction")
-        logs = cloud.logs()
-    return demo, logs
+def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Demo, dict[str, str]]:
+    """Have the command tell the story once; give the telling and every function's log."""
+    logs = tmp_path_factory.mktemp("story") / "logs.json"
+    command = [sys.executable, "-c", KEEPING_LOGS, "demo", "--json", str(logs)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.stdout, done.stderr
+    return Demo(done.returncode, json.loads(done.stdout)), json.loads(logs.read_text())
 
 
 def step(demo: Demo, title: str) -> Any:
@@ -113,9 +135,10 @@ def test_no_secret_is_in_any_functions_log(told: tuple[Demo, dict[str, str]]) ->
         assert secret not in everything
 
 
-def test_the_demo_as_a_command_prints_one_json_document_and_nothing_else_on_stdout() -> None:
-    done = subprocess.run([MESH, "demo", "--json"], capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr
-    document = json.loads(done.stdout)
-    assert document["ok"] is True
-    assert all("result" in step for step in document["steps"])
+def test_the_demo_as_a_command_prints_one_json_document_and_nothing_else_on_stdout(
+    told: tuple[Demo, dict[str, str]],
+) -> None:
+    demo, _ = told
+    assert demo.exit_code == 0
+    assert demo.document["ok"] is True
+    assert all("result" in step for step in demo.steps)

@@ -13,6 +13,7 @@ import re
 import time
 from collections import defaultdict
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -30,6 +31,8 @@ from vaccinations.results import ParkedUpload, document
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from local.sample import SampleUpload
 
 
 #: An action and what it is done to, named by logical id: ("s3:GetObject", "Bucket/exports/hpv/1/manifest.json").
@@ -68,7 +71,7 @@ def used() -> dict[str, set[Right]]:
 
 
 def tell(cloud: LocalCloud) -> None:
-    sample = sample_upload(datetime.now(ZoneInfo("Europe/London")).date())
+    sample = some_of(sample_upload(datetime.now(ZoneInfo("Europe/London")).date()))
 
     def upload(name: str, body: bytes, organisation: str = "R1L") -> None:
         time.sleep(1)  # nobody knows the order of uploads of one second
@@ -102,6 +105,14 @@ def tell(cloud: LocalCloud) -> None:
     cloud.invoke("ExportFunction", {"dry_run": True})
     reconcile_an_upload_without_event(cloud)
     assert "hpv-2" in cloud.invoke("StatusFunction")
+
+
+def some_of(sample: SampleUpload) -> SampleUpload:
+    """Leave out most rows that nothing in particular happens to: moto takes its time over each."""
+    header, instructions, *rows = sample.csv.splitlines(keepends=True)
+    wanted = [uuid.encode() for uuid in (sample.to_update, sample.to_withdraw, *sample.to_refuse)]
+    some = [row for n, row in enumerate(rows) if n % 10 == 0 or any(uuid in row for uuid in wanted)]
+    return replace(sample, csv=b"".join([header, instructions, *some]))
 
 
 def _refuse(row: dict[str, str]) -> str:
