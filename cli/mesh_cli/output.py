@@ -53,8 +53,13 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> 
         made.add_column(column, justify="right" if numbers else "left", overflow="fold")
     for row in cells:
         # Text, not markup: a file name may hold square brackets.
-        made.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
+        made.add_row(*(cell if isinstance(cell, Text) else Text(_harmless(str(cell))) for cell in row))
     return made
+
+
+def _harmless(text: str) -> str:
+    """Write what a terminal would obey, such as an escape sequence in a file's name, as Python does."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def transfer(description: str, total: int | None) -> tuple[Progress, TaskID]:

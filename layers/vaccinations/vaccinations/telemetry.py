@@ -2,8 +2,8 @@
 
 Service, namespace and log level come from the environment (``POWERTOOLS_SERVICE_NAME``,
 ``POWERTOOLS_METRICS_NAMESPACE``, ``POWERTOOLS_LOG_LEVEL``). Nothing personal is ever given to them: identifiers,
-counts and programme names only. Powertools' event logging stays off, and the tracer keeps neither answers nor
-exceptions.
+counts and programme names only. Powertools' event logging stays off. The tracer keeps neither answers nor exceptions,
+and no calls that a function makes: X-Ray's SDK would note the keys of objects, which hold files' names.
 
 X-Ray's SDK, which takes a tenth of a function's start, is loaded with the first invocation that X-Ray samples.
 """
@@ -93,5 +93,5 @@ def observed(handler: Handler) -> Handler:
 def _traced(handler: Handler) -> Handler:
     from aws_lambda_powertools import Tracer
 
-    tracer = Tracer(service=logger.service)
+    tracer = Tracer(service=logger.service, auto_patch=False)
     return tracer.capture_lambda_handler(handler, capture_response=False, capture_error=False)
