@@ -76,8 +76,16 @@ def shared_client(made: Certificates, running: FaultServer) -> Iterator[MeshClie
 
 @pytest.fixture
 def client(shared_client: MeshClient) -> MeshClient:
+    """Give a client whose deadline comes soon, for tests of deadlines."""
     shared_client.close()
     return shared_client
+
+
+@pytest.fixture
+def patient(made: Certificates, server: FaultServer) -> Iterator[MeshClient]:
+    """Give a client whose deadline does not come before a loaded machine has answered."""
+    with connect(made, server, timeout=(5.0, 5.0), deadline=5.0) as client:
+        yield client
 
 
 def part(body: bytes = b"hello") -> Part:
@@ -263,10 +271,10 @@ def test_a_body_that_goes_slowly_is_not_ended_as_long_as_it_goes(client: MeshCli
     ids=lambda document: ascii(document[:40]),
 )
 def test_a_document_that_is_none_is_unavailable(
-    client: MeshClient, server: FaultServer, document: bytes, call: str
+    patient: MeshClient, server: FaultServer, document: bytes, call: str
 ) -> None:
     server.begin(answer(200, document))
-    error = timed(lambda: CALLS[call](client))
+    error = timed(lambda: CALLS[call](patient))
     assert isinstance(error, SendOutcomeUnknown if call == "send" else Unavailable)
 
 
@@ -290,14 +298,14 @@ def page(*ids: str, following: str | None = None) -> Callable[[Line], bool | Non
     return answer(200, json.dumps({"messages": ids, "links": links}).encode())
 
 
-def test_an_id_that_a_listing_gives_twice_is_given_once(client: MeshClient, server: FaultServer) -> None:
+def test_an_id_that_a_listing_gives_twice_is_given_once(patient: MeshClient, server: FaultServer) -> None:
     server.begin(
         page("A", "B", "A", following="continue_from=B"),
         page("A", "B", following="continue_from=B2"),  # B was acknowledged meanwhile: it begins again at the top
         page("C", "B", following="continue_from=C"),
         page(),
     )
-    assert list(client.inbox()) == ["A", "B", "C"]
+    assert list(patient.inbox()) == ["A", "B", "C"]
 
 
 @pytest.mark.parametrize("length", [1, 2, 5])
@@ -324,10 +332,10 @@ def test_links_that_always_lead_on_come_to_an_end(
     assert len(server.requests) == 21
 
 
-def test_a_link_cannot_lead_to_another_host_or_mailbox(client: MeshClient, server: FaultServer) -> None:
+def test_a_link_cannot_lead_to_another_host_or_mailbox(patient: MeshClient, server: FaultServer) -> None:
     elsewhere = {"messages": ["A"], "links": {"next": "https://127.0.0.1:1/messageexchange/OTHER/inbox?x=1"}}
     server.begin(answer(200, json.dumps(elsewhere).encode()), page("B"))
-    assert list(client.inbox()) == ["A", "B"]
+    assert list(patient.inbox()) == ["A", "B"]
     assert server.requests[1] == "GET /X26ABC1/inbox?x=1"
 
 
@@ -411,28 +419,28 @@ def acknowledged(server: FaultServer) -> list[str]:
 
 @pytest.mark.parametrize("faults", [pytest.param(faults, id=name) for name, faults in WRONG.items()])
 def test_what_is_not_whole_is_corrupted_and_never_acknowledged(
-    client: MeshClient, server: FaultServer, faults: list[Callable[[Line], bool | None]]
+    patient: MeshClient, server: FaultServer, faults: list[Callable[[Line], bool | None]]
 ) -> None:
     server.begin(answer(200, PAGE), *faults)
-    error = timed(lambda: receive(client))
+    error = timed(lambda: receive(patient))
     assert isinstance(error, Corrupted)
     assert acknowledged(server) == []
 
 
 @pytest.mark.parametrize("fault", [pytest.param(fault, id=name) for name, fault in OTHER.items()])
 def test_another_body_where_one_went_on_is_corrupted_and_never_acknowledged(
-    client: MeshClient, server: FaultServer, fault: Callable[[Line], bool | None]
+    patient: MeshClient, server: FaultServer, fault: Callable[[Line], bool | None]
 ) -> None:
     server.begin(answer(200, PAGE), BREAKS, fault)
-    error = timed(lambda: receive(client))
+    error = timed(lambda: receive(patient))
     assert isinstance(error, Corrupted)
     assert "another" in str(error)
     assert acknowledged(server) == []
 
 
-def test_the_same_body_goes_on_and_is_acknowledged(client: MeshClient, server: FaultServer) -> None:
+def test_the_same_body_goes_on_and_is_acknowledged(patient: MeshClient, server: FaultServer) -> None:
     server.begin(answer(200, PAGE), BREAKS, BREAKS, message(200, "1:1", BODY, 'ETag: "one"'), answer(200))
-    assert receive(client) == [BODY]
+    assert receive(patient) == [BODY]
     assert acknowledged(server) == ["PUT /X26ABC1/inbox/ONE/status/acknowledged"]
 
 
@@ -467,26 +475,26 @@ def test_a_message_that_comes_slowly_is_not_ended_as_long_as_it_comes(client: Me
     assert time.monotonic() - started > DEADLINE
 
 
-def test_a_compressed_message_that_is_made_again_goes_on(client: MeshClient, server: FaultServer) -> None:
+def test_a_compressed_message_that_is_made_again_goes_on(patient: MeshClient, server: FaultServer) -> None:
     first, again = (gzip.compress(BODY, mtime=mtime) for mtime in (1, 2))
     for broken_at in (5, 10, 150_000):
         breaks = answer(200, first[:broken_at], GZIP, length=len(first))
         server.begin(answer(200, PAGE), breaks, message(200, None, again, GZIP), answer(200))
-        assert receive(client) == [BODY]
+        assert receive(patient) == [BODY]
 
 
-def test_a_report_is_one_whatever_spaces_stand_around_its_headers(client: MeshClient, server: FaultServer) -> None:
+def test_a_report_is_one_whatever_spaces_stand_around_its_headers(patient: MeshClient, server: FaultServer) -> None:
     server.begin(answer(200, b"", "Mex-MessageType:  REPORT \t", "Mex-LinkedMsgID: ABC\t", "Mex-Subject: a\r\n  b "))
-    with client.download("ONE") as read:
+    with patient.download("ONE") as read:
         assert read.is_report
         assert (read.linked_message_id, read.subject) == ("ABC", "a b")
 
 
 def test_a_message_in_chunks_that_also_say_a_length_of_5_000_digits_is_read(
-    client: MeshClient, server: FaultServer
+    patient: MeshClient, server: FaultServer
 ) -> None:
     server.begin(raw(head(200, "Transfer-Encoding: chunked", f"Content-Length: {DIGITS}"), b"2;x=y\r\nhi\r\n0\r\n\r\n"))
-    with client.download("ONE") as read:
+    with patient.download("ONE") as read:
         assert read.read() == b"hi"
 
 
@@ -504,10 +512,10 @@ def test_a_chunk_of_less_than_nothing_takes_no_memory(client: MeshClient, server
     assert most < 20_000_000
 
 
-def test_the_connection_of_another_message_is_closed(client: MeshClient, server: FaultServer) -> None:
+def test_the_connection_of_another_message_is_closed(patient: MeshClient, server: FaultServer) -> None:
     server.begin(message(200, None, b"two", "Mex-MessageID: TWO"), message(200, None, b"one", "Mex-MessageID: one"))
-    assert isinstance(timed(lambda: client.download("ONE")), Corrupted)
-    with client.download("ONE") as read:
+    assert isinstance(timed(lambda: patient.download("ONE")), Corrupted)
+    with patient.download("ONE") as read:
         assert read.read() == b"one"
     assert server.connections == 2
 
@@ -557,12 +565,12 @@ def test_an_answer_that_comes_late_is_not_taken_for_that_to_the_next_request(
         assert client.send("X26ABC3", "DPS", part()).message_id == "OF-THE-SECOND"
 
 
-def test_a_chunked_encoding_of_a_message_is_whole_once_it_ends(client: MeshClient, server: FaultServer) -> None:
+def test_a_chunked_encoding_of_a_message_is_whole_once_it_ends(patient: MeshClient, server: FaultServer) -> None:
     pieces = b"".join(b"%x\r\n%b\r\n" % (len(BODY), BODY) for _ in range(2))
     server.begin(answer(200, PAGE), raw(head(200, "Transfer-Encoding: chunked"), pieces, b"0\r\n\r\n"), answer(200))
-    assert receive(client) == [BODY * 2]
+    assert receive(patient) == [BODY * 2]
     server.begin(answer(200, PAGE), raw(head(200, "Transfer-Encoding: chunked"), pieces))
-    assert isinstance(timed(lambda: receive(client)), Unavailable)
+    assert isinstance(timed(lambda: receive(patient)), Unavailable)
     assert acknowledged(server) == []
 
 
@@ -676,12 +684,12 @@ def test_a_file_that_is_rewritten_while_it_is_sent_never_goes_whole(
 
 
 def test_connections_that_the_server_closes_while_they_idle_are_no_trouble(
-    client: MeshClient, server: FaultServer
+    patient: MeshClient, server: FaultServer
 ) -> None:
     sent = raw(head(202, "Content-Length: 21"), b'{"message_id": "ONE"}')
     server.begin(sent)
     for number in range(1, 6):
-        assert client.send("X26ABC3", "DPS", part()).message_id == "ONE"
+        assert patient.send("X26ABC3", "DPS", part()).message_id == "ONE"
         assert server.connections == number
         time.sleep(0.02)  # until the end of the connection has come
 
