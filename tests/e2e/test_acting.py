@@ -207,8 +207,8 @@ def heard(cloud: LocalCloud) -> Iterator[Callable[[], list[Any]]]:
 def test_who_did_what_and_why_is_listed_and_published(
     mesh: Callable[..., Done], heard: Callable[[], list[Any]], tmp_path: Path
 ) -> None:
+    time.sleep(1)  # what was done before is of an earlier second
     begun = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S}"
-    time.sleep(1)  # what was done before, in this second, is older
     assert mesh("jobs", "disable", "--reason", "the mailbox moves").returncode == 0
     assert mesh("track").returncode == 1
     assert mesh("jobs", "enable", "--reason", "the mailbox has moved").returncode == 0
