@@ -104,7 +104,7 @@ class Aws:
     def start(self) -> None:
         """Start the server, without waiting for it."""
         self._process = children.start(
-            [sys.executable, "-m", "moto.server", "-H", self._host, "-p", str(self._port)],
+            [sys.executable, "-m", "local.moto", "-H", self._host, "-p", str(self._port)],
             log=self._log,
             environment={
                 "PATH": os.defpath,

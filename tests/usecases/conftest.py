@@ -11,14 +11,13 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import boto3
 import pytest
-from moto.backends import list_of_moto_modules
 from moto.server import ThreadedMotoServer
 from samcli.yamlhelper import yaml_parse
 
+from local.moto import quicken
 from tests.usecases.memory import NOT_COLLECTED, MemoryBucket, MemoryLedger, MemoryMesh, MemoryRegister
 from tests.usecases.stores import STORES, WORLDS, Stores
 from tests.usecases.tables import MemoryTables
@@ -40,15 +39,13 @@ TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 
 @pytest.fixture(scope="session")
 def endpoint() -> Iterator[str]:
-    # At each request it would write a line to the log, and look through the folder of all its services.
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    services = list(list_of_moto_modules())
-    with patch("moto.backends.list_of_moto_modules", lambda: services):
-        server = ThreadedMotoServer(port=0, verbose=False)
-        server.start()
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
-        server.stop()
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # it would write a line to the log at each request
+    quicken()
+    server = ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
 
 
 @pytest.fixture(scope="session")
