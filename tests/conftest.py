@@ -95,28 +95,46 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark the tests that need a server, and keep one of the clocks for each of these.
 
-    What takes long comes first, so that the workers end together, though the tests of a file stay on one.
+    A test that runs in memory too, with all its parameters, keeps one set of them for each server. What takes long
+    comes first, so that the workers end together, though the tests of a file stay on one.
     """
     same: defaultdict[str, list[pytest.Item]] = defaultdict(list)
+    in_memory = {function_of(item) for item in items if "memory" in chosen(item)}
     for item in items:
-        params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-        server = needs_server(item, params)
+        server = needs_server(item)
         if server:
             item.add_marker("server")
-        if (server or config.getoption("one_clock")) and params.get("clock") in MOMENTS:
-            same[item.nodeid.replace(params["clock"], "")].append(item)
+        moment = str(params_of(item).get("clock"))
+        if server and function_of(item) in in_memory:
+            same[f"{function_of(item)} {sorted(chosen(item) & SERVERS)}"].append(item)
+        elif moment in MOMENTS and (server or config.getoption("one_clock")):
+            same[item.nodeid.replace(moment, "")].append(item)
     kept = {name: found[crc32(name.encode()) % len(found)] for name, found in same.items()}
     dropped = {item for name, found in same.items() for item in found if item is not kept[name]}
     kept_items = [item for item in items if item not in dropped]
     items[:] = sorted(kept_items, key=lambda item: FOLDERS.index(item.path.relative_to(TESTS).parts[0]))
 
 
-def needs_server(item: pytest.Item, params: Mapping[str, object]) -> bool:
+def needs_server(item: pytest.Item) -> bool:
     """Tell it from a test's folder, the fixtures that it takes and the parameters of these."""
     if not any(item.path.is_relative_to(folder) for folder in SERVERLESS):
         return True
-    chosen = {value for value in params.values() if isinstance(value, str)}
-    return not SERVERS.isdisjoint({*getattr(item, "fixturenames", ()), *chosen})
+    return not SERVERS.isdisjoint({*getattr(item, "fixturenames", ()), *chosen(item)})
+
+
+def params_of(item: pytest.Item) -> Mapping[str, object]:
+    """Return a test's parameters by their names."""
+    return item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+
+
+def chosen(item: pytest.Item) -> set[str]:
+    """Return those of a test's parameters that are texts, such as the name of a server."""
+    return {value for value in params_of(item).values() if isinstance(value, str)}
+
+
+def function_of(item: pytest.Item) -> str:
+    """Return a test's name without its parameters."""
+    return item.nodeid.partition("[")[0]
 
 
 def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any], request: pytest.FixtureRequest) -> None:
