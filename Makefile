@@ -11,6 +11,9 @@ UV := $(or $(shell command -v uv 2>/dev/null),.cache/uv/bin/uv)
 SAM_SETTINGS := .cache/sam/metadata.json
 SAM := PATH="$(CURDIR)/$(BIN):$$PATH" SAM_CLI_TELEMETRY=0 __SAM_CLI_APP_DIR="$(CURDIR)/.cache/sam" AWS_DEFAULT_REGION=eu-west-2 sam
 
+# What Python has compiled once it keeps, so that tests and commands start sooner.
+unexport PYTHONDONTWRITEBYTECODE
+
 PROJECTS := pyproject.toml uv.lock $(wildcard layers/*/pyproject.toml cli/pyproject.toml local/pyproject.toml)
 SOURCES := template.yaml watching.yaml people.yaml samconfig.toml $(shell find functions layers -type f -not -name '*.pyc' -not -name '*.md' -not -path '*/.*')
 INSTALLED := .venv/.installed

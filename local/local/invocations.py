@@ -49,7 +49,7 @@ class Invocations:
 
     def start(self) -> None:
         """Begin to answer."""
-        threading.Thread(target=self._server.serve_forever, name="invocations", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), name="invocations", daemon=True).start()
 
     def close(self) -> None:
         """Answer no more; invocations under way end with their functions."""

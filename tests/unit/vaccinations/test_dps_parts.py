@@ -101,9 +101,9 @@ def test_every_part_ends_at_the_end_of_a_row_and_counts_its_rows() -> None:
 
 
 def test_parts_are_about_as_large_as_they_may_be() -> None:
-    facts, _ = written(make_batch_lines(60_000), part_bytes=1_500_000)
+    facts, _ = written(make_batch_lines(24_000), part_bytes=600_000)
     assert len(facts) > 2
-    assert all(fact.size > 1_300_000 for fact in facts[:-1])
+    assert all(fact.size > 520_000 for fact in facts[:-1])
 
 
 def test_rendering_twice_makes_the_same_bytes() -> None:
