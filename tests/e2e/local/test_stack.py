@@ -94,23 +94,25 @@ def test_the_commands_find_the_stack_by_its_outputs_as_they_would_in_aws(cloud: 
     assert outputs.items() >= cloud.outputs.items()
 
 
-def test_a_developers_own_profile_and_proxy_are_left_out(toy_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stack_leaves_no_process_and_no_file_behind_nor_what_a_killed_process_left(
+    toy_project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    left = toy_project / ".local" / f"cloud-{ended.pid}-left"
+    left.mkdir(parents=True)
+    # A developer's own profile and proxy are left out.
     monkeypatch.setenv("AWS_PROFILE", "a-profile-that-is-not-there")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    with LocalCloud(project=toy_project) as cloud:
-        assert cloud.invoke("ExportFunction")
-
-
-def test_a_stack_that_was_taken_down_leaves_no_process_and_no_file(toy_project: Path) -> None:
     before = {path for path in toy_project.rglob("*") if "cloud-" not in str(path)}
     with LocalCloud(project=toy_project) as cloud:
-        cloud.invoke("ExportFunction")
+        assert not left.exists()
+        assert cloud.invoke("ExportFunction")
         directory = cloud.directory
         assert processes_of(directory)
     assert not processes_of(directory)
     assert not directory.exists()
-    after = {path for path in toy_project.rglob("*") if "cloud-" not in str(path)}
-    assert after <= before | {toy_project / ".local"}
+    assert {path for path in toy_project.rglob("*") if "cloud-" not in str(path)} == before
 
 
 UP = """
@@ -155,15 +157,6 @@ def test_ctrl_c_takes_a_stack_down_in_order(up: tuple[subprocess.Popen[str], Pat
     process.wait(20)
     assert wait_until_gone(directory) == []
     assert not directory.exists()
-
-
-def test_what_a_killed_process_left_is_cleared_away_by_the_next(toy_project: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
-        pass
-    left = toy_project / ".local" / f"cloud-{ended.pid}-left"
-    left.mkdir(parents=True)
-    with LocalCloud(project=toy_project):
-        assert not left.exists()
 
 
 def test_two_stacks_can_be_up_at_once(toy: LocalCloud, toy_project: Path) -> None:
