@@ -288,6 +288,19 @@ def test_an_answer_that_cannot_be_applied_is_kept_and_reported_and_changes_nothi
     assert metrics()["AnswersUnmatched" if outcome == "unmatched" else "MessagesUnreadable"] == 1
 
 
+def test_an_answer_from_another_mailbox_than_dpss_changes_nothing(
+    world: World, dps: Dps, metrics: Callable[[], dict[str, float]]
+) -> None:
+    sent(world, dps, row(1))
+    world.answers_from = "X26ABC2"
+    assert set(heard := hear(world, dps)) == {"unmatched"}
+    assert counts(world) == (None, None, None)
+    assert metrics()["AnswersUnmatched"] == len(heard)
+    world.answers_from = world.recipient
+    assert "processed" in hear(world, dps)
+    assert counts(world) == (Processing.PROCESSED, 1, 0)
+
+
 def inf_ack(world: World, file: VaccinationFile, *, problem: str = "", arrival: str = "") -> list[str]:
     """Have DPS send an InfAck about a file: of this arrival, or of another one, which has an id of its own."""
     said = replace(file, problem=problem, file_id=arrival or file.file_id)

@@ -44,6 +44,8 @@ class World:
         Makes MESH report that a message was not collected.
     recipient
         Whom exports go to.
+    answers_from
+        The mailbox that answers come from, where that is known.
     """
 
     stores: Stores
@@ -51,6 +53,7 @@ class World:
     receiver: Any
     report: Callable[[str], object]
     recipient: str = DPS
+    answers_from: str = ""
     style: FilenameStyle = FilenameStyle.BATCH_V5
     seconds_left: float = 900.0
     uploads: list[tuple[str, str]] = field(default_factory=list)
@@ -141,7 +144,7 @@ class World:
 
     def collect(self) -> CollectRun:
         ports = (self.bucket, self.ledger, self.register, self.client)
-        return Collect(*ports, seconds_left=lambda: self.seconds_left, clock=self.clock).run()
+        return Collect(*ports, lambda: self.seconds_left, self.answers_from, self.clock).run()
 
     # -- what a person does
 

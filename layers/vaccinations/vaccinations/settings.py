@@ -32,7 +32,14 @@ READS: Mapping[str, tuple[str, ...]] = {
         "EVENT_BUS",
     ),
     "track": (*_MESH, "BUCKET", "DPS_EXPORTS_TABLE", "EVENT_BUS"),
-    "collect": (*_MESH, "BUCKET", "DPS_EXPORTS_TABLE", "VACCINATION_RECORDS_TABLE", "EVENT_BUS"),
+    "collect": (
+        *_MESH,
+        "BUCKET",
+        "DPS_EXPORTS_TABLE",
+        "VACCINATION_RECORDS_TABLE",
+        "DPS_ANSWERS_MAILBOX",
+        "EVENT_BUS",
+    ),
     "reconcile": ("BUCKET", "VACCINATION_RECORDS_TABLE", "DPS_EXPORTS_TABLE", "UPLOADS_QUEUE"),
     "status": ("DPS_EXPORTS_TABLE",),
 }
@@ -43,6 +50,7 @@ COMMAND = "command"
 _DEFAULTS = {
     "MESH_WORKFLOW_ID": "dps export",
     "MESH_DISABLE_SSL_VERIFICATION": "false",
+    "DPS_ANSWERS_MAILBOX": "",
     "DPS_FILENAME_STYLE": "batch-v5",
     "DPS_SUPPLIER_ODS_CODE": "",
     "EVENT_BUS": "",
@@ -160,6 +168,11 @@ class Settings:
     def dps_mailbox(self) -> str:
         """``Mex-To`` of every export."""
         return self["DPS_MAILBOX"]
+
+    @property
+    def answers_mailbox(self) -> str:
+        """``Mex-From`` of DPS's answers; empty where that is not known."""
+        return self["DPS_ANSWERS_MAILBOX"]
 
     @property
     def workflow_id(self) -> str:

@@ -216,7 +216,8 @@ class Wiring:
         """
         from vaccinations.jobs.collect import Collect
 
-        return Collect(self.bucket(), self.ledger(), self.register(), self.mesh(), seconds_left, clock=self._clock)
+        stores = self.bucket(), self.ledger(), self.register()
+        return Collect(*stores, self.mesh(), seconds_left, self.settings.answers_mailbox, self._clock)
 
     def reconcile(self, seconds_left: Callable[[], float]) -> Reconcile:
         """Make what finds forgotten uploads.

@@ -86,6 +86,8 @@ class Collect:
     ----------
     seconds_left
         Tells how many seconds the function may still run.
+    answers_from
+        The mailbox that DPS's answers come from; empty where that is not known.
     clock
         Tells the time, with its offset.
     """
@@ -95,6 +97,7 @@ class Collect:
     register: Register
     mesh: Mesh
     seconds_left: Callable[[], float]
+    answers_from: str = ""
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def run(self) -> CollectRun:
@@ -225,7 +228,11 @@ class Collect:
         name = AnswerName.of(facts["filename"])
         if name is None or "problem" in facts:
             return None
-        answer = self._apply(name, facts["key"])
+        if self.answers_from and facts["sender"] != self.answers_from:
+            count("AnswersUnmatched")
+            answer = Answer(kind=str(name.kind), outcome="unmatched", problem="another mailbox than DPS's has sent it")
+        else:
+            answer = self._apply(name, facts["key"])
         extra = {
             "message_id": facts["message_id"],
             "kind": answer.kind,
