@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from typer.testing import CliRunner
 
 from local.stack import ODS_CODE, PROJECT, SENDER, LocalCloud
-from mesh_cli.main import app
+from tests.pages import blocks
 from tests.usecases.rows import row, upload_of, uuid_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 BIN = Path(sys.executable).parent
-PAGE = (PROJECT / "docs" / "operations.md").read_text()
-BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n)?```console\n(?P<commands>.+?)```", re.DOTALL)
-BLOCKS = [
-    (match["reason"], [line.removeprefix("$ ") for line in match["commands"].splitlines()])
-    for match in BLOCK.finditer(PAGE)
-]
+BLOCKS = blocks(PROJECT / "docs" / "operations.md")
 
 
 @pytest.fixture(scope="module")
@@ -73,20 +65,9 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 def test_each_block_of_commands_is_run_or_says_why_not(shell: Any) -> None:
     ran = 0
-    for reason, commands in BLOCKS:
-        for command in commands if not reason else []:
+    for block in BLOCKS:
+        for command in block.commands if not block.reason else ():
             done = shell(command)
             assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
             ran += 1
     assert ran > 15
-
-
-def test_the_commands_that_are_not_run_are_ones_that_there_are() -> None:
-    for command in (command for reason, commands in BLOCKS for command in commands if reason):
-        words = shlex.split(command)
-        if words[0] == "mesh":
-            names = [word for word in words[1:3] if re.fullmatch(r"[a-z][a-z-]+", word)]
-            helped = CliRunner().invoke(app, [*names, "--help"], terminal_width=200)
-            assert helped.exit_code == 0, command
-            for option in re.findall(r" (--[a-z-]+)", command):
-                assert option in helped.output, command
