@@ -50,8 +50,10 @@ class Forks:
     def __exit__(self, *_: object) -> None:
         self._server.communicate(timeout=10)
 
-    def run(self, *arguments: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run ``mesh`` with something on stdin, and some more variables in its environment."""
+    def run(
+        self, *arguments: str, given: str = "", folder: str = "", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``mesh`` with something on stdin, in a folder, with some more variables in its environment."""
         assert self._server.stdin
         assert self._server.stdout
         self._given.write_text(given)
@@ -59,6 +61,7 @@ class Forks:
             "arguments": arguments,
             "environment": environment,
             "given": str(self._given),
+            "folder": folder,
             "said": [str(path) for path in self._said],
         }
         self._server.stdin.write(json.dumps(command) + "\n")
@@ -81,6 +84,8 @@ def _serve() -> None:
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
             os.dup2(os.open(command["given"], os.O_RDONLY), 0)
             os.environ.update(command["environment"])
+            if command["folder"]:
+                os.chdir(command["folder"])
             sys.argv = ["mesh", *command["arguments"]]
             code = 1
             try:
