@@ -50,6 +50,13 @@ class Shell:
         sys.stdout.write(f"$ {command}\n{done.stdout}{done.stderr}\n")
         return done
 
+    @contextmanager
+    def with_variables(self, **variables: str) -> Iterator[None]:
+        """Set variables for a while."""
+        before, self.variables = self.variables, self.variables | variables
+        yield
+        self.variables = before
+
     def _fork(self, command: str) -> Done:
         words = shlex.split(Template(command).substitute(self.variables))
         return self._forks.run(*words[1:], folder=str(self.folder), **self.variables)
