@@ -99,7 +99,7 @@ def shell_on(cloud: LocalCloud, folder: Path) -> Iterator[Shell]:
     (programs / "aws").chmod(0o755)
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MESH_", "DPS_"))}
     variables |= cloud.environment_of_commands()
-    variables |= {"PATH": f"{programs}:{_BIN}:{os.environ['PATH']}", "COLUMNS": "200"}
+    variables |= {"PATH": f"{programs}:{_BIN}:{os.environ['PATH']}", "COLUMNS": "400"}
     variables |= {"MAILBOX": SENDER, "ODS_CODE": ODS_CODE}
     with Forks(variables, PROJECT, folder) as forks:
         yield Shell(forks, folder, variables)

@@ -256,7 +256,7 @@ def test_dps_refuses_all_rows(stage: Stage) -> None:
     assert "processed 0 of 21" in said
     assert "R1L/refused.csv" in said
     assert "Validation" in said
-    assert "-refused-flu-1.csv" in said
+    assert "-refused-flu-" in said
     # The team corrects the records and uploads them again.
     stage.upload(*(one.replace("Quintessa", "Quinta") for one in rows(200, 21, "Flu")), name="corrected.csv")
     stage.night()
@@ -400,8 +400,8 @@ def test_an_intake_is_parked(stage: Stage) -> None:
     before = stage.mark()
     broken = {"DPS_EXPORTS_TABLE": "no-such-table", "UPLOADS_QUEUE": "https://queue.invalid"}
     with stage.configured("IngestFunction", **broken), stage.quick_queue():
-        stage.upload(*rows(700, 2, "HPV"), name="parked.csv", drain=False)
-        stage.upload(*rows(702, 2, "HPV"), name="ended.csv", drain=False)
+        stage.upload(*rows(700, 2, "Flu"), name="parked.csv", drain=False)
+        stage.upload(*rows(702, 2, "Flu"), name="ended.csv", drain=False)
         register = local_deployment(stage.cloud.environment_of_commands()).wiring.register()
         until(lambda: len(register.parked()) == 2)
         stage.cloud.drain()
