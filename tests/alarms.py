@@ -12,7 +12,7 @@ from tests import watching
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["PAGE", "page"]
+__all__ = ["PAGE", "page", "told"]
 
 PAGE = PROJECT / "docs" / "alarms.md"
 _INTRODUCTION = """\
@@ -45,7 +45,7 @@ def page() -> str:
     return f"{_INTRODUCTION}\n{alarms}{_METRICS}{metrics}"
 
 
-def _told(template: Template) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+def told(template: Template) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Yield the alarms that somebody is told of, each with those that look at metrics for it: itself, or its parts."""
     alarms = {name: one["Properties"] for name, one in template.resources("AWS::CloudWatch::Alarm").items()}
     for alarm in alarms.values():
@@ -57,7 +57,7 @@ def _told(template: Template) -> Iterator[tuple[dict[str, Any], list[dict[str, A
 
 
 def _alarms(template: Template) -> Iterator[tuple[str, ...]]:
-    for alarm, parts in _told(template):
+    for alarm, parts in told(template):
         section = alarm["AlarmDescription"]["Fn::Sub"].rpartition("#")[2]
         for part in parts:
             stats = [m["MetricStat"] for m in part.get("Metrics", ()) if "MetricStat" in m]
@@ -79,7 +79,7 @@ def _heard(template: Template) -> Iterator[tuple[str, ...]]:
     by_alarm: dict[str, list[str]] = {}
     services: dict[str, set[str]] = {}
     shown: dict[str, list[str]] = {}
-    for alarm, parts in _told(template):
+    for alarm, parts in told(template):
         for namespace, (name, dimensions) in (metric for part in parts for metric in watching.of_alarm(part)):
             if namespace == watching.OURS:
                 by_alarm.setdefault(name, []).append(alarm["AlarmName"]["Fn::Sub"].removeprefix("${Stack}-"))

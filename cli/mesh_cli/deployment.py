@@ -27,7 +27,15 @@ from vaccinations.wiring import Wiring
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FUNCTIONS", "Deployment", "NoDeployment", "find_deployment", "local_deployment", "local_environment"]
+__all__ = [
+    "EXPORTED",
+    "FUNCTIONS",
+    "Deployment",
+    "NoDeployment",
+    "find_deployment",
+    "local_deployment",
+    "local_environment",
+]
 
 #: The file in which a running local stack says what is where, under the project's folder.
 LOCAL_ENVIRONMENT = Path(".local/environment")
@@ -47,13 +55,26 @@ class Deployment:
     ----------
     where
         What it is called: ``the stack NAME in REGION`` or ``the stack on this machine``.
-    functions
-        The name of each function, by job: ``export``.
+    outputs
+        The stack's outputs.
+    reached_by
+        The environment variables by which the commands, and the AWS CLI, find it.
     """
 
     where: str
     wiring: Wiring
-    functions: Mapping[str, str]
+    outputs: Mapping[str, str]
+    reached_by: Mapping[str, str]
+
+    @property
+    def functions(self) -> dict[str, str]:
+        """The name of each function, by job: ``export``."""
+        return {job: self.outputs[key] for job, key in FUNCTIONS.items()}
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """The environment variables that the commands of docs/operations.md use."""
+        return {**self.reached_by, **{name: self.outputs[key] for name, key in EXPORTED.items()}}
 
     @property
     def settings(self) -> Settings:
@@ -89,7 +110,8 @@ def find_deployment(stack: str | None, environ: Mapping[str, str]) -> Deployment
         raise NoDeployment(f"in which region is the stack {named!r}? Say so with AWS_REGION or a profile")
     clients = Clients(boto3.Session(region_name=region))
     try:
-        return _deployment(f"the stack {named} in {region}", named, clients, environ)
+        reached_by = {"MESH_STACK": named, "AWS_REGION": region}
+        return _deployment(f"the stack {named} in {region}", reached_by, clients, environ)
     except NoDeployment as error:
         if stack:
             raise
@@ -108,7 +130,8 @@ def local_deployment(variables: Mapping[str, str]) -> Deployment:
         variables["AWS_DEFAULT_REGION"],
     )
     clients = Clients(session, variables["AWS_ENDPOINT_URL"], variables["AWS_ENDPOINT_URL_LAMBDA"])
-    return _deployment("the stack on this machine", variables["MESH_STACK"], clients, variables)
+    reached_by = {name: value for name, value in variables.items() if name.startswith("AWS_") or name == "MESH_STACK"}
+    return _deployment("the stack on this machine", reached_by, clients, variables)
 
 
 def local_environment() -> dict[str, str]:
@@ -117,18 +140,19 @@ def local_environment() -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
-def _deployment(where: str, stack: str, clients: Clients, environ: Mapping[str, str]) -> Deployment:
+def _deployment(where: str, reached_by: Mapping[str, str], clients: Clients, environ: Mapping[str, str]) -> Deployment:
+    stack = reached_by["MESH_STACK"]
     try:
         stacks = clients.stacks.describe_stacks(StackName=stack)["Stacks"]
     except (BotoCoreError, ClientError) as error:
         raise NoDeployment(f"the stack {stack!r} cannot be read: {error}") from None
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])}
-    if missing := [key for key in (*OUTPUTS.values(), *FUNCTIONS.values()) if key not in outputs]:
+    if missing := [key for key in (*OUTPUTS.values(), *FUNCTIONS.values(), *EXPORTED.values()) if key not in outputs]:
         raise NoDeployment(f"the stack {stack!r} is not one of this project: it lacks the outputs {', '.join(missing)}")
     settings = Settings.of(COMMAND, {name: outputs[key] for name, key in OUTPUTS.items()})
     instead = {"mailbox": environ.get("MESH_MAILBOX"), "password": environ.get("MESH_PASSWORD")}
     wiring = Wiring(settings, clients, instead={name: value for name, value in instead.items() if value})
-    return Deployment(where, wiring, {job: outputs[key] for job, key in FUNCTIONS.items()})
+    return Deployment(where, wiring, outputs, reached_by)
 
 
 def _samconfig() -> dict[str, Any]:
@@ -183,4 +207,16 @@ FUNCTIONS = {
     "collect": "CollectFunctionName",
     "reconcile": "ReconcileFunctionName",
     "status": "StatusFunctionName",
+}
+
+#: What docs/operations.md calls the outputs that its commands use beside those of `mesh` itself.
+EXPORTED = {
+    "BUCKET": "BucketName",
+    "KEY": "KeyArn",
+    "LEDGER": "DpsExportsTableName",
+    "REGISTER": "VaccinationRecordsTableName",
+    "INGEST_FUNCTION": "IngestFunctionName",
+    "UPLOADS_QUEUE_URL": "UploadsQueueUrl",
+    "DEAD_LETTER_QUEUE_URL": "UploadsDeadLetterQueueUrl",
+    "UNDELIVERED_QUEUE_URL": "UndeliveredQueueUrl",
 }

@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
-from uuid import UUID
 
 import typer
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
@@ -22,6 +21,7 @@ from mesh_cli.functions import have_done
 from mesh_cli.intake import Wait, request
 from mesh_cli.options import FAILED, REFUSED, UNKNOWN, Json, deployment
 from mesh_cli.output import age, data, print_json, table, talk
+from mesh_cli.records import record
 from nhs_mesh import MeshError
 from vaccinations.aws.parameters import SecretIncomplete
 from vaccinations.formats.requests import requeue_name
@@ -29,7 +29,6 @@ from vaccinations.jobs.status import processing_in_words
 from vaccinations.model import lifecycle
 from vaccinations.model.export import Processing
 from vaccinations.model.lifecycle import Attention, Event
-from vaccinations.model.outcome import OnFile
 from vaccinations.model.programmes import PROGRAMMES
 from vaccinations.results import ExportRun, TrackRun
 
@@ -45,7 +44,6 @@ if TYPE_CHECKING:
 
 PANEL = "Exports"
 export = typer.Typer(help="One export: show, resend, fetch; or start a programme afresh.", no_args_is_help=True)
-record = typer.Typer(help="One vaccination record.", no_args_is_help=True)
 #: From this many columns on there is room for message ids.
 WIDE = 120
 _COLOURS = {Attention.DONE: "green", Attention.WAITING: "yellow", Attention.PERSON: "bold red"}
@@ -417,66 +415,6 @@ def reset(
         print_json(answer)
     else:
         data.print(f"{len(found)} exports forgotten; their {records} rows wait in {programme}-{number}")
-
-
-@record.command("find")
-def find(
-    context: typer.Context,
-    record_id: Annotated[UUID, typer.Argument(metavar="UUID", help="The record's identifier.")],
-    as_json: Json = False,
-) -> None:
-    """Tell a record's story: in which upload it came, in which export it went and how, what DPS made of it."""
-    wiring = deployment(context).wiring
-    register = wiring.register()
-    known = register.get([str(record_id)]).get(str(record_id))
-    entry = known and known.counting(register.unsent())
-    if entry is None or entry.unstated:
-        what = "was withdrawn before it was ever stated; DPS is not told"
-        if entry is None:
-            what = "came only in an upload that was parked; see: mesh uploads" if known else "was never ingested"
-        talk.print(f"{record_id} {what}.")
-        raise typer.Exit(1)
-    stored = wiring.bucket().intake(entry.stated_in.batch_id)
-    answer: dict[str, Any] = {
-        "record": entry.record_id,
-        "programme": entry.programme,
-        "action": entry.action,
-        "upload": stored.upload,
-        "line": entry.stated_in.line,
-        "uploaded": stored.receipt.uploaded_at,
-        "batch": entry.batch_id,
-        "sent again by": wiring.bucket().intake(entry.batch_id).upload if entry.origin else "",
-    }
-    intake = register.intake(entry.batch_id)
-    if intake and (number := intake.attached.get(entry.programme)):
-        answer |= _way(wiring.ledger().get(entry.programme, number))
-    if why := entry.refusal:
-        answer |= {
-            "DPS": f"refused: {why.outcome}",
-            "answered": why.at,
-            "row": why.row,
-            "on file at DPS": "yes, as it was before" if entry.on_file is OnFile.YES else entry.on_file,
-        }
-    if as_json:
-        print_json(answer)
-    else:
-        data.print(table("Record", ["what", "value"], [[name, str(value)] for name, value in answer.items() if value]))
-
-
-def _way(export: DPSExport) -> dict[str, Any]:
-    """Tell in which export a record went, and how far that has got."""
-    attempt = export.attempt
-    processed = export.processing is Processing.PROCESSED
-    return {
-        "export": export.export_id,
-        "status": str(export.status),
-        "file": attempt and attempt.filename,
-        "file on MESH": attempt and attempt.mesh_filename,
-        "message": export.message_id,
-        "sent": attempt and attempt.sent_at and attempt.sent_at.isoformat(),
-        "picked up": attempt and attempt.acknowledged_at and attempt.acknowledged_at.isoformat(),
-        "DPS": "processed" if processed else f"file {export.processing or 'not answered'}",
-    }
 
 
 def _document(export: DPSExport) -> dict[str, Any]:

@@ -29,7 +29,10 @@ __all__ = ["Answer", "FunctionFailed", "NoAnswer", "have_done", "invoke"]
 #: The exit code for what a function raised; 1 for everything else.
 _CODES = {
     **dict.fromkeys(("Refused", "Unauthorised", "NotFound", "Expired"), REFUSED),
-    **dict.fromkeys(("SecretIncomplete", "SettingsError", "ConfigurationError", "InvalidEvent"), WRONG_USE),
+    **dict.fromkeys(
+        ("SecretIncomplete", "SettingsError", "ConfigurationError", "TlsError", "CertificateExpired", "InvalidEvent"),
+        WRONG_USE,
+    ),
     "SendOutcomeUnknown": UNKNOWN,
 }
 #: So much of a function's own words is shown.

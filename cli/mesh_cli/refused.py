@@ -13,10 +13,11 @@ from uuid import UUID
 import typer
 
 from mesh_cli.acting import Reason, acting
-from mesh_cli.exports import PANEL, WIDE, Programme, known_programme, record
+from mesh_cli.exports import PANEL, WIDE, Programme, known_programme
 from mesh_cli.intake import request
 from mesh_cli.options import Json, deployment
 from mesh_cli.output import data, print_json, table, talk
+from mesh_cli.records import record
 from vaccinations.aws.bucket import INCOMING
 from vaccinations.formats.acknowledgements import read_bus_ack
 from vaccinations.model.outcome import Outcome

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -46,6 +47,30 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(ca_bundle, name="ca-bundle", rich_help_panel=PANEL)
     app.command("csr", rich_help_panel=PANEL)(csr)
     app.command("jobs", rich_help_panel=PANEL)(jobs)
+    app.command("stack", rich_help_panel=PANEL)(stack)
+
+
+def stack(
+    context: typer.Context,
+    export: Annotated[
+        bool, typer.Option("--export", help="Print `export NAME=value` lines with the variables of the runbook.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the stack's outputs: where everything is. Nothing secret is among them.
+
+    For the commands of the runbook (docs/operations.md): eval "$(mesh stack --export)"
+    """
+    if export and as_json:
+        raise typer.BadParameter("give one of --export and --json")
+    works_on = deployment(context)
+    if export:
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in works_on.variables.items()]
+        sys.stdout.write("\n".join(lines) + "\n")
+    elif as_json:
+        print_json(works_on.outputs)
+    else:
+        data.print(table("The stack", ["output", "value"], sorted(works_on.outputs.items())))
 
 
 class Switch(StrEnum):

@@ -42,6 +42,8 @@ class Poller:
 
     Attributes
     ----------
+    enabled
+        Whether it polls.
     failures
         What went wrong so far, oldest first.
     """
@@ -53,7 +55,13 @@ class Poller:
         self._url: str = sqs.get_queue_url(QueueName=source.queue_arn.rpartition(":")[2])["QueueUrl"]
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"poller of {source.function}", daemon=True)
+        self.enabled = True
         self.failures: list[FunctionError] = []
+
+    @property
+    def source(self) -> EventSource:
+        """The queue, and the function that gets its messages."""
+        return self._source
 
     def start(self) -> None:
         """Begin to poll."""
@@ -106,7 +114,7 @@ class Poller:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                received = self._poll()
+                received = self.enabled and self._poll()
             except (BotoCoreError, ClientError):
                 if self._stopping.is_set():
                     return

@@ -194,7 +194,7 @@ class LocalCloud:
         self.emulator = Emulator(
             self._project, self.directory, template.functions(), self._stack.environments, self.endpoint_url
         )
-        self._invocations = Invocations(self.emulator, self._host)
+        self._invocations = Invocations(self.emulator, self._host, self.pollers)
         self._invocations.start()
         undo.callback(self._invocations.close)
         for source in self._stack.event_sources:

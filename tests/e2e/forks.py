@@ -34,7 +34,7 @@ class Forks:
     """
 
     def __init__(self, environment: Mapping[str, str], project: Path, folder: Path) -> None:
-        self._project, self._said = project, (folder / "out", folder / "err")
+        self._given, self._said = folder / "in", (folder / "out", folder / "err")
         self._server = subprocess.Popen(
             [sys.executable, "-m", "tests.e2e.forks"],
             cwd=project,
@@ -50,11 +50,20 @@ class Forks:
     def __exit__(self, *_: object) -> None:
         self._server.communicate(timeout=10)
 
-    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run ``mesh`` with some more variables in its environment."""
+    def run(
+        self, *arguments: str, given: str = "", folder: str = "", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``mesh`` with something on stdin, in a folder, with some more variables in its environment."""
         assert self._server.stdin
         assert self._server.stdout
-        command = {"arguments": arguments, "environment": environment, "said": [str(path) for path in self._said]}
+        self._given.write_text(given)
+        command = {
+            "arguments": arguments,
+            "environment": environment,
+            "given": str(self._given),
+            "folder": folder,
+            "said": [str(path) for path in self._said],
+        }
         self._server.stdin.write(json.dumps(command) + "\n")
         self._server.stdin.flush()
         ended = self._server.stdout.readline()
@@ -73,8 +82,10 @@ def _serve() -> None:
         if not (child := os.fork()):
             for number, path in enumerate(command["said"], start=1):
                 os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(os.open(command["given"], os.O_RDONLY), 0)
             os.environ.update(command["environment"])
+            if command["folder"]:
+                os.chdir(command["folder"])
             sys.argv = ["mesh", *command["arguments"]]
             code = 1
             try:

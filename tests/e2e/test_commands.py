@@ -114,7 +114,7 @@ def test_a_day_at_the_command_line(mesh: Callable[..., Done], tmp_path: Path) ->
     assert json_of(mesh("validate-mailbox", "--json"))["mailbox"] == "X26ABC1"
 
     file = tmp_path / "monday.csv"
-    file.write_text(upload_of(row(1), row(2), row(3, "Td/IPV")))
+    file.write_text(upload_of(row(1), row(2).replace(",,", ",9990000018,", 1), row(3, "Td/IPV")))
     receipt = json_of(mesh("upload", str(file), "--organisation", "R1L", "--json"))
     assert receipt["accepted"] == {"hpv": {"new": 2}, "td_ipv": {"new": 1}}
 
@@ -142,8 +142,14 @@ def test_a_day_at_the_command_line(mesh: Callable[..., Done], tmp_path: Path) ->
     tracked = {e["export_id"]: e["status"] for e in json_of(mesh("track", "--json"))["exports"]}
     assert tracked["hpv-1"] == "acknowledged"
 
-    found = json_of(mesh("record", "find", uuid_of(2), "--json"))
-    assert (found["export"], found["action"], found["line"]) == ("hpv-1", "new", 3)
+    by_id = json_of(mesh("record", "find", uuid_of(2), "--json"))
+    [statement] = by_id[0]["statements"]
+    assert (statement["export_id"], statement["action"], statement["line"]) == ("hpv-1", "new", 3)
+    [by_row] = json_of(mesh("record", "find", "R1L/monday.csv:3", "--json"))
+    assert by_row == by_id[0] | {"asked_row": "was accepted"}
+    nobody = mesh("record", "find", "--nhs-number", given="9990000026\n")
+    assert (nobody.returncode, nobody.stdout, "9990000026" in nobody.stderr) == (1, "", False)
+    assert json_of(mesh("record", "find", "--nhs-number", "--json", given="9990000018\n")) == by_id
     shown = mesh("export", "show", "hpv-1")
     assert "acknowledged" in shown.stdout
 
@@ -192,9 +198,14 @@ def test_dps_is_played_and_answers_over_mesh(mesh: Callable[..., Done], tmp_path
     assert explained["text"] == second["refused"][0]["outcome"]
     assert json_of(mesh("refused", "--since", "2199-01-01", "--json")) == []
     assert uuid_of(91) in mesh("refused", COLUMNS="200").stdout
-    story = json_of(mesh("record", "find", uuid_of(91), "--json"))
-    assert (story["export"], story["DPS"], story["on file at DPS"]) == ("mmr-2", "refused: unknown", "no")
-    assert json_of(mesh("record", "find", uuid_of(90), "--json"))["DPS"] == "processed"
+    [story] = json_of(mesh("record", "find", uuid_of(91), "--json"))
+    assert [(one["export_id"], one["dps"]) for one in story["statements"]] == [
+        ("mmr-1", "refused: other"),
+        ("mmr-2", "refused: unknown"),
+    ]
+    assert story["on_file"] == "no"
+    [processed] = json_of(mesh("record", "find", uuid_of(90), "--json"))
+    assert {one["dps"] for one in processed["statements"]} == {"processed"}
     told = json_of(mesh("receipt", "R1L/mmr.csv", "--json"))
     assert [key.rpartition("-refused-")[2] for key in told["refused_by_dps"]] == ["mmr-2.csv"]
 
@@ -233,8 +244,12 @@ def test_dps_is_played_and_answers_over_mesh(mesh: Callable[..., Done], tmp_path
     shown = json_of(mesh("export", "show", "mmr-4", "--json"))
     assert (shown["status"], shown["request"]) == ("requeued", "requests/mmr-4.requeue")
     assert mesh("export", "resend", "mmr-4", *BECAUSE).returncode == 1
-    story = json_of(mesh("record", "find", uuid_of(92), "--json"))
-    assert (story["upload"], story["sent again by"]) == ("incoming/R1L/mmr.csv", "requests/mmr-4.requeue")
+    [story] = json_of(mesh("record", "find", uuid_of(92), "--json"))
+    told = [(one["upload"], one["sent_again_by"], one["status"]) for one in story["statements"]]
+    assert told == [
+        ("incoming/R1L/mmr.csv", "", "requeued"),
+        ("incoming/R1L/mmr.csv", "requests/mmr-4.requeue", "open"),
+    ]
     assert mesh("dps-export", "-p", "mmr").returncode == 0
     assert [one["processed"] for one in json_of(mesh("local", "dps", "--json"))] == [1, 1]
 
@@ -447,7 +462,7 @@ def test_exports_of_production_are_never_forgotten(mesh: Callable[..., Done]) ->
 def test_a_record_that_was_never_ingested_is_not_found(mesh: Callable[..., Done]) -> None:
     done = mesh("record", "find", uuid_of(999))
     assert (done.returncode, done.stdout) == (1, "")
-    assert "never ingested" in done.stderr
+    assert "was ever ingested" in done.stderr
 
 
 def test_the_secret_is_checked_line_by_line_and_can_be_changed(mesh: Callable[..., Done], tmp_path: Path) -> None:

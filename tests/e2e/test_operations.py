@@ -2,91 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shlex
-import subprocess
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pytest
-from typer.testing import CliRunner
-
-from local.stack import ODS_CODE, PROJECT, SENDER, LocalCloud
-from mesh_cli.main import app
+from local.stack import PROJECT, LocalCloud
+from tests.e2e.shell import shell_on
+from tests.pages import blocks
 from tests.usecases.rows import row, upload_of, uuid_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
-BIN = Path(sys.executable).parent
-PAGE = (PROJECT / "docs" / "operations.md").read_text()
-BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.+?) -->\n)?```console\n(?P<commands>.+?)```", re.DOTALL)
-BLOCKS = [
-    (match["reason"], [line.removeprefix("$ ") for line in match["commands"].splitlines()])
-    for match in BLOCK.finditer(PAGE)
-]
+BLOCKS = blocks(PROJECT / "docs" / "operations.md")
 
 
-@pytest.fixture(scope="module")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Run a command as an operator would, in a folder with what NHS England has sent."""
-    folder = tmp_path_factory.mktemp("operator")
-    with LocalCloud() as cloud:
-        certificates = cloud.sandbox.certificates
-        root, sub, _ = certificates.ca_bundle.split("-----END CERTIFICATE-----\n")
-        files = {
-            "root-ca.pem": f"{root}-----END CERTIFICATE-----\n",
-            "sub-ca.pem": f"{sub}-----END CERTIFICATE-----\n",
-            "certificate.pem": certificates.certificate,
-            "private_key.pem": certificates.private_key,
-            "passphrase.txt": certificates.passphrase,
-            "password.txt": cloud.sandbox.password,
-            "shared-key.txt": cloud.sandbox.shared_key,
-            "monday.csv": upload_of(row(1), row(2), row(3, "MenACWY")),
-        }
-        for name, text in files.items():
-            (folder / name).write_text(text)
-        environment = {
-            **os.environ,
-            **cloud.environment_of_commands(),
-            "PATH": f"{BIN}:{os.environ['PATH']}",
-            "MAILBOX": SENDER,
-            "ODS_CODE": ODS_CODE,
-            "RECORD": uuid_of(2),
-        }
-
-        def run(command: str) -> subprocess.CompletedProcess[str]:
-            return subprocess.run(
-                ["/bin/bash", "-euo", "pipefail", "-c", command],
-                cwd=folder,
-                env=environment,
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-            )
-
-        yield run
-
-
-def test_each_block_of_commands_is_run_or_says_why_not(shell: Any) -> None:
+def test_each_block_of_commands_is_run_or_says_why_not(tmp_path: Path) -> None:
+    (tmp_path / "monday.csv").write_text(upload_of(row(1), row(2), row(3, "MenACWY")))
     ran = 0
-    for reason, commands in BLOCKS:
-        for command in commands if not reason else []:
-            done = shell(command)
-            assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-            ran += 1
+    with LocalCloud() as cloud, shell_on(cloud, tmp_path) as shell:
+        shell.variables["RECORD"] = uuid_of(2)
+        for block in BLOCKS:
+            for command in block.commands if not block.reason else ():
+                done = shell.run(command)
+                assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+                ran += 1
     assert ran > 15
-
-
-def test_the_commands_that_are_not_run_are_ones_that_there_are() -> None:
-    for command in (command for reason, commands in BLOCKS for command in commands if reason):
-        words = shlex.split(command)
-        if words[0] == "mesh":
-            names = [word for word in words[1:3] if re.fullmatch(r"[a-z][a-z-]+", word)]
-            helped = CliRunner().invoke(app, [*names, "--help"], terminal_width=200)
-            assert helped.exit_code == 0, command
-            for option in re.findall(r" (--[a-z-]+)", command):
-                assert option in helped.output, command

@@ -7,6 +7,7 @@ key for that is derived here, since AWS's services ask for it on the function's 
 from __future__ import annotations
 
 import json
+import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ import pytest
 
 from local.stack import PROJECT
 from local.template import Template
+from mesh_cli.deployment import EXPORTED
+from tests.pages import blocks
 from tests.policies import ACCOUNT, Request, allows, as_list, plain, statements_of, without_a_part
 
 if TYPE_CHECKING:
@@ -285,6 +288,9 @@ RIGHTS = [
     ("dynamodb:UpdateItem", "DpsExportsTable", set()),
     ("s3:GetObject", "Bucket/batches/hpv/1.jsonl.gz", {"Operator"}),
     ("s3:GetObject", "Bucket/incoming/R1L/monday.csv", {"Operator"}),
+    ("s3:GetObjectVersion", "Bucket/incoming/R1L/monday.csv", {"Operator"}),
+    ("s3:GetObject", "Bucket/rejected/R1L/monday.csv/1.csv", {"Operator"}),
+    ("s3:GetObject", "Bucket/receipts/R1L/monday.csv/1-refused-hpv-1.csv", {"Operator"}),
     ("s3:ListBucket", "Bucket", {"Operator"}),
     ("s3:PutObject", "Bucket/requests/hpv-1.requeue", {"Operator"}),
     ("s3:PutObject", "Bucket/audit/1.json", {"Operator", "SecretKeeper"}),
@@ -318,6 +324,26 @@ def test_people_may_do_what_they_are_there_for(action: str, resource: str, who: 
     people = PEOPLE.resources("AWS::IAM::ManagedPolicy")
     may = {n for n, policy in people.items() if allows(statements_of(policy), Request(action, resource))}
     assert {name.removesuffix("Policy") for name in may} == who
+
+
+def commands_of_aws() -> list[tuple[str, str]]:
+    """Return what the runbook's commands of AWS ask for, and of which resource; restoring is an administrator's."""
+    found = []
+    for block in blocks(PROJECT / "docs" / "operations.md"):
+        for command in block.commands if block.section != "Restoring" else ():
+            for service, operation, variable in re.findall(r"aws (sqs) ([a-z-]+)[^$]*?\"\$([A-Z_]+)", command):
+                action = "".join(word.capitalize() for word in operation.split("-"))
+                found.append((f"{service}:{action}", TEMPLATE.outputs[EXPORTED[variable]]["Value"]["Ref"]))
+            if "start-message-move-task" in command:
+                found.append(("sqs:StartMessageMoveTask", "UploadsDeadLetterQueue"))
+    return found
+
+
+def test_an_operator_may_do_what_the_runbook_tells_them_to_ask_aws_for() -> None:
+    statements = statements_of(PEOPLE.resources()["OperatorPolicy"])
+    asked = commands_of_aws()
+    assert len(asked) >= 4
+    assert [each for each in asked if not allows(statements, Request(*each))] == []
 
 
 @pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)

@@ -7,10 +7,22 @@ import json
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
 
 import pytest
 
-from nhs_mesh import NotFound, Refused, SendOutcomeUnknown, TrackingStatus, Unauthorised, Unavailable
+from nhs_mesh import (
+    CertificateExpired,
+    ConfigurationError,
+    Corrupted,
+    NotFound,
+    Refused,
+    SendOutcomeUnknown,
+    TlsError,
+    TrackingStatus,
+    Unauthorised,
+    Unavailable,
+)
 from tests.usecases.rows import row, upload_of, uuid_of
 from vaccinations.formats.dps_columns import ROWS_VERSION
 from vaccinations.formats.dps_parts import write_part
@@ -21,6 +33,7 @@ from vaccinations.ports import LedgerConflict
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from nhs_mesh import MeshError
     from tests.usecases.memory import MemoryMesh
     from tests.usecases.world import World
     from vaccinations.model.export import DPSExport
@@ -462,6 +475,27 @@ def test_another_attempt_begins_with_nothing_of_the_one_before_but_its_parts(
     assert export(world, resume_only=True).status == "accepted"
     assert now(world).attempts[0] == failed
     assert delivered(world) == every_row(in_parts)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CertificateExpired("the client certificate expired on 2026-12-01"), "certificate-expired"),
+        (TlsError("the private key does not belong to the client certificate"), "configuration"),
+        (ConfigurationError("no such proxy"), "configuration"),
+        (Corrupted("the answer is not whole"), "unavailable"),
+    ],
+)
+def test_what_keeps_us_out_of_mesh_is_said_as_such_and_uses_up_no_attempt(
+    world: World, error: MeshError, code: str
+) -> None:
+    world.upload(upload_of(row(0)))
+    run = world.export_use_case(connect=Mock(side_effect=error)).run(ExportRequest.from_event({"programme": "hpv"}))
+    [outcome] = run.exports
+    assert (outcome.status, outcome.error_code, outcome.error_description) == ("pending", code, str(error))
+    assert now(world).attempts[-1].error == Failure(code, str(error))
+    assert export(world, resume_only=True).status == "accepted"
+    assert len(now(world).attempts) == 1
 
 
 def test_what_was_wrong_before_is_not_said_of_an_accepted_export(world: World, mesh: MemoryMesh) -> None:

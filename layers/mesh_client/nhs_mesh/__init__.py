@@ -3,6 +3,7 @@
 from nhs_mesh.auth import Credentials, token
 from nhs_mesh.client import INTEGRATION, LIVE, MeshClient
 from nhs_mesh.errors import (
+    CertificateExpired,
     ConfigurationError,
     Corrupted,
     Expired,
@@ -25,6 +26,7 @@ __all__ = [
     "CHUNK_SIZE",
     "INTEGRATION",
     "LIVE",
+    "CertificateExpired",
     "CertificateFacts",
     "ConfigurationError",
     "Corrupted",

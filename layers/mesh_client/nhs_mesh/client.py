@@ -15,7 +15,7 @@ from urllib3.util import parse_url
 from nhs_mesh.errors import ConfigurationError, MeshError, NotUnique, Refused, SendOutcomeUnknown, Unavailable
 from nhs_mesh.messages import Mailbox, Message, Tracking
 from nhs_mesh.parts import CHUNK_SIZE, Body, SentMessage
-from nhs_mesh.tls import ssl_context
+from nhs_mesh.tls import certificate_facts, ssl_context
 from nhs_mesh.transport import NotSent, Transport
 
 if TYPE_CHECKING:
@@ -128,6 +128,7 @@ class MeshClient:
             base_url,
             credentials,
             context,
+            certificate_facts(certificate).not_after,
             proxy=proxy,
             timeout=timeout,
             deadline=deadline,

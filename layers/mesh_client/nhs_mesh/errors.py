@@ -5,6 +5,7 @@
     MeshError
      ├─ ConfigurationError      nothing was sent: the settings cannot work
      │   └─ TlsError            key, passphrase, certificate or CA bundle
+     │       └─ CertificateExpired
      ├─ Refused                 MESH said no (4xx), with its code and description
      ├─ Unauthorised            403: MESH does not let this mailbox in
      ├─ NotFound                404: there is no such message, for this mailbox
@@ -24,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 __all__ = [
+    "CertificateExpired",
     "ConfigurationError",
     "Corrupted",
     "Expired",
@@ -67,6 +69,10 @@ class ConfigurationError(MeshError):
 
 class TlsError(ConfigurationError):
     """Private key, passphrase, certificate or CA bundle cannot be used."""
+
+
+class CertificateExpired(TlsError):
+    """The client certificate has expired: nothing can be sent or asked before there is another one."""
 
 
 class Refused(MeshError):

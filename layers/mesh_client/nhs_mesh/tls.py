@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from nhs_mesh.errors import TlsError
+from nhs_mesh.errors import CertificateExpired, TlsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from cryptography.x509 import Certificate
 
-__all__ = ["CertificateFacts", "certificate_facts", "check_ca_bundle", "ssl_context"]
+__all__ = ["CertificateFacts", "certificate_facts", "check_ca_bundle", "check_not_expired", "ssl_context"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,7 @@ def ssl_context(
     """
     moment = now or datetime.now(UTC)
     facts = certificate_facts(certificate)
-    if moment >= facts.not_after:
-        raise TlsError(f"the client certificate expired on {facts.not_after:%Y-%m-%d}; ask NHS England for a new one")
+    check_not_expired(facts.not_after, moment)
     if moment < facts.not_before:
         raise TlsError(
             f"the client certificate is not valid before {facts.not_before:%Y-%m-%d %H:%M} UTC; check the clock"
@@ -93,6 +92,20 @@ def ssl_context(
         context.verify_mode = ssl.CERT_NONE
     _load_key(context, certificate, private_key, passphrase)
     return context
+
+
+def check_not_expired(not_after: datetime, now: datetime) -> None:
+    """Check that a client certificate can still be used.
+
+    Raises
+    ------
+    CertificateExpired
+        It cannot.
+    """
+    if now >= not_after:
+        raise CertificateExpired(
+            f"the client certificate expired on {not_after:%Y-%m-%d}; ask NHS England for a new one"
+        )
 
 
 def _load_key(context: ssl.SSLContext, certificate: str, private_key: str, passphrase: str | None) -> None:

@@ -48,6 +48,7 @@ from nhs_mesh.errors import (
     Unauthorised,
     Unavailable,
 )
+from nhs_mesh.tls import check_not_expired
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -195,6 +196,7 @@ class Transport:
         base_url: str,
         credentials: Credentials,
         context: ssl.SSLContext,
+        valid_until: datetime,
         *,
         proxy: str | None,
         timeout: tuple[float, float],
@@ -210,6 +212,7 @@ class Transport:
         self._host, self._port = url.host or "", url.port or 443
         self._credentials = credentials
         self._context = context
+        self._valid_until = valid_until
         self._proxy = proxy
         self._connect_timeout, self._patience = timeout
         self._seconds = deadline
@@ -346,7 +349,9 @@ class Transport:
     def _try(
         self, method: str, path: str, headers: Mapping[str, str], body: _Sized | None, deadline: Deadline
     ) -> BaseHTTPResponse:
-        authorization = token(self._credentials, nonce=str(uuid.uuid4()), nonce_count=0, moment=_now())
+        moment = _now()
+        check_not_expired(self._valid_until, moment)
+        authorization = token(self._credentials, nonce=str(uuid.uuid4()), nonce_count=0, moment=moment)
         headers = {**self._headers, **headers, "Authorization": authorization}
         if body:
             headers |= {"Content-Length": str(body.size)}

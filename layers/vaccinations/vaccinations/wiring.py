@@ -160,7 +160,7 @@ class Wiring:
         """Make the daily handshake."""
         from vaccinations.jobs.validate import Validate
 
-        return Validate(self.mesh(), self.secret().certificate, self._clock)
+        return Validate(self.mesh, self.secret().certificate, self._clock)
 
     def ingest(self) -> Ingest:
         """Make what ingests uploads."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.exceptions import ClientError
+from typer.testing import CliRunner
 
-from mesh_cli.deployment import FUNCTIONS, OUTPUTS, NoDeployment, find_deployment
+from mesh_cli.deployment import EXPORTED, FUNCTIONS, OUTPUTS, NoDeployment, find_deployment
+from mesh_cli.main import app
 from vaccinations.aws.clients import Clients
 
 if TYPE_CHECKING:
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: What a stack's outputs are, by its name, where it is there.
-OF_A_STACK = {key: f"{key} of {{stack}}" for key in (*OUTPUTS.values(), *FUNCTIONS.values())} | {
+OF_A_STACK = {key: f"{key} of {{stack}}" for key in (*OUTPUTS.values(), *FUNCTIONS.values(), *EXPORTED.values())} | {
     "MeshDisableSslVerification": "false",
     "DpsFilenameStyle": "batch-v5",
     "DpsSupplierOdsCode": "V0V8L",
@@ -141,3 +144,24 @@ def test_a_stack_that_cannot_be_read_or_is_another_projects_is_said(project: Pat
 def test_another_mailbox_may_be_looked_into(project: Path) -> None:
     found = find_deployment("theirs", {"MESH_MAILBOX": "X26ABC3", "MESH_PASSWORD": "password"})
     assert found.wiring._instead == {"mailbox": "X26ABC3", "password": "password"}
+
+
+def test_the_variables_of_the_runbook_are_the_stacks_outputs_and_what_leads_there(project: Path) -> None:
+    theirs = find_deployment("theirs", {}).variables
+    assert (theirs["BUCKET"], theirs["DEAD_LETTER_QUEUE_URL"]) == (
+        "BucketName of theirs",
+        "UploadsDeadLetterQueueUrl of theirs",
+    )
+    assert (theirs["MESH_STACK"], theirs["AWS_REGION"]) == ("theirs", "eu-west-3")
+    up(project)
+    assert LOCAL.items() <= find_deployment(None, {"AWS_REGION": "eu-north-1"}).variables.items()
+    assert "BucketName of local" in find_deployment(None, {}).variables.values()
+
+
+def test_the_variables_are_printed_for_a_shell_to_read(project: Path) -> None:
+    up(project)
+    printed = CliRunner().invoke(app, ["stack", "--export"]).stdout
+    asked = ["/bin/sh", "-c", f'{printed}printf "%s|" "$BUCKET" "$MESH_STACK" "$UNDELIVERED_QUEUE_URL"']
+    read = subprocess.run(asked, capture_output=True, text=True, check=True, env={})
+    assert read.stdout == "BucketName of local|local|UndeliveredQueueUrl of local|"
+    assert all(line.startswith("export ") for line in printed.splitlines())

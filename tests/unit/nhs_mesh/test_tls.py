@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from local import certificates
 from nhs_mesh import (
+    CertificateExpired,
     ConfigurationError,
     Credentials,
     MeshClient,
@@ -54,9 +55,9 @@ def other(tmp_path_factory: pytest.TempPathFactory) -> Given:
     return Given(one.certificate, one.private_key, one.passphrase, one.ca_bundle)
 
 
-def connect(given: Given, url: str = NOBODY_LISTENS, *, verify: bool = True) -> None:
-    """Make a client and throw it away; no request is made, since nobody listens there."""
-    MeshClient(
+def connect(given: Given, url: str = NOBODY_LISTENS, *, verify: bool = True) -> MeshClient:
+    """Make a client; no request is made, since nobody listens there."""
+    client = MeshClient(
         url,
         Credentials("X26ABC1", "password", "TestKey"),
         certificate=given.certificate,
@@ -64,7 +65,9 @@ def connect(given: Given, url: str = NOBODY_LISTENS, *, verify: bool = True) -> 
         passphrase=given.passphrase,
         ca_bundle=given.ca_bundle,
         verify=verify,
-    ).close()
+    )
+    client.close()
+    return client
 
 
 def key_as(given: Given, form: PrivateFormat, passphrase: str | None) -> Given:
@@ -119,8 +122,18 @@ def context_at(given: Given, now: datetime) -> None:
 def test_an_expired_certificate_says_when_it_expired_and_what_to_do(made: Given) -> None:
     end = certificate_facts(made.certificate).not_after
     context_at(made, end - timedelta(seconds=1))
-    with pytest.raises(TlsError, match=f"expired on {end:%Y-%m-%d}; ask NHS England"):
+    with pytest.raises(CertificateExpired, match=f"expired on {end:%Y-%m-%d}; ask NHS England"):
         context_at(made, end)
+
+
+def test_a_certificate_that_expires_while_the_client_is_in_use_is_told_before_anything_is_sent(
+    made: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connect(made)
+    end = certificate_facts(made.certificate).not_after
+    monkeypatch.setattr("nhs_mesh.transport._now", lambda: end)
+    with pytest.raises(CertificateExpired, match=f"expired on {end:%Y-%m-%d}"):
+        client.handshake()
 
 
 def test_a_certificate_of_the_future_points_at_the_clock(made: Given) -> None:

@@ -502,10 +502,16 @@ class Bucket:
     def latest_receipt(self, upload_key: str) -> tuple[AnyReceipt, list[str]] | None:
         """Return the latest receipt of an upload's name, and the keys of the files of what DPS refused of it."""
         receipt = self._latest_receipt(upload_key, _EVER)
-        if receipt is None:
-            return None
-        refusals = self._keys(f"{receipts_prefix(upload_key)}{receipt.batch_id}-refused-", ".csv", _EVER)
-        return receipt, sorted(refusals)
+        return (receipt, self.refusals(upload_key, receipt.batch_id)) if receipt else None
+
+    def refusals(self, upload_key: str, batch_id: str) -> list[str]:
+        """Return the keys of the files of what DPS refused of an upload, one for each export."""
+        return sorted(self._keys(f"{receipts_prefix(upload_key)}{batch_id}-refused-", ".csv", _EVER))
+
+    def batches(self, programme: str) -> list[str]:
+        """Return the ids of a programme's batches, the oldest first."""
+        folder, ending = f"batches/{programme}/", ".jsonl.gz"
+        return [key.removeprefix(folder).removesuffix(ending) for key in self._keys(folder, ending, _EVER)]
 
     def _latest_receipt(self, upload_key: str, since: datetime) -> AnyReceipt | None:
         """Return the latest receipt of an upload's name that was stored since then; None where there is none."""

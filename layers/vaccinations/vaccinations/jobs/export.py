@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
-from nhs_mesh import ConfigurationError, MeshError, NotUnique, Refused, SendOutcomeUnknown, Unauthorised
+from nhs_mesh import (
+    CertificateExpired,
+    ConfigurationError,
+    MeshError,
+    NotUnique,
+    Refused,
+    SendOutcomeUnknown,
+    Unauthorised,
+)
 from vaccinations.jobs.render import RunTime
 from vaccinations.jobs.transfer import Transfer
 from vaccinations.model import lifecycle
@@ -39,7 +47,12 @@ __all__ = ["Export", "ExportRequest"]
 #: How long after the function's own end its lease runs out.
 LEASE_MARGIN = timedelta(seconds=60)
 #: What the ledger calls errors that leave an export pending.
-_CODES: dict[type[MeshError], str] = {Unauthorised: "unauthorised", ConfigurationError: "configuration"}
+_CODES: dict[type[MeshError], str] = {
+    Unauthorised: "unauthorised",
+    CertificateExpired: "certificate-expired",
+    ConfigurationError: "configuration",
+    MeshError: "unavailable",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +273,7 @@ class Export:
             logger.warning("outcome of the send unknown; the next run asks MESH", extra=extra)
             transfer.lose_answer(Failure("outcome-unknown", str(unknown)))
         except MeshError as error:
-            code = _CODES.get(type(error), "unavailable")
+            code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
             logger.exception("export stays pending", extra=extra | {"code": code})
             count("ExportsDelayed", programme=export.programme)
             transfer.release(Failure(code, str(error)))

@@ -80,7 +80,7 @@ if TYPE_CHECKING:
     from vaccinations.ports import Bucket, Ledger, Register, StoredUpload, Upload
     from vaccinations.results import AnyReceipt, Uploader
 
-__all__ = ["Ingest", "OlderParked"]
+__all__ = ["Ingest", "OlderParked", "rows_of"]
 
 _INCOMING = "incoming/"
 _ROWS_AT_ONCE = 1000
@@ -674,6 +674,17 @@ def _source(key: str) -> _Source:
     raise UnreadableUpload(
         "the name does not tell what kind of file this is", "give it a name ending in .csv or .jsonl"
     )
+
+
+def rows_of(upload: Upload) -> Iterator[Row]:
+    """Read the rows of an upload, or of a request that names records.
+
+    Raises
+    ------
+    UnreadableUpload
+        It is neither.
+    """
+    return _source(upload.key).rows(upload)
 
 
 def _rows(read: Callable[..., Iterator[Row]], organisation_code: str, upload: Upload) -> Iterator[Row]:

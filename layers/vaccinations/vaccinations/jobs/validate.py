@@ -24,13 +24,15 @@ class Validate:
 
     Attributes
     ----------
+    connect
+        Connects to MESH.
     certificate
         The certificate that the mailbox is opened with, as PEM.
     clock
         Tells the time, with its offset.
     """
 
-    mesh: Mesh
+    connect: Callable[[], Mesh]
     certificate: str = field(repr=False)
     clock: Callable[[], datetime]
 
@@ -43,8 +45,9 @@ class Validate:
             MESH did not answer, or does not let us in.
         """
         days = certificate_facts(self.certificate).days_left(self.clock())
-        gauge("CertificateDaysLeft", days)  # first: with one that has expired there is no handshake
-        self.mesh.handshake()
+        gauge("CertificateDaysLeft", days)  # first: with one that has expired there is no connection
+        mesh = self.connect()
+        mesh.handshake()
         count("MailboxValidated")
-        logger.info("mailbox validated", extra={"mailbox": self.mesh.mailbox, "certificate_days_left": days})
-        return Validation(mailbox=self.mesh.mailbox, certificate_days_left=days)
+        logger.info("mailbox validated", extra={"mailbox": mesh.mailbox, "certificate_days_left": days})
+        return Validation(mailbox=mesh.mailbox, certificate_days_left=days)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from vaccinations.model.programmes import Method
 
-__all__ = ["VaccinationRecord", "problems_of"]
+__all__ = ["VaccinationRecord", "checked_nhs_number", "problems_of"]
 
 #: No text field may be longer than this (docs/upload-format.md, "Text").
 _MAX_TEXT = 300
@@ -114,7 +114,14 @@ def _parsed(iso: str) -> datetime | None:
         return None
 
 
-def _nhs_number(value: str) -> str:
+def checked_nhs_number(value: str) -> str:
+    """Return the ten digits of an NHS number, which may be written with spaces.
+
+    Raises
+    ------
+    ValueError
+        It is none. The message does not repeat it.
+    """
     digits = "".join(value.split())
     if not (len(digits) == 10 and digits.isascii() and digits.isdigit()):
         raise _wrong("is not ten digits", "the ten digits of an NHS number, or nothing where it is not known")
@@ -193,7 +200,7 @@ class VaccinationRecord(BaseModel):
     # A rule between two fields is kept at the later one, so that one bad field never hides what is wrong with another.
     uuid: UUID
     organisation_code: Annotated[str, AfterValidator(_organisation_code), _AS_TEXT]
-    nhs_number: Annotated[Annotated[str, AfterValidator(_nhs_number)] | None, _AS_TEXT] = None
+    nhs_number: Annotated[Annotated[str, AfterValidator(checked_nhs_number)] | None, _AS_TEXT] = None
     forename: Annotated[str, StringConstraints(max_length=180), _AS_TEXT]
     surname: Annotated[str, StringConstraints(max_length=35), _AS_TEXT]
     date_of_birth: Annotated[date, _AS_DATE]
