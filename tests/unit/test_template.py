@@ -254,10 +254,57 @@ def test_s3_writes_down_who_read_what_where_a_bucket_is_named_for_that() -> None
     assert nothing == {"Ref": "AWS::NoValue"}
 
 
-def test_what_was_sent_and_who_did_what_is_never_deleted() -> None:
-    for rule in properties("Bucket")["LifecycleConfiguration"]["Rules"]:
-        if not rule.get("Prefix", "").startswith(("incoming/", "requests/", "receipts/", "rejected/", "chunks/")):
-            assert "ExpirationInDays" not in rule, rule["Id"]
+#: The longest time back to which the tables can be put (point-in-time recovery), in days.
+RESTORED = 35
+#: How long an upload waits in the queue, and then in the dead-letter queue, in days.
+QUEUED = 14 + 14
+
+KEPT = {
+    "incoming/": "UploadRetentionDays",
+    "requests/": "UploadRetentionDays",
+    "receipts/": "UploadRetentionDays",
+    "rejected/": "UploadRetentionDays",
+    "batches/": "BatchRetentionDays",
+    "exports/": "ExportRetentionDays",
+    "inbox/": "InboxRetentionDays",
+}
+
+
+def lifecycle_rules() -> dict[str, Any]:
+    return {rule.get("Prefix", ""): rule for rule in properties("Bucket")["LifecycleConfiguration"]["Rules"]}
+
+
+def test_how_long_what_holds_children_is_kept_is_a_parameter() -> None:
+    rules = lifecycle_rules()
+    ends = {prefix: rule["ExpirationInDays"] for prefix, rule in rules.items() if "ExpirationInDays" in rule}
+    assert ends.pop("chunks/") == 30
+    assert ends == {prefix: {"Ref": name} for prefix, name in KEPT.items()}
+    assert rules[""]["NoncurrentVersionExpiration"] == {"NoncurrentDays": {"Ref": "VersionRetentionDays"}}
+    assert {rule["Status"] for rule in rules.values()} == {"Enabled"}
+
+
+def test_no_rule_deletes_who_did_what() -> None:
+    assert not [prefix for prefix in lifecycle_rules() if prefix and "audit/".startswith(prefix)]
+    assert "ExpirationInDays" not in lifecycle_rules()[""]
+
+
+@pytest.mark.parametrize("name", sorted({*KEPT.values(), "VersionRetentionDays"}))
+def test_nothing_ends_while_a_restore_or_the_queue_may_still_ask_for_it(name: str) -> None:
+    parameter = TEMPLATE.parameters[name]
+    assert parameter["MinValue"] >= max(RESTORED, QUEUED) + 7, "and a week to act"
+    assert parameter["MinValue"] <= parameter["Default"] <= parameter["MaxValue"]
+
+
+def test_cheaper_storage_comes_before_the_end_as_s3_demands() -> None:
+    for prefix, rule in lifecycle_rules().items():
+        for transition in rule.get("Transitions", []):
+            assert TEMPLATE.parameters[KEPT[prefix]]["MinValue"] >= transition["TransitionInDays"] + 30
+
+
+def test_what_corrections_withdrawals_and_sending_again_read_is_kept_longest() -> None:
+    batches, *others = (TEMPLATE.parameters[f"{what}RetentionDays"] for what in ("Batch", "Upload", "Export", "Inbox"))
+    assert batches["Default"] > max(each["Default"] for each in others)
+    assert batches["MinValue"] >= 2 * 365
 
 
 # --- The way of an upload --------------------------------------------------------------------------------------------
