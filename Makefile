@@ -160,6 +160,10 @@ check: $(INSTALLED) $(SAM_SETTINGS) ## Check formatting, lint, types, imports, t
 audit: $(INSTALLED) ## Audit what is packaged for known vulnerabilities, and fail where the registry could not answer
 	@$(AUDIT) --strict
 
+.PHONY: findings
+findings: $(INSTALLED) $(BUILT) ## Compare what checkov and zizmor find in templates and workflows with docs/findings.md
+	@UV=$(UV) $(BIN)/python -m tests.findings
+
 .PHONY: sbom
 sbom: $(INSTALLED) ## Write what is packaged into the layers as bills of materials (CycloneDX), into dist/
 	@mkdir -p dist

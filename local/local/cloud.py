@@ -151,6 +151,9 @@ class Aws:
             secret = self.client("secretsmanager").create_secret(Name=made[name], SecretString=secrets[name])
             made[name] = secret["ARN"]
 
+        for name, alias in template.resources("AWS::Lambda::Alias").items():
+            made[name] = f"{made[alias['Properties']['FunctionName']['Ref']]}:{alias['Properties']['Name']}"
+
         document, values = _for_moto(template, made)
         cloudformation = self.client("cloudformation")
         cloudformation.create_stack(

@@ -78,6 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Invoke the function that the path names."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         name = unquote(self.path.removeprefix(_PREFIX).removesuffix(_ENDING)).removeprefix(f"{STACK_NAME}-")
+        name = name.partition(":")[0]  # its alias has no other version here
         request_id = str(uuid.uuid4())
         try:
             before = len(self.functions.log(name))

@@ -58,8 +58,13 @@ class Template:
     document: Mapping[str, Any]
 
     @classmethod
-    def read(cls, path: Path) -> Template:
+    def read(cls, path: Path, parameters: Mapping[str, str] | None = None) -> Template:
         """Read and translate a SAM template.
+
+        Parameters
+        ----------
+        parameters
+            Values of its parameters, where they differ from the defaults. SAM's translation follows from some.
 
         Raises
         ------
@@ -74,7 +79,7 @@ class Template:
                     resource["Properties"][code] = "s3://local/build"
         # SAM would fetch AWS's managed policies; the template uses none.
         translator = Translator({}, Parser(), None, session())
-        return cls(translator.translate(document, {}))
+        return cls(translator.translate(document, dict(parameters or {})))
 
     @property
     def parameters(self) -> Mapping[str, Any]:

@@ -81,7 +81,8 @@ def of_the_key(statements: Iterable[Any]) -> set[str]:
 
 
 each_holder = pytest.mark.parametrize(
-    "holder", [pytest.param(one, id=name) for name, one in (ROLES | POLICIES).items()]
+    "holder",
+    [pytest.param(one, id=name) for name, one in (ROLES | POLICIES).items() if name != "DeploymentRole"],
 )
 
 
@@ -235,8 +236,9 @@ def test_the_schedules_may_invoke_what_they_are_for_and_set_aside_what_fails() -
     schedules = [s["Properties"]["Target"] for s in TEMPLATE.resources("AWS::Scheduler::Schedule").values()]
     invoked = {plain(target["Arn"]) for target in schedules}
     functions = set(TEMPLATE.functions())
-    assert {f for f in functions if allows(statements, Request("lambda:InvokeFunction", f))} == invoked
-    assert invoked == functions - {"IngestFunction", "StatusFunction"}
+    aliases = set(TEMPLATE.resources("AWS::Lambda::Alias"))
+    assert {f for f in functions | aliases if allows(statements, Request("lambda:InvokeFunction", f))} == invoked
+    assert invoked == {f"{f}Aliaslive" for f in functions - {"IngestFunction", "StatusFunction"}}
     for target in schedules:
         assert plain(target["RoleArn"]) == "SchedulesRole"
         assert allows(statements, Request("sqs:SendMessage", plain(target["DeadLetterConfig"]["Arn"])))
@@ -246,15 +248,15 @@ def test_the_schedules_may_invoke_what_they_are_for_and_set_aside_what_fails() -
 @pytest.mark.parametrize("name", ROLES)
 def test_a_role_is_taken_on_by_its_service_only(name: str) -> None:
     trust = ROLES[name]["Properties"]["AssumeRolePolicyDocument"]
-    service = "scheduler" if name == "SchedulesRole" else "lambda"
+    service = {"SchedulesRole": "scheduler", "DeploymentRole": "codedeploy"}.get(name, "lambda")
     takers = {
         who
-        for who in ("lambda", "scheduler", "events", "ec2")
+        for who in ("lambda", "scheduler", "codedeploy", "events", "ec2")
         if allows(trust, Request("sts:AssumeRole", name, f"{who}.amazonaws.com", OURS))
     }
     assert takers == {service}
-    if service == "scheduler":
-        assert not allows(trust, Request("sts:AssumeRole", name, "scheduler.amazonaws.com", ELSEWHERE))
+    if service != "lambda":
+        assert not allows(trust, Request("sts:AssumeRole", name, f"{service}.amazonaws.com", ELSEWHERE))
 
 
 @pytest.mark.parametrize("template", [TEMPLATE, UPLOADER], ids=["template", "uploader"])

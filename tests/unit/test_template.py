@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +14,9 @@ from local.stack import PROJECT
 from local.template import Template
 from tests import watching
 from vaccinations.model.programmes import PROGRAMMES
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TEMPLATE = Template.read(PROJECT / "template.yaml")
 WATCHING = Template.read(PROJECT / "watching.yaml")
@@ -24,6 +27,7 @@ SAMCONFIG = tomllib.loads((PROJECT / "samconfig.toml").read_text())
 #: Statements of roles that may name the resource "*", and why.
 ANY_RESOURCE = {
     "Trace": "X-Ray has no resources to name for what is sent to it",
+    "LookAtAlarms": "CloudWatch finds alarms that are made of others in no narrower scope",
 }
 
 #: What holds data, and where each type says which key encrypts it.
@@ -254,10 +258,57 @@ def test_s3_writes_down_who_read_what_where_a_bucket_is_named_for_that() -> None
     assert nothing == {"Ref": "AWS::NoValue"}
 
 
-def test_what_was_sent_and_who_did_what_is_never_deleted() -> None:
-    for rule in properties("Bucket")["LifecycleConfiguration"]["Rules"]:
-        if not rule.get("Prefix", "").startswith(("incoming/", "requests/", "receipts/", "rejected/", "chunks/")):
-            assert "ExpirationInDays" not in rule, rule["Id"]
+#: The longest time back to which the tables can be put (point-in-time recovery), in days.
+RESTORED = 35
+#: How long an upload waits in the queue, and then in the dead-letter queue, in days.
+QUEUED = 14 + 14
+
+KEPT = {
+    "incoming/": "UploadRetentionDays",
+    "requests/": "UploadRetentionDays",
+    "receipts/": "UploadRetentionDays",
+    "rejected/": "UploadRetentionDays",
+    "batches/": "BatchRetentionDays",
+    "exports/": "ExportRetentionDays",
+    "inbox/": "InboxRetentionDays",
+}
+
+
+def lifecycle_rules() -> dict[str, Any]:
+    return {rule.get("Prefix", ""): rule for rule in properties("Bucket")["LifecycleConfiguration"]["Rules"]}
+
+
+def test_how_long_what_holds_children_is_kept_is_a_parameter() -> None:
+    rules = lifecycle_rules()
+    ends = {prefix: rule["ExpirationInDays"] for prefix, rule in rules.items() if "ExpirationInDays" in rule}
+    assert ends.pop("chunks/") == 30
+    assert ends == {prefix: {"Ref": name} for prefix, name in KEPT.items()}
+    assert rules[""]["NoncurrentVersionExpiration"] == {"NoncurrentDays": {"Ref": "VersionRetentionDays"}}
+    assert {rule["Status"] for rule in rules.values()} == {"Enabled"}
+
+
+def test_no_rule_deletes_who_did_what() -> None:
+    assert not [prefix for prefix in lifecycle_rules() if prefix and "audit/".startswith(prefix)]
+    assert "ExpirationInDays" not in lifecycle_rules()[""]
+
+
+@pytest.mark.parametrize("name", sorted({*KEPT.values(), "VersionRetentionDays"}))
+def test_nothing_ends_while_a_restore_or_the_queue_may_still_ask_for_it(name: str) -> None:
+    parameter = TEMPLATE.parameters[name]
+    assert parameter["MinValue"] >= max(RESTORED, QUEUED) + 7, "and a week to act"
+    assert parameter["MinValue"] <= parameter["Default"] <= parameter["MaxValue"]
+
+
+def test_cheaper_storage_comes_before_the_end_as_s3_demands() -> None:
+    for prefix, rule in lifecycle_rules().items():
+        for transition in rule.get("Transitions", []):
+            assert TEMPLATE.parameters[KEPT[prefix]]["MinValue"] >= transition["TransitionInDays"] + 30
+
+
+def test_what_corrections_withdrawals_and_sending_again_read_is_kept_longest() -> None:
+    batches, *others = (TEMPLATE.parameters[f"{what}RetentionDays"] for what in ("Batch", "Upload", "Export", "Inbox"))
+    assert batches["Default"] > max(each["Default"] for each in others)
+    assert batches["MinValue"] >= 2 * 365
 
 
 # --- The way of an upload --------------------------------------------------------------------------------------------
@@ -329,7 +380,7 @@ def test_each_job_runs_when_it_should() -> None:
         properties = schedule["Properties"]
         target = properties["Target"]
         expression = TEMPLATE.parameters[properties["ScheduleExpression"]["Ref"]]["Default"]
-        runs[target["Arn"]["Fn::GetAtt"][0], target["Input"]] = expression
+        runs[target["Arn"]["Ref"].removesuffix("Aliaslive"), target["Input"]] = expression
     assert runs == {
         ("ValidateFunction", "{}"): "cron(0 6 * * ? *)",
         ("ExportFunction", "{}"): "cron(0 19 * * ? *)",
@@ -356,6 +407,104 @@ def test_a_run_that_failed_is_not_repeated_at_once(function: str) -> None:
         if c["Properties"]["FunctionName"] == {"Ref": function}
     ]
     assert config["MaximumRetryAttempts"] == 0
+
+
+# --- Staged deployment -----------------------------------------------------------------------------------------------
+
+STAGED = Template.read(PROJECT / "template.yaml", {"StagedDeployment": "true"})
+SCHEDULED = {"ValidateFunction", "ExportFunction", "TrackFunction", "CollectFunction", "ReconcileFunction"}
+
+
+def aliases(template: Template = TEMPLATE) -> dict[str, Any]:
+    """Return the alias of each function that has one."""
+    found = template.resources("AWS::Lambda::Alias").values()
+    return {alias["Properties"]["FunctionName"]["Ref"]: alias for alias in found}
+
+
+def refs(value: Any, template: Template = TEMPLATE) -> set[str]:
+    """Return the parameters that a value is made of."""
+    match value:
+        case {"Ref": name}:
+            return {name} & set(template.parameters)
+        case {"Fn::Sub": str(text)}:
+            return {name for name in re.findall(r"\$\{([\w:]+)\}", text) if name in template.parameters}
+        case {"Fn::If": [condition, yes, no]}:
+            return refs(template.document["Conditions"][condition]) | refs(yes) | refs(no)
+        case dict():
+            return set().union(*(refs(each) for each in value.values())) if value else set()
+        case list():
+            return set().union(*(refs(each) for each in value)) if value else set()
+    return set()
+
+
+def test_what_is_scheduled_is_invoked_by_its_alias_on_schedule_and_by_commands() -> None:
+    assert set(aliases()) == SCHEDULED
+    names = {f"{function}Aliaslive" for function in SCHEDULED}
+    schedules = TEMPLATE.resources("AWS::Scheduler::Schedule").values()
+    assert {schedule["Properties"]["Target"]["Arn"]["Ref"] for schedule in schedules} == names
+    for function in SCHEDULED:
+        assert TEMPLATE.outputs[f"{function}Name"]["Value"] == {"Ref": f"{function}Aliaslive"}
+
+
+def test_a_staged_deployment_goes_back_where_an_alarm_of_the_functions_rings() -> None:
+    groups = STAGED.resources("AWS::CodeDeploy::DeploymentGroup")
+    shifted = {
+        alias["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]["DeploymentGroupName"]["Ref"]
+        for alias in aliases(STAGED).values()
+    }
+    assert shifted == set(groups)
+    there = {alarm["AlarmName"]["Fn::Sub"].removeprefix("${Stack}-") for alarm in ALARMS.values()}
+    for group in groups.values():
+        said = group["Properties"]
+        alarms = [alarm["Name"]["Fn::Sub"] for alarm in said["AlarmConfiguration"]["Alarms"]]
+        named = {alarm.removeprefix("${AWS::StackName}-") for alarm in alarms}
+        assert "function-errors" in named
+        assert named <= there
+        assert "DEPLOYMENT_STOP_ON_ALARM" in said["AutoRollbackConfiguration"]["Events"]
+        assert said["ServiceRoleArn"] == {"Fn::GetAtt": ["DeploymentRole", "Arn"]}
+
+
+def test_nothing_is_staged_unless_that_is_asked_for() -> None:
+    assert not TEMPLATE.resources("AWS::CodeDeploy::DeploymentGroup")
+    assert not any("UpdatePolicy" in alias for alias in aliases().values())
+
+
+@pytest.mark.parametrize("function", sorted(SCHEDULED))
+def test_a_parameter_that_changes_a_function_makes_a_new_version_of_it(function: str) -> None:
+    environment = properties(function)["Environment"]["Variables"]
+    version = aliases()[function]["Properties"]["FunctionVersion"]["Fn::GetAtt"][0]
+    # CloudFormation makes another version of another description. Nothing else may be in it: Lambda makes no version of
+    # a function that has not changed, and the deployment would fail.
+    assert refs(properties(version)["Description"]) == refs(environment)
+
+
+def test_the_description_of_a_version_is_never_longer_than_lambda_allows() -> None:
+    longest = {"MeshBaseUrl": 64, "MeshWorkflowId": 64, "EventBus": 64, "DpsMailbox": 20, "DpsSupplierOdsCode": 10}
+    longest |= {"LogLevel": 7, "MeshDisableSslVerification": 5, "DpsFilenameStyle": 8}
+    version = aliases()["ExportFunction"]["Properties"]["FunctionVersion"]["Fn::GetAtt"][0]
+    separator, parts = properties(version)["Description"]["Fn::Join"]
+    assert sum(longest.values()) + len(separator) * (len(parts) - 1) <= 256
+    assert refs(parts) - {"Environment"} == set(longest)
+    for name, length in longest.items():
+        parameter = TEMPLATE.parameters[name]
+        if "AllowedValues" in parameter:
+            assert max(map(len, parameter["AllowedValues"])) <= length
+        else:
+            too_long = len(re.findall(parameter["AllowedPattern"], "A" * (length + 1))) == 0
+            assert too_long or parameter["MaxLength"] <= length
+
+
+@pytest.mark.parametrize("layer", ["MeshClientLayer", "VaccinationsLayer"])
+def test_a_layer_that_changes_makes_new_versions_of_the_functions(layer: str, tmp_path: Path) -> None:
+    text = (PROJECT / "template.yaml").read_text()
+    changed = tmp_path / "template.yaml"
+    head, here, tail = text.partition(f"  {layer}:\n")
+    changed.write_text(head + here + tail.replace("Description: The package", "Description: Another package", 1))
+    before, after = (
+        {each["Properties"]["FunctionVersion"]["Fn::GetAtt"][0] for each in aliases(template).values()}
+        for template in (TEMPLATE, Template.read(changed))
+    )
+    assert not before & after
 
 
 # --- What watches over it --------------------------------------------------------------------------------------------
