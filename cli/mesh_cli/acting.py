@@ -84,6 +84,8 @@ def acting(works_on: Deployment, what: str, about: str = "", reason: str | None 
     try:
         yield Asked(act.by, act.reason)
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and not getattr(error, "__notes__", []):
+            error.add_note("It may have been done all the same: look before you ask again.")
         _end(works_on, replace(act, outcome=_outcome(error)))
         raise
     _end(works_on, replace(act, outcome="done"))

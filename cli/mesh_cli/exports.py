@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import shutil
-import sys
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from mesh_cli.acting import Reason, Why, acting
 from mesh_cli.functions import have_done
 from mesh_cli.intake import Wait, request
 from mesh_cli.options import FAILED, REFUSED, UNKNOWN, Json, deployment
-from mesh_cli.output import age, data, print_json, table, talk
+from mesh_cli.output import age, data, print_json, raw, table, talk
 from nhs_mesh import MeshError
 from vaccinations.aws.parameters import SecretIncomplete
 from vaccinations.formats.requests import requeue_name
@@ -372,14 +371,13 @@ def fetch(
         talk.print(f"{export_id} is {found.status}: it has not been rendered yet.")
         raise typer.Exit(1)
     with ExitStack() as stack:
-        target = stack.enter_context(output.open("wb")) if output else sys.stdout.buffer
+        target = stack.enter_context(output.open("wb") if output else raw())
         for part in manifest.parts:
             with (
                 closing(bucket.open_part(found.programme, found.number, part.number)) as body,
                 gzip.open(body) as lines,
             ):
                 shutil.copyfileobj(lines, target, 1 << 20)
-        target.flush()
     if as_json:
         print_json({"export_id": export_id, "records": manifest.records, "file": str(output)})
     elif output:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import shlex
 import time
 from contextlib import closing
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from mesh_cli.acting import NotYet, Reason, Why, acting
 from mesh_cli.functions import have_done
-from mesh_cli.options import Json, deployment
+from mesh_cli.options import Json, deployment, goes_on
 from mesh_cli.output import data, print_json, table, talk, transfer
 from vaccinations.aws.bucket import INCOMING
 from vaccinations.formats.rejects import HEADER
@@ -81,20 +82,23 @@ def upload(
     works_on = deployment(context)
     bucket = works_on.wiring.bucket()
     progress, task = transfer(f"Uploading {file.name}", file.stat().st_size)
-    with progress, progress.open(file, "rb", task_id=task) as body:
+    stopped = goes_on("Nothing was uploaded, unless all of it had been sent. See: mesh uploads")
+    with stopped, progress, progress.open(file, "rb", task_id=task) as body:
         key, version = bucket.put_upload(organisation, file.name, body)
     if not wait:
         talk.print(f"Uploaded as {key}.")
         if as_json:
             print_json({"upload": key, "version": version})
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=talk, transient=True) as progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    later = f"mesh receipt {shlex.quote(f'{organisation}/{file.name}')}"
+    waiting = goes_on(f"The upload is in the queue and is ingested without you. Ask later with: {later}")
+    with waiting, Progress(*columns, console=talk, transient=True) as progress:
         progress.add_task(f"Waiting for the receipt of {file.name}")
         receipt = wait_for_receipt(bucket, key, version, wait)
     if receipt is None:
         talk.print(f"No receipt after {wait} s. The upload is in the queue and is not lost.")
-        talk.print(f"Ask later with: mesh receipt {organisation}/{file.name}")
+        talk.print(f"Ask later with: {later}", markup=False, soft_wrap=True)
         raise typer.Exit(1)
     if as_json:
         print_json(document(receipt))
@@ -279,7 +283,7 @@ def _wait(wiring: Wiring, what: str, parked: dict[str, Any], wait: int, *, as_js
     """Wait until Ingest has done what was asked, and show what became of the upload."""
     register, batch_id = wiring.register(), parked["batch_id"]
     deadline = time.monotonic() + wait
-    with talk.status("Waiting for Ingest"):
+    with talk.status("Waiting for Ingest"), goes_on("Ingest does it in its turn, without you. See: mesh uploads"):
         while batch_id in register.parked() and time.monotonic() < deadline:
             time.sleep(0.2)
     if batch_id in register.parked():
@@ -367,11 +371,13 @@ def request(works_on: Deployment, name: str, body: BinaryIO | bytes, asked: Aske
         if as_json:
             print_json({"request": key, "version": version})
         raise NotYet(0)
-    with talk.status("Waiting for Ingest"):
+    later = f"mesh receipt {shlex.quote(key)}"
+    waiting = goes_on(f"The request is in the queue and is done without you. Ask later with: {later}")
+    with talk.status("Waiting for Ingest"), waiting:
         receipt = wait_for_receipt(bucket, key, version, wait)
     if receipt is None:
         talk.print(f"No receipt after {wait} s. The request is in the queue and is not lost.")
-        talk.print(f"Ask later with: mesh receipt {key}")
+        talk.print(f"Ask later with: {later}", markup=False, soft_wrap=True)
         raise NotYet(1)
     if as_json:
         print_json(document(receipt))

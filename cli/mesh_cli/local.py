@@ -8,7 +8,7 @@ import sys
 import threading
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -17,7 +17,7 @@ from mesh_cli import functions
 from mesh_cli.acting import Why, acting
 from mesh_cli.demo import Demo
 from mesh_cli.deployment import FUNCTIONS, local_deployment
-from mesh_cli.options import Json, deployment
+from mesh_cli.options import Json, deployment, goes_on
 from mesh_cli.output import print_json, table, talk
 from mesh_cli.receiver import play_dps
 
@@ -93,15 +93,23 @@ def invoke(
     job = function.removesuffix("Function").lower()
     if job not in FUNCTIONS:
         raise typer.BadParameter(f"{function!r} is not one of: {', '.join(FUNCTIONS)}", param_hint="FUNCTION")
+    given = _event(event)
     works_on = deployment(context)
     try:
-        with acting(works_on, "invoke", job, reason):
-            answer = functions.invoke(works_on, job, json.loads(event.read_text()) if event else {}, log=True)
+        with acting(works_on, "invoke", job, reason), goes_on(f"{job.capitalize()} goes on without you."):
+            answer = functions.invoke(works_on, job, given, log=True)
     except functions.FunctionFailed as error:
         talk.print(error.log, markup=False, end="", soft_wrap=True)
         raise
     talk.print(answer.log, markup=False, end="", soft_wrap=True)
     print_json(answer.document)
+
+
+def _event(file: Path | None) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8")) if file else {}
+    except ValueError:
+        raise typer.BadParameter(f"{file} is not a JSON document", param_hint="--event") from None
 
 
 def _cloud(undo: ExitStack, *, publish: bool = False, containers: bool = False) -> LocalCloud:

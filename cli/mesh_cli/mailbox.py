@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import sys
 import uuid
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -16,7 +15,7 @@ import typer
 from mesh_cli.acting import Why, acting
 from mesh_cli.functions import have_done
 from mesh_cli.options import Json, deployment
-from mesh_cli.output import data, fraction, print_json, table, talk, transfer
+from mesh_cli.output import data, fraction, print_json, raw, table, talk, transfer
 from nhs_mesh import MeshError, Resume
 from vaccinations.results import CollectRun, Validation
 
@@ -87,14 +86,13 @@ def get_message(
             print_json(_metadata(message))
             if output is None:
                 return
-        target = stack.enter_context(_whole(output)) if output else sys.stdout.buffer
+        target = stack.enter_context(_whole(output) if output else raw())
         chunks = f" in {message.chunks} chunks" if message.chunks > 1 else ""
         progress, task = fraction(f"Downloading {message.filename or message_id}{chunks}")
         with progress:
             while block := message.read(1 << 20):
                 target.write(block)
                 progress.update(task, completed=message.progress)
-        target.flush()
     if output:
         talk.print(f"Written to {output}", markup=False)
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+import typer
 from rich import box
 from rich.console import Console
 from rich.progress import (
@@ -23,19 +27,54 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["age", "data", "fraction", "print_json", "table", "talk", "transfer"]
+__all__ = ["age", "data", "fraction", "print_json", "raw", "table", "talk", "transfer"]
+
+
+class _Lines(Console):
+    """A console whose reader may leave early, as head does: the command goes on and ends as if it had been read."""
+
+    def on_broken_pipe(self) -> None:
+        """Write to nowhere from now on."""
+        _write_nowhere(self.file)
+
+
+def _write_nowhere(stream: Any) -> None:
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
+
 
 #: Results. Colour only on a terminal, which rich finds out by itself.
-data = Console(highlight=False)
+data = _Lines(highlight=False)
 #: Progress, hints and errors.
-talk = Console(stderr=True, highlight=False)
+talk = _Lines(stderr=True, highlight=False)
 
 
 def print_json(document: Any) -> None:
     """Print one JSON document to stdout."""
-    sys.stdout.write(json.dumps(document, indent=2, default=_plain) + "\n")
+    try:
+        sys.stdout.write(json.dumps(document, indent=2, default=_plain) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _write_nowhere(sys.stdout)
+
+
+@contextmanager
+def raw() -> Iterator[BinaryIO]:
+    """Give stdout for bytes, as many as there are; where its reader leaves early, there is no more to do.
+
+    Raises
+    ------
+    typer.Exit
+        Its reader has left.
+    """
+    try:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        _write_nowhere(sys.stdout)
+        raise typer.Exit from None
 
 
 def _plain(value: Any) -> str:
