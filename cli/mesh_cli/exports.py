@@ -7,6 +7,7 @@ import shutil
 from contextlib import ExitStack, closing
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -19,14 +20,14 @@ from rich.text import Text
 from mesh_cli.acting import Reason, Why, acting
 from mesh_cli.functions import have_done
 from mesh_cli.intake import Wait, request
-from mesh_cli.options import FAILED, REFUSED, UNKNOWN, Json, deployment
-from mesh_cli.output import age, data, print_json, raw, table, talk
+from mesh_cli.options import FAILED, REFUSED, UNKNOWN, Json, Limit, Since, Watch, Wide, deployment
+from mesh_cli.output import Table, age, counted, data, print_json, raw, talk, watch
 from nhs_mesh import MeshError
 from vaccinations.aws.parameters import SecretIncomplete
 from vaccinations.formats.requests import requeue_name
 from vaccinations.jobs.status import processing_in_words
 from vaccinations.model import lifecycle
-from vaccinations.model.export import Processing
+from vaccinations.model.export import Processing, Status
 from vaccinations.model.lifecycle import Attention, Event
 from vaccinations.model.outcome import OnFile
 from vaccinations.model.programmes import PROGRAMMES
@@ -34,8 +35,6 @@ from vaccinations.results import ExportRun, TrackRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from rich.table import Table
 
     from mesh_cli.deployment import Deployment
     from vaccinations.aws.ledger import Ledger
@@ -45,9 +44,12 @@ if TYPE_CHECKING:
 PANEL = "Exports"
 export = typer.Typer(help="One export: show, resend, fetch; or start a programme afresh.", no_args_is_help=True)
 record = typer.Typer(help="One vaccination record.", no_args_is_help=True)
-#: From this many columns on there is room for message ids.
-WIDE = 120
-_COLOURS = {Attention.DONE: "green", Attention.WAITING: "yellow", Attention.PERSON: "bold red"}
+_COLOURS = {
+    Attention.DONE: "green",
+    Attention.PARTLY: "yellow",
+    Attention.WAITING: "blue",
+    Attention.PERSON: "bold red",
+}
 PRODUCTION_HOST = "mesh-sync.spineservices.nhs.uk"
 
 Programme = Annotated[
@@ -122,7 +124,7 @@ def show_export_run(run: ExportRun) -> None:
     dry = run.status == "dry run"
     rows = [[o.export_id, o.status, o.records, o.would if dry else o.message_id] for o in run.exports]
     if rows:
-        data.print(table("DPS export", ["export", "status", "records", "would" if dry else "message id"], rows))
+        data.print(Table("DPS export", ["export", "status", "records", "would" if dry else "message id"], rows))
     for outcome in run.exports:
         if outcome.error_code:
             about = outcome.export_id or outcome.programme
@@ -147,20 +149,47 @@ def show_track_run(run: TrackRun) -> None:
     """Show what a tracking run has learned."""
     if run.exports:
         rows = [[tracked.export_id, tracked.status, tracked.message_id] for tracked in run.exports]
-        data.print(table("Tracked", ["export", "status", "message id"], rows))
+        data.print(Table("Tracked", ["export", "status", "message id"], rows))
     else:
         talk.print("No export waits to be acknowledged.")
     if run.reports:
-        talk.print(f"{run.reports} error report(s) read from the inbox.")
+        talk.print(f"{counted(run.reports, 'error report')} read from the inbox.")
 
 
-def exports(context: typer.Context, programme: Programme = None, as_json: Json = False) -> None:
-    """List the exports and the states they are in, newest first."""
-    found = list_exports(deployment(context).wiring.ledger(), known_programme(programme))
+def exports(
+    context: typer.Context,
+    programme: Programme = None,
+    status: Annotated[
+        list[Status] | None, typer.Option("--status", help="Only those in this state; may be repeated.")
+    ] = None,
+    since: Since = None,
+    limit: Limit = None,
+    view: Wide = None,
+    watching: Watch = False,
+    as_json: Json = False,
+) -> None:
+    """List the exports and the states they are in, newest first.
+
+    Red needs a person, yellow was refused in part by DPS, blue goes on by itself, green is done.
+    """
+    key = known_programme(programme)
+    ledger = deployment(context).wiring.ledger()
+
+    def find() -> list[DPSExport]:
+        found = list_exports(ledger, key)
+        after = since.replace(tzinfo=UTC) if since else None
+        wanted = (e for e in found if (not status or e.status in status) and (not after or e.created_at >= after))
+        return list(islice(wanted, limit))
+
+    if watching:
+        watch(lambda: [exports_table(find(), wide=bool(view))])
+    found = find()
     if as_json:
         print_json([_document(export) for export in found])
     elif found:
-        data.print(exports_table(found))
+        data.print(exports_table(found, wide=bool(view)))
+    elif status or since:
+        talk.print("There are no such exports.")
     else:
         talk.print("There are no exports yet. Records come in with: mesh upload FILE -O ODS")
 
@@ -172,31 +201,35 @@ def list_exports(ledger: Ledger, programme: str | None = None) -> list[DPSExport
     return sorted(found, key=lambda export: export.created_at, reverse=True)
 
 
-def exports_table(found: list[DPSExport]) -> Table:
-    """Make the table of exports, with those columns only that say something and that the terminal has room for."""
+def exports_table(found: list[DPSExport], *, wide: bool = False) -> Table:
+    """Make the table of exports, with those columns only that say something."""
     columns: dict[str, Callable[[DPSExport], Any]] = {
         "export": lambda export: export.export_id,
         "status": coloured_status,
         "records": lambda export: export.records,
     }
-    answered = any(export.processing for export in found)
-    if answered:
-        columns["DPS"] = processing_in_words
-    if data.width >= WIDE or not answered:
-        columns["file"] = _names
+    if any(export.processing for export in found):
+        columns["DPS"] = _coloured_processing
+    columns["file"] = _names
     columns["changed"] = lambda export: age(export.updated_at)
-    if data.width >= WIDE:
-        columns["message id"] = lambda export: export.message_id
+    columns["message id"] = lambda export: export.message_id
     if any(len(export.attempts) > 1 for export in found):
         columns["attempt"] = lambda export: len(export.attempts)
     if any(_error(export.attempt) for export in found):
         columns["error"] = lambda export: _error(export.attempt)
-    return table("DPS exports", list(columns), [[tell(export) for tell in columns.values()] for export in found])
+    rows = [[tell(export) for tell in columns.values()] for export in found]
+    rank = ["message id", "attempt", "file", "changed", "error"]
+    return Table("DPS exports", list(columns), rows, prose=["DPS", "error"], rank=rank, wide=wide)
 
 
 def coloured_status(export: DPSExport) -> Text:
     """Show an export's status so that it stands out who has to act."""
     return Text(str(export.status), style=_COLOURS[lifecycle.attention(export, datetime.now(UTC))])
+
+
+def _coloured_processing(export: DPSExport) -> Text:
+    """Show what DPS has made of an export's file, in the colour of its status."""
+    return Text(processing_in_words(export), style=coloured_status(export).style)
 
 
 def _error(attempt: Attempt | None) -> str:
@@ -248,10 +281,10 @@ def show(context: typer.Context, export_id: ExportId, as_json: Json = False) -> 
         ("may wait behind it", ", ".join(behind)),
         *(("MESH says", f"{name}: {value}") for name, value in tracking.items()),
     ]
-    data.print(table(found.export_id, ["what", "value"], [fact for fact in facts if fact[1]]))
+    data.print(Table(found.export_id, ["what", "value"], [fact for fact in facts if fact[1]], prose=["value"]))
     if manifest:
         rows = [[part.number, part.rows, part.size, part.sha256] for part in manifest.parts]
-        data.print(table("Parts", ["part", "rows", "bytes", "sha256 (compressed)"], rows))
+        data.print(Table("Parts", ["part", "rows", "bytes", "sha256 (compressed)"], rows))
 
 
 def _behind(ledger: Ledger, export: DPSExport) -> list[str]:
@@ -346,8 +379,10 @@ def resend(
             _run(works_on, {"resend": export_id}, asked, as_json=as_json)
     else:
         state = " ".join(filter(None, [str(found.status), processing_in_words(found)]))
-        talk.print(f"{export_id} is {state}: only what failed, is unclear or was refused as a whole by DPS ")
-        talk.print("is sent again. For records that DPS refused: mesh refused")
+        talk.print(
+            f"{export_id} is {state}: only what failed, is unclear or was refused as a whole by DPS is sent again."
+        )
+        talk.print("For records that DPS refused: mesh refused")
         raise typer.Exit(1)
 
 
@@ -381,7 +416,7 @@ def fetch(
     if as_json:
         print_json({"export_id": export_id, "records": manifest.records, "file": str(output)})
     elif output:
-        talk.print(f"{manifest.records} records written to {output}")
+        talk.print(f"{counted(manifest.records, 'record')} written to {output}", markup=False, soft_wrap=True)
 
 
 @export.command("reset")
@@ -403,8 +438,8 @@ def reset(
     records = sum(e.records for e in found)
     if not yes:
         typer.confirm(
-            f"Forget {len(found)} exports of {PROGRAMMES[programme].name} on {works_on.where}, "
-            f"and send their {records} rows again?",
+            f"Forget {counted(len(found), 'export')} of {PROGRAMMES[programme].name} on {works_on.where}, "
+            f"and send {counted(records, 'row')} again?",
             abort=True,
             err=True,
         )
@@ -414,7 +449,9 @@ def reset(
     if as_json:
         print_json(answer)
     else:
-        data.print(f"{len(found)} exports forgotten; their {records} rows wait in {programme}-{number}")
+        data.print(
+            f"{counted(len(found), 'export')} forgotten; {counted(records, 'row')} to send in {programme}-{number}"
+        )
 
 
 @record.command("find")
@@ -458,7 +495,7 @@ def find(
     if as_json:
         print_json(answer)
     else:
-        data.print(table("Record", ["what", "value"], [[name, str(value)] for name, value in answer.items() if value]))
+        data.print(Table("Record", ["what", "value"], [[name, str(value)] for name, value in answer.items() if value]))
 
 
 def _way(export: DPSExport) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from mesh_cli.acting import Why, acting
 from mesh_cli.demo import Demo
 from mesh_cli.deployment import FUNCTIONS, local_deployment
 from mesh_cli.options import Json, deployment, goes_on
-from mesh_cli.output import print_json, table, talk
+from mesh_cli.output import Table, print_json, talk
 from mesh_cli.receiver import play_dps
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def up(
             print_json(where)
             sys.stdout.flush()
         else:
-            talk.print(table("The stack on this machine", ["what", "where"], list(where.items())))
+            talk.print(Table("The stack on this machine", ["what", "where"], list(where.items())))
             talk.print("Other terminals find it through .local/environment: try `mesh validate-mailbox`.")
             talk.print("Ctrl-C takes it down.")
         done.wait()

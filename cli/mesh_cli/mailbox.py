@@ -15,7 +15,7 @@ import typer
 from mesh_cli.acting import Why, acting
 from mesh_cli.functions import have_done
 from mesh_cli.options import Json, deployment
-from mesh_cli.output import data, fraction, print_json, raw, table, talk, transfer
+from mesh_cli.output import Table, counted, data, fraction, print_json, raw, talk, transfer
 from nhs_mesh import MeshError, Resume
 from vaccinations.results import CollectRun, Validation
 
@@ -64,7 +64,7 @@ def check_inbox(
     if as_json:
         print_json({"mailbox": client.mailbox, "messages": messages})
     elif messages:
-        data.print(table(f"Inbox of {client.mailbox}", ["message id"], [[message] for message in messages]))
+        data.print(Table(f"Inbox of {client.mailbox}", ["message id"], [[message] for message in messages]))
         talk.print("Read one with: mesh get-message ID")
     else:
         talk.print(f"The inbox of {client.mailbox} is empty.")
@@ -169,14 +169,14 @@ def show_collect_run(run: CollectRun) -> None:
     """Show what a run of collect has found."""
     if run.messages:
         rows = [[message.workflow_id, message.filename, message.key] for message in run.messages]
-        data.print(table("Collected", ["workflow", "file", "stored as"], rows))
+        data.print(Table("Collected", ["workflow", "file", "stored as"], rows))
         for answer in (message.answer for message in run.messages if message.answer):
             counts = "" if answer.processed is None else f": {answer.processed} processed, {answer.refused} refused"
             talk.print(f"{answer.kind} about {answer.export_id or 'no export'}: {answer.outcome}{counts}")
     else:
         talk.print("No message waits.")
     if run.left:
-        talk.print(f"{run.left} message(s) had to be left for the next run.")
+        talk.print(f"{counted(run.left, 'message')} had to be left for the next run.")
 
 
 def send_file(
@@ -251,7 +251,7 @@ def track_message(
         print_json(found)
     else:
         rows = [[name.replace("_", " "), str(value)] for name, value in found.items()]
-        data.print(table("Message", ["what", "value"], rows))
+        data.print(Table("Message", ["what", "value"], rows))
 
 
 def lookup(
@@ -266,6 +266,6 @@ def lookup(
         print_json([asdict(mailbox) for mailbox in found])
     elif found:
         rows = [[mailbox.mailbox_id, mailbox.mailbox_name] for mailbox in found]
-        data.print(table(f"Mailboxes of {ods_code}", ["mailbox", "name"], rows))
+        data.print(Table(f"Mailboxes of {ods_code}", ["mailbox", "name"], rows))
     else:
         talk.print(f"{ods_code} has no mailbox for the workflow {workflow_id}.", markup=False)

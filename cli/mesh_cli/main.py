@@ -162,7 +162,8 @@ app = typer.Typer(
     help="Vaccination records to DPS over MESH: the mailbox, uploads, exports, and the stack on this machine.",
     epilog="Commands work on --stack NAME, else on the stack that MESH_STACK names, else on the one that "
     "`mesh local up` has running, else on the one of samconfig.toml, and say on which. Results go to stdout, "
-    "everything else to stderr. In a pipe a table has no width: a line for each row, a tab between columns. A reader "
+    "everything else to stderr. On a narrow terminal a table leaves out columns or becomes cards, and breaks no id; "
+    "in a pipe it has no width: a line for each row. A reader "
     "that leaves early, such as head, is no failure. Exit codes: "
     + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
     + ".",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
+from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,7 +16,22 @@ from mesh_cli.output import talk
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["EXIT_CODES", "FAILED", "INTERRUPTED", "REFUSED", "UNKNOWN", "WRONG_USE", "Json", "deployment", "goes_on"]
+__all__ = [
+    "EXIT_CODES",
+    "FAILED",
+    "INTERRUPTED",
+    "REFUSED",
+    "UNKNOWN",
+    "WRONG_USE",
+    "Json",
+    "Limit",
+    "Since",
+    "View",
+    "Watch",
+    "Wide",
+    "deployment",
+    "goes_on",
+]
 
 #: Exit codes; `EXIT_CODES` says what they mean, and ``mesh --help`` shows it.
 FAILED, WRONG_USE, REFUSED, UNKNOWN, INTERRUPTED = 1, 2, 3, 4, 130
@@ -28,6 +45,25 @@ EXIT_CODES = {
 }
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")]
+
+
+Since = Annotated[
+    datetime | None,
+    typer.Option("--since", help="Only what came since then (UTC).", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+]
+Limit = Annotated[int | None, typer.Option("--limit", help="The first so many.", min=1, metavar="N")]
+
+
+class View(StrEnum):
+    """How much of a table is shown."""
+
+    WIDE = "wide"
+
+
+Wide = Annotated[
+    View | None, typer.Option("--output", "-o", help="All columns, however wide the terminal is.", show_default=False)
+]
+Watch = Annotated[bool, typer.Option("--watch", help="Show it anew every 5 s, until Ctrl-C.")]
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from mesh_cli.acting import Reason, Why, acting
 from mesh_cli.options import Json, deployment
-from mesh_cli.output import data, print_json, table, talk
+from mesh_cli.output import Table, data, print_json, talk
 from nhs_mesh import MeshError, TlsError, certificate_facts, check_ca_bundle
 from vaccinations.aws.parameters import SECRET_FIELDS, SecretIncomplete
 
@@ -95,7 +95,7 @@ def check(context: typer.Context, as_json: Json = False) -> None:
         print_json({"ok": ok, "checks": [{"check": c.name, "ok": c.ok, "detail": c.detail} for c in checks]})
     else:
         rows = [[one.name, "ok" if one.ok else "FAILED", one.detail] for one in checks]
-        data.print(table("MESH secret", ["check", "", "detail"], rows))
+        data.print(Table("MESH secret", ["check", "", "detail"], rows))
     if not ok:
         raise typer.Exit(1)
 

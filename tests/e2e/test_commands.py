@@ -394,12 +394,12 @@ def test_uploads_are_listed_and_a_parked_one_is_retried_or_abandoned(mesh: Calla
         ("incoming/R9Z/stuck.csv", "ingested"),
         ("incoming/R9Z/nonsense.csv", "rejected"),
     }
-    rejected = json_of(mesh("uploads", "-O", "R9Z", "--rejected", "--json"))
+    rejected = json_of(mesh("uploads", "-O", "R9Z", "--status", "rejected", "--json"))
     assert {one["status"] for one in rejected} == {"rejected"}
     assert json_of(mesh("uploads", "-O", "R9Z", "--since", "2199-01-01", "--json")) == []
-    parked = json_of(mesh("uploads", "--parked", "--json"))
+    parked = json_of(mesh("uploads", "--status", "parked", "--json"))
     assert [(one["upload"], one["status"]) for one in parked] == [("incoming/R9Z/stuck.csv", "parked")] * 2
-    assert "a" * 32 in mesh("uploads", "--parked", COLUMNS="200").stdout
+    assert "a" * 32 in mesh("uploads", "--status", "parked", COLUMNS="200").stdout
 
     both = mesh("uploads", "retry", "R9Z/stuck.csv", "--reason", "the table is back", COLUMNS="200")
     assert both.returncode == 2
@@ -408,7 +408,7 @@ def test_uploads_are_listed_and_a_parked_one_is_retried_or_abandoned(mesh: Calla
     assert (retried["status"], retried["unchanged"]) == ("ingested", 1)
     ended = json_of(mesh("uploads", "abandon", "R9Z/stuck.csv", "--reason", "not needed", "--json"))
     assert (ended["status"], ended["reason"], ended["batch_id"]) == ("abandoned", "not needed", "b" * 32)
-    assert json_of(mesh("uploads", "--parked", "--json")) == []
+    assert json_of(mesh("uploads", "--status", "parked", "--json")) == []
     none = mesh("uploads", "retry", "R9Z/stuck.csv", "--reason", "again", COLUMNS="200")
     assert none.returncode == 2
     assert "no such upload is parked" in none.stderr
