@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 from contextlib import ExitStack, closing
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -15,9 +16,11 @@ from uuid import UUID
 
 import typer
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+from rich.console import Group
 from rich.text import Text
 
 from mesh_cli.acting import Reason, Why, acting
+from mesh_cli.deployment import find_deployment
 from mesh_cli.functions import have_done
 from mesh_cli.intake import Wait, request
 from mesh_cli.options import FAILED, REFUSED, UNKNOWN, Json, Limit, Since, Watch, Wide, deployment
@@ -38,12 +41,19 @@ if TYPE_CHECKING:
 
     from mesh_cli.deployment import Deployment
     from vaccinations.aws.ledger import Ledger
+    from vaccinations.jobs.status import Verdict
     from vaccinations.model.export import Asked, Attempt, DPSExport
     from vaccinations.wiring import Wiring
 
 PANEL = "Exports"
-export = typer.Typer(help="One export: show, resend, fetch; or start a programme afresh.", no_args_is_help=True)
-record = typer.Typer(help="One vaccination record.", no_args_is_help=True)
+export = typer.Typer(
+    help="One export: show, resend, fetch; or start a programme afresh.\n\nFor example: mesh export show hpv-17",
+    no_args_is_help=True,
+)
+record = typer.Typer(
+    help="One vaccination record.\n\nFor example: mesh record find 3d4345ee-88f1-4bc3-b6a2-4e495933a2fb",
+    no_args_is_help=True,
+)
 _COLOURS = {
     Attention.DONE: "green",
     Attention.PARTLY: "yellow",
@@ -52,9 +62,32 @@ _COLOURS = {
 }
 PRODUCTION_HOST = "mesh-sync.spineservices.nhs.uk"
 
+
+def complete_programmes(incomplete: str) -> list[tuple[str, str]]:
+    """Complete the key of a programme."""
+    return [(key, programme.name) for key, programme in PROGRAMMES.items() if key.startswith(incomplete)]
+
+
+def complete_exports(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Complete an export's id, where the stack can be asked."""
+    try:
+        ledger = find_deployment(context.find_root().params.get("stack"), os.environ).wiring.ledger()
+        wanted = [key for key in PROGRAMMES if f"{key}-".startswith(incomplete) or incomplete.startswith(f"{key}-")]
+        found = [export for key in wanted for export in ledger.latest(key, 20)]
+    except Exception:  # noqa: BLE001 - at the shell's prompt nothing is said
+        return []
+    return [(e.export_id, str(e.status)) for e in found if e.export_id.startswith(incomplete)]
+
+
 Programme = Annotated[
     str | None,
-    typer.Option("--programme", "-p", help=f"Only this programme: {', '.join(PROGRAMMES)}.", metavar="KEY"),
+    typer.Option(
+        "--programme",
+        "-p",
+        help=f"Only this programme: {', '.join(PROGRAMMES)}.",
+        metavar="KEY",
+        autocompletion=complete_programmes,
+    ),
 ]
 
 
@@ -62,6 +95,7 @@ def add_to(app: typer.Typer) -> None:
     """Add these commands to the app."""
     app.command("dps-export", rich_help_panel=PANEL)(dps_export)
     app.command("track", rich_help_panel=PANEL)(track)
+    app.command("status", rich_help_panel=PANEL)(status)
     app.command("exports", rich_help_panel=PANEL)(exports)
     app.add_typer(export, name="export", rich_help_panel=PANEL)
     app.add_typer(record, name="record", rich_help_panel=PANEL)
@@ -77,7 +111,9 @@ def known_programme(programme: str | None) -> str | None:
 ExportId = Annotated[
     str,
     typer.Argument(
-        metavar="ID", help="Export id, such as hpv-17, or one of its file names, as `mesh exports` lists them."
+        metavar="ID",
+        help="Export id, such as hpv-17, or one of its file names, as `mesh exports` lists them.",
+        autocompletion=complete_exports,
     ),
 ]
 
@@ -89,7 +125,10 @@ def dps_export(
     reason: Why = None,
     as_json: Json = False,
 ) -> None:
-    """Seal the open exports and send everything that is unsent to DPS, as the nightly run does."""
+    """Seal the open exports and send everything that is unsent to DPS, as the nightly run does.
+
+    For example: mesh dps-export --dry-run
+    """
     key = known_programme(programme)
     event: dict[str, Any] = {"programme": key} if key else {}
     works_on = deployment(context)
@@ -135,7 +174,10 @@ def show_export_run(run: ExportRun) -> None:
 
 
 def track(context: typer.Context, reason: Why = None, as_json: Json = False) -> None:
-    """Ask MESH whether DPS has picked up what was sent, as the hourly run does."""
+    """Ask MESH whether DPS has picked up what was sent, as the hourly run does.
+
+    For example: mesh track --reason "DPS says that it has the files"
+    """
     works_on = deployment(context)
     with acting(works_on, "track", reason=reason) as asked:
         run = have_done(works_on, "track", TrackRun, asked=asked, as_json=as_json)
@@ -159,8 +201,9 @@ def show_track_run(run: TrackRun) -> None:
 def exports(
     context: typer.Context,
     programme: Programme = None,
-    status: Annotated[
-        list[Status] | None, typer.Option("--status", help="Only those in this state; may be repeated.")
+    states: Annotated[
+        list[Status] | None,
+        typer.Option("--status", help=f"Only those in this state: {', '.join(Status)}.", metavar="STATE"),
     ] = None,
     since: Since = None,
     limit: Limit = None,
@@ -171,6 +214,8 @@ def exports(
     """List the exports and the states they are in, newest first.
 
     Red needs a person, yellow was refused in part by DPS, blue goes on by itself, green is done.
+
+    For example: mesh exports -p hpv --status failed --status unclear --since 2026-09-01
     """
     key = known_programme(programme)
     ledger = deployment(context).wiring.ledger()
@@ -178,7 +223,7 @@ def exports(
     def find() -> list[DPSExport]:
         found = list_exports(ledger, key)
         after = since.replace(tzinfo=UTC) if since else None
-        wanted = (e for e in found if (not status or e.status in status) and (not after or e.created_at >= after))
+        wanted = (e for e in found if (not states or e.status in states) and (not after or e.created_at >= after))
         return list(islice(wanted, limit))
 
     if watching:
@@ -188,10 +233,65 @@ def exports(
         print_json([_document(export) for export in found])
     elif found:
         data.print(exports_table(found, wide=bool(view)))
-    elif status or since:
+    elif states or since:
         talk.print("There are no such exports.")
     else:
         talk.print("There are no exports yet. Records come in with: mesh upload FILE -O ODS")
+
+
+def status(context: typer.Context, watching: Watch = False, as_json: Json = False) -> None:
+    """Tell on one screen what became of last night, and what needs a person. Exits with 1 where something does.
+
+    It shows what the dashboard shows, and the uploads that are parked.
+
+    For example: mesh status --watch
+    """
+    wiring = deployment(context).wiring
+
+    def look() -> tuple[Verdict, int, bool]:
+        return wiring.status().verdict(), len(wiring.register().parked()), bool(wiring.jobs_enabled())
+
+    def screen() -> Iterator[Text | Table]:
+        verdict, parked, enabled = look()
+        return status_screen(verdict, parked, enabled=enabled)
+
+    if watching:
+        watch(screen)
+    verdict, parked, enabled = look()
+    if as_json:
+        people = [{"export": e.export.export_id, "todo": e.todo, "runbook": e.section} for e in verdict.people]
+        told = {"night": [asdict(each) for each in verdict.night], "people": people}
+        print_json({**told, "parked_uploads": parked, "mesh_jobs": enabled})
+    else:
+        data.print(Group(*status_screen(verdict, parked, enabled=enabled)))
+    if verdict.people or parked or not enabled:
+        raise typer.Exit(1)
+
+
+def status_screen(verdict: Verdict, parked: int, enabled: bool) -> Iterator[Text | Table]:
+    """Make the screen: the verdict, what needs a person, and last night by programme."""
+    needs = len(verdict.people) + parked + (not enabled)
+    if needs:
+        yield Text(f"{counted(needs, 'thing')} {'needs' if needs == 1 else 'need'} a person.", style="bold red")
+    elif verdict.night:
+        yield Text("Last night went well, and nothing needs a person.", style="green")
+    else:
+        yield Text("Nothing was sealed in the last 24 hours, and nothing needs a person.", style="green")
+    rows = [[coloured(e.export.export_id, e.export), e.todo, e.section] for e in verdict.people]
+    if parked:
+        rows.append(
+            ["uploads", f"{counted(parked, 'upload')} parked; see: mesh uploads --status parked", "uploads-parked"]
+        )
+    if not enabled:
+        rows.append(["mesh_jobs", "switched off, nothing is sent; switch it on with: mesh jobs enable", "jobs-off"])
+    if rows:
+        yield Text()
+        yield Table("What needs a person", ["what", "what to do", "docs/operations.md"], rows, prose=["what to do"])
+    if verdict.night:
+        yield Text()
+        columns = ["programme", "sent", "accepted", "picked up", "processed", "refused"]
+        counts = [[*astuple(each)] for each in verdict.night]
+        yield Table("Records of the last 24 hours", columns, counts, rank=["sent", "picked up"])
 
 
 def list_exports(ledger: Ledger, programme: str | None = None) -> list[DPSExport]:
@@ -222,14 +322,18 @@ def exports_table(found: list[DPSExport], *, wide: bool = False) -> Table:
     return Table("DPS exports", list(columns), rows, prose=["DPS", "error"], rank=rank, wide=wide)
 
 
+def coloured(text: str, export: DPSExport) -> Text:
+    """Show something about an export in the colour of what it asks of a person."""
+    return Text(text, style=_COLOURS[lifecycle.attention(export, datetime.now(UTC))])
+
+
 def coloured_status(export: DPSExport) -> Text:
     """Show an export's status so that it stands out who has to act."""
-    return Text(str(export.status), style=_COLOURS[lifecycle.attention(export, datetime.now(UTC))])
+    return coloured(str(export.status), export)
 
 
 def _coloured_processing(export: DPSExport) -> Text:
-    """Show what DPS has made of an export's file, in the colour of its status."""
-    return Text(processing_in_words(export), style=coloured_status(export).style)
+    return coloured(processing_in_words(export), export)
 
 
 def _error(attempt: Attempt | None) -> str:
@@ -266,7 +370,10 @@ def find_export(ledger: Ledger, which: str) -> DPSExport:
 
 @export.command("show")
 def show(context: typer.Context, export_id: ExportId, as_json: Json = False) -> None:
-    """Show everything that is known of an export: states with times, parts, checksums, what MESH says now."""
+    """Show everything that is known of an export: states with times, parts, checksums, what MESH says now.
+
+    For example: mesh export show hpv-17
+    """
     wiring = deployment(context).wiring
     found = find_export(wiring.ledger(), export_id)
     manifest = wiring.bucket().manifest(found.programme, found.number)
@@ -362,6 +469,8 @@ def resend(
     One that MESH refused goes out as it is, as another attempt and under another name. One that DPS refused as a whole,
     or picked up and dropped, does not, for DPS may have processed later ones: what DPS must be told of its records now
     goes out with the next export.
+
+    For example: mesh export resend hpv-17 --reason "DPS has cleared the file"
     """
     works_on = deployment(context)
     ledger = works_on.wiring.ledger()
@@ -395,7 +504,10 @@ def fetch(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --output: say what was written, as JSON.")] = False,
 ) -> None:
-    """Print the DPS file of an export, decompressed from the very bytes that were sent. It holds personal data."""
+    """Print the DPS file of an export, decompressed from the very bytes that were sent. It holds personal data.
+
+    For example: mesh export fetch hpv-17 -o sent.csv
+    """
     if as_json and output is None:
         raise typer.BadParameter("--json goes with --output", param_hint="--json")
     wiring = deployment(context).wiring
@@ -422,12 +534,20 @@ def fetch(
 @export.command("reset")
 def reset(
     context: typer.Context,
-    programme: Annotated[str, typer.Argument(metavar="PROGRAMME", help=f"One of: {', '.join(PROGRAMMES)}.")],
+    programme: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROGRAMME", help=f"One of: {', '.join(PROGRAMMES)}.", autocompletion=complete_programmes
+        ),
+    ],
     reason: Reason,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Forget a programme's exports, so that all its records are unsent again. For tests; refused in production."""
+    """Forget a programme's exports, so that all its records are unsent again. For tests; refused in production.
+
+    For example: mesh export reset hpv --reason "the test begins again"
+    """
     works_on = deployment(context)
     ledger = works_on.wiring.ledger()
     key = known_programme(programme)
@@ -460,7 +580,10 @@ def find(
     record_id: Annotated[UUID, typer.Argument(metavar="UUID", help="The record's identifier.")],
     as_json: Json = False,
 ) -> None:
-    """Tell a record's story: in which upload it came, in which export it went and how, what DPS made of it."""
+    """Tell a record's story: in which upload it came, in which export it went and how, what DPS made of it.
+
+    For example: mesh record find 3d4345ee-88f1-4bc3-b6a2-4e495933a2fb
+    """
     wiring = deployment(context).wiring
     register = wiring.register()
     known = register.get([str(record_id)]).get(str(record_id))

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from vaccinations.wiring import Wiring
 
 PANEL = "Intake"
-uploads = typer.Typer(help="Uploads: list them; retry or abandon one that is parked.", invoke_without_command=True)
+uploads = typer.Typer(invoke_without_command=True)
 Key = Annotated[str, typer.Argument(metavar="KEY", help="The upload: monday.csv, R1L/monday.csv, or its batch id.")]
 Wait = Annotated[int, typer.Option(help="How long to wait for the outcome, in seconds; 0 does not wait.", min=0)]
 _PARKED = {
@@ -56,6 +56,17 @@ MOST_REJECTS = 10
 RECEIPTS_AT_ONCE = 8
 #: An upload that has waited longer than this may have been forgotten.
 FORGOTTEN = timedelta(hours=1)
+
+
+class UploadStatus(StrEnum):
+    """Where an upload is."""
+
+    WAITING = "waiting"
+    INGESTED = "ingested"
+    REJECTED = "rejected"
+    PARKED = "parked"
+    RETRIED = "retried"
+    ABANDONED = "abandoned"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -83,7 +94,10 @@ def upload(
     ] = 300,
     as_json: Json = False,
 ) -> None:
-    """Upload vaccination records, wait for the receipt and show it. Exits with 1 if the file was rejected."""
+    """Upload vaccination records, wait for the receipt and show it. Exits with 1 if the file was rejected.
+
+    For example: mesh upload monday.csv -O R1L
+    """
     works_on = deployment(context)
     bucket = works_on.wiring.bucket()
     progress, task = transfer(f"Uploading {file.name}", file.stat().st_size)
@@ -149,6 +163,8 @@ def receipt(
     """Show the latest receipt of an upload, or say that there is no such upload, or that it waits.
 
     Exits with 1 unless it was ingested.
+
+    For example: mesh receipt R1L/monday.csv
     """
     bucket = deployment(context).wiring.bucket()
     key = find_upload(bucket, upload_key)
@@ -208,17 +224,6 @@ def _waiting(bucket: Bucket, key: str) -> StoredUpload | None:
     return newest if newest and not bucket.outcome(key, bucket.batch_id(key, newest.version)) else None
 
 
-class UploadStatus(StrEnum):
-    """Where an upload is."""
-
-    WAITING = "waiting"
-    INGESTED = "ingested"
-    REJECTED = "rejected"
-    PARKED = "parked"
-    RETRIED = "retried"
-    ABANDONED = "abandoned"
-
-
 #: By what each asks of a person; a row that was rejected asks for a look.
 _COLOURS = {
     UploadStatus.WAITING: "blue",
@@ -239,7 +244,7 @@ def list_uploads(
     ] = None,
     status: Annotated[
         list[UploadStatus] | None,
-        typer.Option("--status", help="Only those; may be repeated. Parked ones wait for a person."),
+        typer.Option("--status", help=f"Only those: {', '.join(UploadStatus)}.", metavar="STATUS"),
     ] = None,
     since: Since = None,
     limit: Limit = None,
@@ -250,6 +255,8 @@ def list_uploads(
     """List the uploads and where each is: waiting, ingested, rejected, parked, retried or abandoned; newest first.
 
     Red needs a person, yellow was rejected in part or abandoned, blue goes on by itself, green is done.
+
+    For example: mesh uploads -O R1L --since 2026-09-01 --status rejected
     """
     if context.invoked_subcommand:
         return
@@ -423,7 +430,10 @@ def reconcile(
     reason: Why = None,
     as_json: Json = False,
 ) -> None:
-    """Find the uploads that were forgotten, since their events never arrived, and queue them, as the daily run does."""
+    """Find the uploads that were forgotten, since their events never arrived, and queue them, as the daily run does.
+
+    For example: mesh reconcile --dry-run
+    """
     works_on = deployment(context)
     event = {"dry_run": dry_run, "minutes": minutes, "restored": restored}
     if dry_run:

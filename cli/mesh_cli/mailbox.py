@@ -39,7 +39,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def validate_mailbox(context: typer.Context, reason: Why = None, as_json: Json = False) -> None:
-    """Shake hands with MESH, so that it knows the mailbox is alive."""
+    """Shake hands with MESH, so that it knows the mailbox is alive.
+
+    For example: mesh validate-mailbox
+    """
     works_on = deployment(context)
     with acting(works_on, "validate-mailbox", reason=reason) as asked:
         validation = have_done(works_on, "validate", Validation, asked=asked, as_json=as_json)
@@ -54,7 +57,10 @@ def check_inbox(
     workflow: Annotated[str | None, typer.Option(help="Only messages of this workflow id.", metavar="ID")] = None,
     limit: Annotated[int, typer.Option(help="Stop after so many messages; 0 lists all.", min=0)] = 0,
 ) -> None:
-    """List the messages that wait in the inbox."""
+    """List the messages that wait in the inbox.
+
+    For example: mesh check-inbox --limit 10
+    """
     client = deployment(context).wiring.mesh()
     messages = []
     for message_id in client.inbox(workflow_filter=workflow):
@@ -80,7 +86,10 @@ def get_message(
         bool, typer.Option("--json", help="Print the message's metadata as JSON, not its body.")
     ] = False,
 ) -> None:
-    """Print a message's body of any size, decompressed; it stays in the inbox until it is acknowledged."""
+    """Print a message's body of any size, decompressed; it stays in the inbox until it is acknowledged.
+
+    For example: mesh get-message 20261123030618000000_ABCDEF -o answer.csv
+    """
     with deployment(context).wiring.mesh().download(message_id) as message, ExitStack() as stack:
         if as_json:
             print_json(_metadata(message))
@@ -136,7 +145,10 @@ def _metadata(message: Any) -> dict[str, Any]:
 
 
 def ack_message(context: typer.Context, message_id: MessageId, reason: Why = None, as_json: Json = False) -> None:
-    """Acknowledge a message: MESH removes it from the inbox and tells the sender."""
+    """Acknowledge a message: MESH removes it from the inbox and tells the sender.
+
+    For example: mesh ack-message 20261123030618000000_ABCDEF
+    """
     works_on = deployment(context)
     with acting(works_on, "ack-message", message_id, reason):
         works_on.wiring.mesh().acknowledge(message_id)
@@ -154,7 +166,10 @@ def collect(
     reason: Why = None,
     as_json: Json = False,
 ) -> None:
-    """Bring every message that waits into the bucket, and apply what DPS answers, as the hourly run does."""
+    """Bring every message that waits into the bucket, and apply what DPS answers, as the hourly run does.
+
+    For example: mesh collect
+    """
     works_on = deployment(context)
     with acting(works_on, "collect", reason=reason) as asked:
         event = {"again": True} if again else {}
@@ -198,7 +213,10 @@ def send_file(
     reason: Why = None,
     as_json: Json = False,
 ) -> None:
-    """Send a file of any size to a mailbox; a large one goes in several parts, and goes on where it got stuck."""
+    """Send a file of any size to a mailbox; a large one goes in several parts, and goes on where it got stuck.
+
+    For example: mesh send-file X26ABC3 letter.pdf --workflow LETTERS
+    """
     works_on = deployment(context)
     stuck_at = Resume.parse(resume) if resume else None
     local_id = local_id or f"mesh-command-{uuid.uuid4()}"
@@ -243,7 +261,10 @@ def track_message(
     local: Annotated[bool, typer.Option("--local", help="ID is the local id it was sent under.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Tell what has become of a message that was sent."""
+    """Tell what has become of a message that was sent.
+
+    For example: mesh track-message 20261123030618000000_ABCDEF
+    """
     client = deployment(context).wiring.mesh()
     tracking = client.track_by_local_id(message_id) if local else client.track(message_id)
     found = {name: value for name, value in asdict(tracking).items() if value is not None}
@@ -260,7 +281,10 @@ def lookup(
     workflow_id: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Workflow id.")],
     as_json: Json = False,
 ) -> None:
-    """Find the mailboxes of an organisation for a workflow."""
+    """Find the mailboxes of an organisation for a workflow.
+
+    For example: mesh lookup R1L LETTERS
+    """
     found = deployment(context).wiring.mesh().lookup(ods_code, workflow_id)
     if as_json:
         print_json([asdict(mailbox) for mailbox in found])

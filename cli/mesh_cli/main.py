@@ -159,7 +159,8 @@ def _say(what: str, *hints: str) -> None:
 app = typer.Typer(
     name="mesh",
     cls=_Commands,
-    help="Vaccination records to DPS over MESH: the mailbox, uploads, exports, and the stack on this machine.",
+    help="Vaccination records to DPS over MESH: the mailbox, uploads, exports, and the stack on this machine."
+    "\n\nFor example: mesh status",
     epilog="Commands work on --stack NAME, else on the stack that MESH_STACK names, else on the one that "
     "`mesh local up` has running, else on the one of samconfig.toml, and say on which. Results go to stdout, "
     "everything else to stderr. On a narrow terminal a table leaves out columns or becomes cards, and breaks no id; "

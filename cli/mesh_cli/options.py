@@ -49,7 +49,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 
 Since = Annotated[
     datetime | None,
-    typer.Option("--since", help="Only what came since then (UTC).", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    typer.Option(
+        "--since",
+        help="Only what came since then (UTC): 2026-09-01 or 2026-09-01T19:00:00.",
+        metavar="TIME",
+        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"],
+    ),
 ]
 Limit = Annotated[int | None, typer.Option("--limit", help="The first so many.", min=1, metavar="N")]
 

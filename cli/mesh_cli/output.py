@@ -47,6 +47,7 @@ class _Lines(Console):
 
     def on_broken_pipe(self) -> None:
         """Write to nowhere from now on."""
+        del self._buffer[:]
         _write_nowhere(self.file)
 
 

@@ -37,6 +37,8 @@ def play_dps(
     Names and rows are judged by DPS's rules; what was processed is remembered while the stack is up. A file that fails
     as a whole holds back later ones of its type (such as HPV) until it is cleared. The answers, InfAck and BusAck
     files, arrive in the sender's inbox.
+
+    For example: mesh local dps --clear HPV
     """
     from local.dps import Dps
     from local.sandbox import Sandbox

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from vaccinations.model.export import Asked
     from vaccinations.model.outcome import OnFile
 
-refused = typer.Typer(help="Records that DPS refused: list them, or send them again.", invoke_without_command=True)
+refused = typer.Typer(invoke_without_command=True)
 
 Class = Annotated[Outcome | None, typer.Option("--class", "-c", help="Only those refused for this class of reason.")]
 Wait = Annotated[int, typer.Option(help="How long to wait for the receipt, in seconds; 0 does not wait.", min=0)]
@@ -60,6 +60,8 @@ def list_refused(
     """List the records whose last version DPS refused, longest ago first: where each came from, and the class of why.
 
     A record leaves the list when it is corrected, withdrawn or sent again.
+
+    For example: mesh refused -p hpv --class invalid --text
     """
     if context.invoked_subcommand:
         return
@@ -91,6 +93,8 @@ def resend_refused(
     """Send records again that DPS refused, as they are: as `new` where they are not on file at DPS, else as before.
 
     They go through the queue, like uploads, and out with the next export.
+
+    For example: mesh refused resend --class unknown --reason "DPS has put it right"
     """
     works_on = deployment(context)
     with talk.status("Reading the register"):
@@ -118,7 +122,10 @@ def resend_record(
     wait: Wait = 300,
     as_json: Json = False,
 ) -> None:
-    """Send a record again that DPS refused, as it is: as `new` where it is not on file at DPS, else as before."""
+    """Send a record again that DPS refused, as it is: as `new` where it is not on file at DPS, else as before.
+
+    For example: mesh record resend 3d4345ee-88f1-4bc3-b6a2-4e495933a2fb --reason "DPS has put it right"
+    """
     works_on = deployment(context)
     register = works_on.wiring.register()
     known = register.get([str(record_id)]).get(str(record_id))

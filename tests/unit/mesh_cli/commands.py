@@ -1,35 +1,18 @@
-"""Every command of the app, with what it has to be given; a command that is added is found by itself."""
+"""What each command of the app has to be given in a test; a command that is added is found by itself."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import typer
 
-from mesh_cli.main import app
+from tests.commands import commands
 from tests.usecases.rows import row, upload_of, uuid_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["COMMAND", "commands", "given", "runnable"]
-
-
-#: The app as a command, made once.
-COMMAND: Any = typer.main.get_command(app)
-
-
-def commands() -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Iterate over the commands and what typer knows of each, those first that have commands within them."""
-    yield from _within((), COMMAND)
-
-
-def _within(words: tuple[str, ...], command: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    yield words, command
-    for name, each in getattr(command, "commands", {}).items():
-        yield from _within((*words, name), each)
+__all__ = ["given", "runnable"]
 
 
 def runnable() -> list[tuple[tuple[str, ...], Any]]:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from rich.console import Console
 
+from local.stack import PROJECT
 from mesh_cli import output
-from mesh_cli.exports import coloured_status, exports_table
+from mesh_cli.exports import coloured_status, exports_table, status_screen
 from mesh_cli.intake import uploads_table
 from mesh_cli.output import Table, counted
 from tests.unit.mesh_cli.night import exports, ids_of, uploads
+from vaccinations.jobs.status import StatusPage, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rich.text import Text
 
 #: What makes each table, its rows, and what stands in it at 80 columns.
 TABLES: dict[str, tuple[Callable[..., Table], list[Any], list[str]]] = {
@@ -24,7 +30,7 @@ TABLES: dict[str, tuple[Callable[..., Table], list[Any], list[str]]] = {
 }
 
 
-def shown(table: Table, width: int = 0) -> list[str]:
+def shown(table: Table | Text, width: int = 0) -> list[str]:
     """Return the lines that a terminal of that width shows, or a pipe."""
     into = io.StringIO()
     console = type(output.data)(file=into, force_terminal=width > 0, no_color=True, width=width or 80, highlight=False)
@@ -98,6 +104,38 @@ def test_prose_is_wrapped_at_its_spaces() -> None:
 def test_a_state_has_the_colour_of_what_it_asks_of_a_person(export_id: str, style: str) -> None:
     [export] = [export for export in exports() if export.export_id == export_id]
     assert coloured_status(export).style == style
+
+
+def verdict() -> Verdict:
+    """Return the verdict on the bad night, as the dashboard has it."""
+    night: Any = SimpleNamespace(latest=lambda key, _: [e for e in exports() if e.programme == key])
+    return StatusPage(night).verdict()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_verdict_of_a_bad_night_is_on_one_screen_with_what_to_do(width: int) -> None:
+    lines = [line for part in status_screen(verdict(), 1, enabled=False) for line in shown(part, width)]
+    assert lines[0] == "5 things need a person."
+    assert (len(lines) <= 30, max(map(len, lines)) <= width) == (True, True)
+    text = " ".join(" ".join(lines).split())
+    for said in ("hpv-1042", "flu-311", "menacwy-1042", "mesh uploads --status parked", "mesh jobs enable"):
+        assert said.split()[0] in text, said
+    assert next(each.split() for each in lines if each.startswith("Td/IPV"))[-2:] == ["408", "4"]
+
+
+def test_the_verdict_names_sections_of_the_runbook_that_there_are() -> None:
+    page = (PROJECT / "docs" / "operations.md").read_text()
+    table = list(status_screen(verdict(), 1, enabled=False))[2]
+    assert isinstance(table, Table)
+    sections = {line.split()[-1] for line in shown(table)[3:]}
+    assert len(sections) == 5
+    assert [section for section in sections if f"### {section}\n" not in page] == []
+
+
+def test_a_good_night_is_said_to_be_one() -> None:
+    good = replace(verdict(), people=[])
+    [first, *_] = status_screen(good, 0, enabled=True)
+    assert shown(first, 80) == ["Last night went well, and nothing needs a person."]
 
 
 def test_one_is_singular() -> None:

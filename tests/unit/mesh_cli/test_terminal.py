@@ -33,7 +33,9 @@ from mesh_cli.main import app
 from mesh_cli.options import EXIT_CODES
 from nhs_mesh import Unavailable
 from tests.clocks import Clock
-from tests.unit.mesh_cli.commands import COMMAND, given, runnable
+from tests.commands import COMMAND
+from tests.unit.mesh_cli.commands import given, runnable
+from tests.unit.mesh_cli.night import exports
 from tests.unit.mesh_cli.test_deployment import OF_A_STACK
 from tests.usecases.memory import MemoryBucket, MemoryLedger, MemoryQueue, MemoryRegister
 from vaccinations.aws.clients import Clients
@@ -238,6 +240,7 @@ def memory(stack: None, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     stores = SimpleNamespace(
         bucket=MemoryBucket(clock), register=register, ledger=MemoryLedger(register, clock), queue=MemoryQueue()
     )
+    monkeypatch.setattr(Wiring, "_quiet_ledger", lambda *_: stores.ledger)
     for name, store in vars(stores).items():
         monkeypatch.setattr(Wiring, name, lambda *_, store=store: store)
     no_flag = ClientError({"Error": {"Code": "ParameterNotFound", "Message": ""}}, "GetParameter")
@@ -290,6 +293,7 @@ def test_a_reader_that_leaves_early_changes_nothing(
     memory: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     but = {"local dps", "secret put"}
+    memory.ledger._exports = {(export.programme, export.number): export for export in exports()}
     codes = {name: done.exit_code for name, done in run_all(tmp_path, but).items()}
     for words, command in runnable():
         if (name := " ".join(words)) in but:
