@@ -105,7 +105,7 @@ def test_a_job_that_is_switched_off_does_nothing_for_a_person_either(
 ) -> None:
     done = mesh(*command)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "did nothing, for mesh_jobs is off.\nSwitch it on with: mesh jobs enable" in done.stderr
+    assert "did nothing, for mesh_jobs is off. Switch it on with: mesh jobs enable" in done.stderr
     as_json = mesh(*command, "--json")
     assert (as_json.returncode, json.loads(as_json.stdout)) == (1, {"status": "skipped"})
 

@@ -24,6 +24,7 @@ def exports(now: datetime | None = None) -> list[DPSExport]:
         _export("td_ipv", 97, Status.ACKNOWLEDGED, last, **processed, rows_processed=408, rows_refused=4),
         _export("mmr", 12, Status.ACKNOWLEDGED, last, **processed, rows_processed=412, rows_refused=0),
         _export("mmrv", 3, Status.ACCEPTED, last),
+        _export("mmrv", 2, Status.ACCEPTED, last, **processed, rows_processed=411, rows_refused=1),
         _export("menacwy", 1042, Status.UNCLEAR, last),
     ]
 

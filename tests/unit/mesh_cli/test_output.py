@@ -98,6 +98,7 @@ def test_prose_is_wrapped_at_its_spaces() -> None:
         ("td_ipv-97", "yellow"),
         ("mmr-12", "green"),
         ("mmrv-3", "blue"),
+        ("mmrv-2", "yellow"),
         ("menacwy-1042", "bold red"),
     ],
 )

@@ -227,7 +227,7 @@ class Attention(StrEnum):
 
     DONE = "done"
     PARTLY = "partly"
-    """It has ended, but DPS refused rows of it: somebody has to look at them."""
+    """DPS processed the file, but refused rows of it: somebody has to look at them."""
     WAITING = "waiting"
     """It goes on by itself."""
     PERSON = "person"
@@ -304,10 +304,11 @@ def attention(export: DPSExport, now: datetime) -> Attention:
     """Tell what an export asks of people."""
     if todo(export, now):
         return Attention.PERSON
-    if export.status not in {Status.ACKNOWLEDGED, Status.REQUEUED}:
-        return Attention.WAITING
-    refused = export.status is Status.ACKNOWLEDGED and export.attempts[-1].rows_refused
-    return Attention.PARTLY if refused else Attention.DONE
+    if export.status is Status.REQUEUED:
+        return Attention.DONE
+    if export.attempts and export.attempts[-1].rows_refused:
+        return Attention.PARTLY
+    return Attention.DONE if export.status is Status.ACKNOWLEDGED else Attention.WAITING
 
 
 # -- attempts
