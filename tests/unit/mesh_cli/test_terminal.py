@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ from tests.clocks import Clock
 from tests.commands import COMMAND
 from tests.unit.mesh_cli.commands import given, runnable
 from tests.unit.mesh_cli.night import exports
-from tests.unit.mesh_cli.test_deployment import OF_A_STACK
+from tests.unit.mesh_cli.test_deployment import LOCAL, OF_A_STACK
 from tests.usecases.memory import MemoryBucket, MemoryLedger, MemoryQueue, MemoryRegister
 from vaccinations.aws.clients import Clients
 from vaccinations.wiring import Wiring
@@ -281,6 +282,42 @@ def test_with_mesh_out_of_reach_each_that_opens_the_mailbox_says_so(
     monkeypatch.setattr(Wiring, "mesh", raises(Unavailable("no answer after 5 tries")))
     said = run_all(tmp_path, {"local dps", "secret put"})
     each_says({name: said[name] for name in MAILBOX}, 1, "MESH is out of reach")
+
+
+def test_with_a_stack_of_this_machine_that_was_killed_each_says_to_start_it_again(
+    credentials: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MESH_STACK")
+    (tmp_path / ".local").mkdir()
+    lines = "".join(f"{name}={value}\n" for name, value in LOCAL.items())
+    (tmp_path / ".local" / "environment").write_text(lines)
+    each_says(run_all(tmp_path, ALONE), 2, "does not answer: start it again with: mesh local up")
+
+
+def test_ctrl_c_while_a_function_works_says_that_it_goes_on_and_where_that_is_seen(
+    memory: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Clients, "functions", SimpleNamespace(invoke=interrupted))
+    names = {"validate-mailbox", "dps-export", "track", "collect", "reconcile", "invoke"}
+    said = {name: done for name, done in run_all(tmp_path, {"local dps", "secret put"}).items() if name in names}
+    assert set(said) == names
+    each_says(said, 130, "goes on without you.")
+    notes = {note.what: note.outcome for note in memory.bucket.acts(datetime.min.replace(tzinfo=UTC), 99)}
+    assert {name: notes[name] for name in names} == dict.fromkeys(names, "not known")
+
+
+def test_ctrl_c_while_a_receipt_is_waited_for_says_that_the_upload_is_not_lost(
+    memory: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mesh_cli.intake.time.sleep", raises(KeyboardInterrupt()))
+    (tmp_path / "my monday.csv").write_text("")
+    done = CliRunner().invoke(app, ["upload", str(tmp_path / "my monday.csv"), "-O", "R1L"])
+    assert done.exit_code == 130
+    assert "The upload is in the queue and is ingested without you." in done.stderr
+    assert "mesh receipt 'R1L/my monday.csv'" in done.stderr
 
 
 def test_what_is_not_there_is_said_not_to_be(memory: SimpleNamespace, tmp_path: Path) -> None:
