@@ -17,8 +17,8 @@ import typer
 from botocore.exceptions import BotoCoreError, ClientError
 
 from mesh_cli.functions import FunctionFailed, NoAnswer
-from mesh_cli.options import UNKNOWN, Json, deployment
-from mesh_cli.output import data, print_json, table, talk
+from mesh_cli.options import UNKNOWN, Json, Since, deployment
+from mesh_cli.output import Table, data, print_json, talk
 from nhs_mesh import SendOutcomeUnknown
 from vaccinations.aws.bus import tell_of_act
 from vaccinations.model.export import Asked
@@ -84,6 +84,8 @@ def acting(works_on: Deployment, what: str, about: str = "", reason: str | None 
     try:
         yield Asked(act.by, act.reason)
     except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and not getattr(error, "__notes__", []):
+            error.add_note("It may have been done all the same: look before you ask again.")
         _end(works_on, replace(act, outcome=_outcome(error)))
         raise
     _end(works_on, replace(act, outcome="done"))
@@ -116,10 +118,7 @@ def add_to(app: typer.Typer) -> None:
 
 def audit(
     context: typer.Context,
-    since: Annotated[
-        datetime | None,
-        typer.Option("--since", help="Only what was done since then (UTC).", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
-    ] = None,
+    since: Since = None,
     limit: Annotated[int, typer.Option(help="The last so many.", min=1)] = 50,
     as_json: Json = False,
 ) -> None:
@@ -134,6 +133,14 @@ def audit(
     elif found:
         columns = ("at", "by", "what", "about", "reason", "outcome")
         rows = [[asdict(act)[column] for column in columns] for act in found]
-        data.print(table("What people did", ["when", "who", "what", "about", "why", "outcome"], rows))
+        data.print(
+            Table(
+                "What people did",
+                ["when", "who", "what", "about", "why", "outcome"],
+                rows,
+                prose=["why"],
+                rank=["outcome"],
+            )
+        )
     else:
         talk.print("Nobody has done anything by a command.")

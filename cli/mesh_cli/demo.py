@@ -17,7 +17,7 @@ from rich.panel import Panel
 from mesh_cli.exports import exports_table, list_exports, show_export_run, show_track_run
 from mesh_cli.functions import have_done
 from mesh_cli.intake import show_receipt, wait_for_receipt
-from mesh_cli.output import data, print_json, table, talk
+from mesh_cli.output import Table, data, print_json, talk
 from mesh_cli.receiver import because, facts, show_files
 from mesh_cli.refused import find_refused, show_refused, tell_refused
 from vaccinations.jobs.status import processing_in_words
@@ -186,7 +186,7 @@ class Demo:
         messages = list(receiver.inbox())
         self._result(messages, ok=len(messages) == number)
         if not self.as_json:
-            data.print(table(f"Inbox of {RECEIVER}", ["message id"], [[message] for message in messages]))
+            data.print(Table(f"Inbox of {RECEIVER}", ["message id"], [[message] for message in messages]))
         return messages
 
     def _first_rows(self, receiver: MeshClient, messages: list[str]) -> None:
@@ -214,7 +214,7 @@ class Demo:
                 ]
         self._result(found, ok=sorted(row[1] for row in found) == ["delete", "new", "new", "update"])
         if not self.as_json:
-            data.print(table("Corrections", ["file", "action", "record"], found))
+            data.print(Table("Corrections", ["file", "action", "record"], found))
 
     def _dps(self, title: str, dps: Dps, processed: int, refused: dict[str, str]) -> None:
         self._step(title, " ".join(["mesh local dps", *(f"--refuse {record}=…" for record in refused)]))
@@ -258,7 +258,7 @@ class Demo:
                 ]
                 for m in run.messages
             ]
-            data.print(table("Collected", ["export", "answer", "outcome", "processed", "refused"], rows))
+            data.print(Table("Collected", ["export", "answer", "outcome", "processed", "refused"], rows))
             data.print(f"DPS processed {processed} of {processed + refused} records and refused {refused}.")
 
     def _refused(self, title: str, refused: dict[str, str]) -> None:

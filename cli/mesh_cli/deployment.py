@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NoConnection
 
 from vaccinations.aws.clients import Clients
 from vaccinations.settings import COMMAND, Settings
 from vaccinations.wiring import Wiring
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 __all__ = [
     "EXPORTED",
@@ -41,10 +42,13 @@ __all__ = [
 LOCAL_ENVIRONMENT = Path(".local/environment")
 #: The file in which SAM is told how each stack is deployed.
 SAMCONFIG = Path("samconfig.toml")
+ON_THIS_MACHINE = "the stack on this machine"
+#: A person waits no longer than this many tries.
+ATTEMPTS = 3
 
 
 class NoDeployment(Exception):
-    """No deployment to work on was found; the message says how to name one."""
+    """No deployment to work on was found; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +91,27 @@ class Deployment:
         return self.wiring.clients
 
 
-def find_deployment(stack: str | None, environ: Mapping[str, str]) -> Deployment:
+def find_deployment(
+    stack: str | None, environ: Mapping[str, str], tell: Callable[[str], object] = lambda _: None
+) -> Deployment:
     """Find the deployment to work on.
+
+    Parameters
+    ----------
+    stack
+        The stack's name, where it is given.
+    tell
+        Told what it is called, before it is reached, since that may take its time.
 
     Raises
     ------
     NoDeployment
-        There is none, or the stack cannot be read.
+        There is none.
+    botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError
+        AWS cannot be reached, or does not let these credentials in.
     """
     if not stack and (variables := local_environment()):
+        tell(ON_THIS_MACHINE)
         return local_deployment({**environ, **variables})
     samconfig = _samconfig()
     named = stack or _parameters(samconfig.get("default"), "deploy").get("stack_name")
@@ -104,14 +120,19 @@ def find_deployment(stack: str | None, environ: Mapping[str, str]) -> Deployment
             "no deployment to work on. Start one on this machine with: mesh local up\n"
             "or name a deployed one with: --stack NAME"
         )
-    said = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or boto3.Session().region_name
+    try:
+        said = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or boto3.Session().region_name
+    except BotoCoreError as error:  # a profile that there is not
+        raise NoDeployment(f"{error}; name another with AWS_PROFILE") from None
     region = said or _region(samconfig, named)
     if not region:
         raise NoDeployment(f"in which region is the stack {named!r}? Say so with AWS_REGION or a profile")
-    clients = Clients(boto3.Session(region_name=region))
+    where = f"the stack {named} in {region}"
+    tell(where)
+    clients = Clients(boto3.Session(region_name=region), attempts=ATTEMPTS)
     try:
         reached_by = {"MESH_STACK": named, "AWS_REGION": region}
-        return _deployment(f"the stack {named} in {region}", reached_by, clients, environ)
+        return _deployment(where, reached_by, clients, environ)
     except NoDeployment as error:
         if stack:
             raise
@@ -129,9 +150,16 @@ def local_deployment(variables: Mapping[str, str]) -> Deployment:
         variables["AWS_SESSION_TOKEN"],
         variables["AWS_DEFAULT_REGION"],
     )
-    clients = Clients(session, variables["AWS_ENDPOINT_URL"], variables["AWS_ENDPOINT_URL_LAMBDA"])
+    endpoint, functions = variables["AWS_ENDPOINT_URL"], variables["AWS_ENDPOINT_URL_LAMBDA"]
+    clients = Clients(session, endpoint, functions, attempts=ATTEMPTS)
     reached_by = {name: value for name, value in variables.items() if name.startswith("AWS_") or name == "MESH_STACK"}
-    return _deployment("the stack on this machine", reached_by, clients, variables)
+    try:
+        return _deployment(ON_THIS_MACHINE, reached_by, clients, variables)
+    except (HTTPClientError, NoConnection):
+        raise NoDeployment(
+            "the stack on this machine does not answer: start it again with: mesh local up\n"
+            "or name a deployed one with: --stack NAME"
+        ) from None
 
 
 def local_environment() -> dict[str, str]:
@@ -144,8 +172,10 @@ def _deployment(where: str, reached_by: Mapping[str, str], clients: Clients, env
     stack = reached_by["MESH_STACK"]
     try:
         stacks = clients.stacks.describe_stacks(StackName=stack)["Stacks"]
-    except (BotoCoreError, ClientError) as error:
-        raise NoDeployment(f"the stack {stack!r} cannot be read: {error}") from None
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationError":
+            raise
+        raise NoDeployment(f"{where} is not there: the name, the region or the account is another") from None
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stacks[0].get("Outputs", [])}
     if missing := [key for key in (*OUTPUTS.values(), *FUNCTIONS.values(), *EXPORTED.values()) if key not in outputs]:
         raise NoDeployment(f"the stack {stack!r} is not one of this project: it lacks the outputs {', '.join(missing)}")
@@ -156,7 +186,10 @@ def _deployment(where: str, reached_by: Mapping[str, str], clients: Clients, env
 
 
 def _samconfig() -> dict[str, Any]:
-    return tomllib.loads(_found(SAMCONFIG) or "")
+    try:
+        return tomllib.loads(_found(SAMCONFIG) or "")
+    except tomllib.TOMLDecodeError as error:
+        raise NoDeployment(f"samconfig.toml cannot be read: {error}") from None
 
 
 def _parameters(environment: Any, command: str) -> dict[str, Any]:

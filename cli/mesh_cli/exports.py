@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
-import sys
 from contextlib import ExitStack, closing
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+from rich.console import Group
 from rich.text import Text
 
 from mesh_cli.acting import Reason, Why, acting
+from mesh_cli.deployment import find_deployment
 from mesh_cli.functions import have_done
 from mesh_cli.intake import Wait, request
-from mesh_cli.options import FAILED, REFUSED, UNKNOWN, Json, deployment
-from mesh_cli.output import age, data, print_json, table, talk
+from mesh_cli.options import FAILED, REFUSED, UNKNOWN, Json, Limit, Since, Watch, Wide, deployment
+from mesh_cli.output import Table, age, counted, data, print_json, raw, talk, watch
 from mesh_cli.records import record
 from nhs_mesh import MeshError
 from vaccinations.aws.parameters import SecretIncomplete
 from vaccinations.formats.requests import requeue_name
 from vaccinations.jobs.status import processing_in_words
 from vaccinations.model import lifecycle
-from vaccinations.model.export import Processing
+from vaccinations.model.export import Processing, Status
 from vaccinations.model.lifecycle import Attention, Event
 from vaccinations.model.programmes import PROGRAMMES
 from vaccinations.results import ExportRun, TrackRun
@@ -35,23 +38,51 @@ from vaccinations.results import ExportRun, TrackRun
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rich.table import Table
-
     from mesh_cli.deployment import Deployment
     from vaccinations.aws.ledger import Ledger
+    from vaccinations.jobs.status import Verdict
     from vaccinations.model.export import Asked, Attempt, DPSExport
     from vaccinations.wiring import Wiring
 
 PANEL = "Exports"
-export = typer.Typer(help="One export: show, resend, fetch; or start a programme afresh.", no_args_is_help=True)
-#: From this many columns on there is room for message ids.
-WIDE = 120
-_COLOURS = {Attention.DONE: "green", Attention.WAITING: "yellow", Attention.PERSON: "bold red"}
+export = typer.Typer(
+    help="One export: show, resend, fetch; or start a programme afresh.\n\nFor example: mesh export show hpv-17",
+    no_args_is_help=True,
+)
+_COLOURS = {
+    Attention.DONE: "green",
+    Attention.PARTLY: "yellow",
+    Attention.WAITING: "blue",
+    Attention.PERSON: "bold red",
+}
 PRODUCTION_HOST = "mesh-sync.spineservices.nhs.uk"
+
+
+def complete_programmes(incomplete: str) -> list[tuple[str, str]]:
+    """Complete the key of a programme."""
+    return [(key, programme.name) for key, programme in PROGRAMMES.items() if key.startswith(incomplete)]
+
+
+def complete_exports(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Complete an export's id, where the stack can be asked."""
+    try:
+        ledger = find_deployment(context.find_root().params.get("stack"), os.environ).wiring.ledger()
+        wanted = [key for key in PROGRAMMES if f"{key}-".startswith(incomplete) or incomplete.startswith(f"{key}-")]
+        found = [export for key in wanted for export in ledger.latest(key, 20)]
+    except Exception:  # noqa: BLE001 - at the shell's prompt nothing is said
+        return []
+    return [(e.export_id, str(e.status)) for e in found if e.export_id.startswith(incomplete)]
+
 
 Programme = Annotated[
     str | None,
-    typer.Option("--programme", "-p", help=f"Only this programme: {', '.join(PROGRAMMES)}.", metavar="KEY"),
+    typer.Option(
+        "--programme",
+        "-p",
+        help=f"Only this programme: {', '.join(PROGRAMMES)}.",
+        metavar="KEY",
+        autocompletion=complete_programmes,
+    ),
 ]
 
 
@@ -59,6 +90,7 @@ def add_to(app: typer.Typer) -> None:
     """Add these commands to the app."""
     app.command("dps-export", rich_help_panel=PANEL)(dps_export)
     app.command("track", rich_help_panel=PANEL)(track)
+    app.command("status", rich_help_panel=PANEL)(status)
     app.command("exports", rich_help_panel=PANEL)(exports)
     app.add_typer(export, name="export", rich_help_panel=PANEL)
     app.add_typer(record, name="record", rich_help_panel=PANEL)
@@ -74,7 +106,9 @@ def known_programme(programme: str | None) -> str | None:
 ExportId = Annotated[
     str,
     typer.Argument(
-        metavar="ID", help="Export id, such as hpv-17, or one of its file names, as `mesh exports` lists them."
+        metavar="ID",
+        help="Export id, such as hpv-17, or one of its file names, as `mesh exports` lists them.",
+        autocompletion=complete_exports,
     ),
 ]
 
@@ -86,7 +120,10 @@ def dps_export(
     reason: Why = None,
     as_json: Json = False,
 ) -> None:
-    """Seal the open exports and send everything that is unsent to DPS, as the nightly run does."""
+    """Seal the open exports and send everything that is unsent to DPS, as the nightly run does.
+
+    For example: mesh dps-export --dry-run
+    """
     key = known_programme(programme)
     event: dict[str, Any] = {"programme": key} if key else {}
     works_on = deployment(context)
@@ -121,7 +158,7 @@ def show_export_run(run: ExportRun) -> None:
     dry = run.status == "dry run"
     rows = [[o.export_id, o.status, o.records, o.would if dry else o.message_id] for o in run.exports]
     if rows:
-        data.print(table("DPS export", ["export", "status", "records", "would" if dry else "message id"], rows))
+        data.print(Table("DPS export", ["export", "status", "records", "would" if dry else "message id"], rows))
     for outcome in run.exports:
         if outcome.error_code:
             about = outcome.export_id or outcome.programme
@@ -132,7 +169,10 @@ def show_export_run(run: ExportRun) -> None:
 
 
 def track(context: typer.Context, reason: Why = None, as_json: Json = False) -> None:
-    """Ask MESH whether DPS has picked up what was sent, as the hourly run does."""
+    """Ask MESH whether DPS has picked up what was sent, as the hourly run does.
+
+    For example: mesh track --reason "DPS says that it has the files"
+    """
     works_on = deployment(context)
     with acting(works_on, "track", reason=reason) as asked:
         run = have_done(works_on, "track", TrackRun, asked=asked, as_json=as_json)
@@ -146,22 +186,107 @@ def show_track_run(run: TrackRun) -> None:
     """Show what a tracking run has learned."""
     if run.exports:
         rows = [[tracked.export_id, tracked.status, tracked.message_id] for tracked in run.exports]
-        data.print(table("Tracked", ["export", "status", "message id"], rows))
+        data.print(Table("Tracked", ["export", "status", "message id"], rows))
     else:
         talk.print("No export waits to be acknowledged.")
     if run.reports:
-        talk.print(f"{run.reports} error report(s) read from the inbox.")
+        talk.print(f"{counted(run.reports, 'error report')} read from the inbox.")
 
 
-def exports(context: typer.Context, programme: Programme = None, as_json: Json = False) -> None:
-    """List the exports and the states they are in, newest first."""
-    found = list_exports(deployment(context).wiring.ledger(), known_programme(programme))
+def exports(
+    context: typer.Context,
+    programme: Programme = None,
+    states: Annotated[
+        list[Status] | None,
+        typer.Option("--status", help=f"Only those in this state: {', '.join(Status)}.", metavar="STATE"),
+    ] = None,
+    since: Since = None,
+    limit: Limit = None,
+    view: Wide = None,
+    watching: Watch = False,
+    as_json: Json = False,
+) -> None:
+    """List the exports and the states they are in, newest first.
+
+    Red needs a person, yellow was refused in part by DPS, blue goes on by itself, green is done.
+
+    For example: mesh exports -p hpv --status failed --status unclear --since 2026-09-01
+    """
+    key = known_programme(programme)
+    ledger = deployment(context).wiring.ledger()
+
+    def find() -> list[DPSExport]:
+        found = list_exports(ledger, key)
+        after = since.replace(tzinfo=UTC) if since else None
+        wanted = (e for e in found if (not states or e.status in states) and (not after or e.created_at >= after))
+        return list(islice(wanted, limit))
+
+    if watching:
+        watch(lambda: [exports_table(find(), wide=bool(view))])
+    found = find()
     if as_json:
         print_json([_document(export) for export in found])
     elif found:
-        data.print(exports_table(found))
+        data.print(exports_table(found, wide=bool(view)))
+    elif states or since:
+        talk.print("There are no such exports.")
     else:
         talk.print("There are no exports yet. Records come in with: mesh upload FILE -O ODS")
+
+
+def status(context: typer.Context, watching: Watch = False, as_json: Json = False) -> None:
+    """Tell on one screen what became of last night, and what needs a person. Exits with 1 where something does.
+
+    It shows what the dashboard shows, and the uploads that are parked.
+
+    For example: mesh status --watch
+    """
+    wiring = deployment(context).wiring
+
+    def look() -> tuple[Verdict, int, bool]:
+        return wiring.status().verdict(), len(wiring.register().parked()), bool(wiring.jobs_enabled())
+
+    def screen() -> Iterator[Text | Table]:
+        verdict, parked, enabled = look()
+        return status_screen(verdict, parked, enabled=enabled)
+
+    if watching:
+        watch(screen)
+    verdict, parked, enabled = look()
+    if as_json:
+        people = [{"export": e.export.export_id, "todo": e.todo, "runbook": e.section} for e in verdict.people]
+        told = {"night": [asdict(each) for each in verdict.night], "people": people}
+        print_json({**told, "parked_uploads": parked, "mesh_jobs": enabled})
+    else:
+        data.print(Group(*status_screen(verdict, parked, enabled=enabled)))
+    if verdict.people or parked or not enabled:
+        raise typer.Exit(1)
+
+
+def status_screen(verdict: Verdict, parked: int, enabled: bool) -> Iterator[Text | Table]:
+    """Make the screen: the verdict, what needs a person, and last night by programme."""
+    needs = len(verdict.people) + parked + (not enabled)
+    if needs:
+        yield Text(f"{counted(needs, 'thing')} {'needs' if needs == 1 else 'need'} a person.", style="bold red")
+    elif verdict.night:
+        yield Text("Last night went well, and nothing needs a person.", style="green")
+    else:
+        yield Text("Nothing was sealed in the last 24 hours, and nothing needs a person.", style="green")
+    rows = [[coloured(e.export.export_id, e.export), e.todo, e.section] for e in verdict.people]
+    if parked:
+        rows.append(
+            ["uploads", f"{counted(parked, 'upload')} parked; see: mesh uploads --status parked", "uploads-parked"]
+        )
+    if not enabled:
+        rows.append(["mesh_jobs", "switched off, nothing is sent; switch it on with: mesh jobs enable", "jobs-off"])
+    if rows:
+        yield Text()
+        yield Table("What needs a person", ["what", "what to do", "docs/operations.md"], rows, prose=["what to do"])
+    if verdict.night:
+        yield Text()
+        columns = ["programme", "sent", "accepted", "picked up", "processed", "refused"]
+        counts = [[*astuple(each)] for each in verdict.night]
+        yield Table("Records of the last 24 hours", columns, counts, rank=["sent", "picked up"])
 
 
 def list_exports(ledger: Ledger, programme: str | None = None) -> list[DPSExport]:
@@ -171,31 +296,39 @@ def list_exports(ledger: Ledger, programme: str | None = None) -> list[DPSExport
     return sorted(found, key=lambda export: export.created_at, reverse=True)
 
 
-def exports_table(found: list[DPSExport]) -> Table:
-    """Make the table of exports, with those columns only that say something and that the terminal has room for."""
+def exports_table(found: list[DPSExport], *, wide: bool = False) -> Table:
+    """Make the table of exports, with those columns only that say something."""
     columns: dict[str, Callable[[DPSExport], Any]] = {
         "export": lambda export: export.export_id,
         "status": coloured_status,
         "records": lambda export: export.records,
     }
-    answered = any(export.processing for export in found)
-    if answered:
-        columns["DPS"] = processing_in_words
-    if data.width >= WIDE or not answered:
-        columns["file"] = _names
+    if any(export.processing for export in found):
+        columns["DPS"] = _coloured_processing
+    columns["file"] = _names
     columns["changed"] = lambda export: age(export.updated_at)
-    if data.width >= WIDE:
-        columns["message id"] = lambda export: export.message_id
+    columns["message id"] = lambda export: export.message_id
     if any(len(export.attempts) > 1 for export in found):
         columns["attempt"] = lambda export: len(export.attempts)
     if any(_error(export.attempt) for export in found):
         columns["error"] = lambda export: _error(export.attempt)
-    return table("DPS exports", list(columns), [[tell(export) for tell in columns.values()] for export in found])
+    rows = [[tell(export) for tell in columns.values()] for export in found]
+    rank = ["message id", "attempt", "file", "changed", "error"]
+    return Table("DPS exports", list(columns), rows, prose=["DPS", "error"], rank=rank, wide=wide)
+
+
+def coloured(text: str, export: DPSExport) -> Text:
+    """Show something about an export in the colour of what it asks of a person."""
+    return Text(text, style=_COLOURS[lifecycle.attention(export, datetime.now(UTC))])
 
 
 def coloured_status(export: DPSExport) -> Text:
     """Show an export's status so that it stands out who has to act."""
-    return Text(str(export.status), style=_COLOURS[lifecycle.attention(export, datetime.now(UTC))])
+    return coloured(str(export.status), export)
+
+
+def _coloured_processing(export: DPSExport) -> Text:
+    return coloured(processing_in_words(export), export)
 
 
 def _error(attempt: Attempt | None) -> str:
@@ -232,7 +365,10 @@ def find_export(ledger: Ledger, which: str) -> DPSExport:
 
 @export.command("show")
 def show(context: typer.Context, export_id: ExportId, as_json: Json = False) -> None:
-    """Show everything that is known of an export: states with times, parts, checksums, what MESH says now."""
+    """Show everything that is known of an export: states with times, parts, checksums, what MESH says now.
+
+    For example: mesh export show hpv-17
+    """
     wiring = deployment(context).wiring
     found = find_export(wiring.ledger(), export_id)
     manifest = wiring.bucket().manifest(found.programme, found.number)
@@ -247,10 +383,10 @@ def show(context: typer.Context, export_id: ExportId, as_json: Json = False) -> 
         ("may wait behind it", ", ".join(behind)),
         *(("MESH says", f"{name}: {value}") for name, value in tracking.items()),
     ]
-    data.print(table(found.export_id, ["what", "value"], [fact for fact in facts if fact[1]]))
+    data.print(Table(found.export_id, ["what", "value"], [fact for fact in facts if fact[1]], prose=["value"]))
     if manifest:
         rows = [[part.number, part.rows, part.size, part.sha256] for part in manifest.parts]
-        data.print(table("Parts", ["part", "rows", "bytes", "sha256 (compressed)"], rows))
+        data.print(Table("Parts", ["part", "rows", "bytes", "sha256 (compressed)"], rows))
 
 
 def _behind(ledger: Ledger, export: DPSExport) -> list[str]:
@@ -328,6 +464,8 @@ def resend(
     One that MESH refused goes out as it is, as another attempt and under another name. One that DPS refused as a whole,
     or picked up and dropped, does not, for DPS may have processed later ones: what DPS must be told of its records now
     goes out with the next export.
+
+    For example: mesh export resend hpv-17 --reason "DPS has cleared the file"
     """
     works_on = deployment(context)
     ledger = works_on.wiring.ledger()
@@ -345,8 +483,10 @@ def resend(
             _run(works_on, {"resend": export_id}, asked, as_json=as_json)
     else:
         state = " ".join(filter(None, [str(found.status), processing_in_words(found)]))
-        talk.print(f"{export_id} is {state}: only what failed, is unclear or was refused as a whole by DPS ")
-        talk.print("is sent again. For records that DPS refused: mesh refused")
+        talk.print(
+            f"{export_id} is {state}: only what failed, is unclear or was refused as a whole by DPS is sent again."
+        )
+        talk.print("For records that DPS refused: mesh refused")
         raise typer.Exit(1)
 
 
@@ -359,7 +499,10 @@ def fetch(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="With --output: say what was written, as JSON.")] = False,
 ) -> None:
-    """Print the DPS file of an export, decompressed from the very bytes that were sent. It holds personal data."""
+    """Print the DPS file of an export, decompressed from the very bytes that were sent. It holds personal data.
+
+    For example: mesh export fetch hpv-17 -o sent.csv
+    """
     if as_json and output is None:
         raise typer.BadParameter("--json goes with --output", param_hint="--json")
     wiring = deployment(context).wiring
@@ -370,29 +513,36 @@ def fetch(
         talk.print(f"{export_id} is {found.status}: it has not been rendered yet.")
         raise typer.Exit(1)
     with ExitStack() as stack:
-        target = stack.enter_context(output.open("wb")) if output else sys.stdout.buffer
+        target = stack.enter_context(output.open("wb") if output else raw())
         for part in manifest.parts:
             with (
                 closing(bucket.open_part(found.programme, found.number, part.number)) as body,
                 gzip.open(body) as lines,
             ):
                 shutil.copyfileobj(lines, target, 1 << 20)
-        target.flush()
     if as_json:
         print_json({"export_id": export_id, "records": manifest.records, "file": str(output)})
     elif output:
-        talk.print(f"{manifest.records} records written to {output}")
+        talk.print(f"{counted(manifest.records, 'record')} written to {output}", markup=False, soft_wrap=True)
 
 
 @export.command("reset")
 def reset(
     context: typer.Context,
-    programme: Annotated[str, typer.Argument(metavar="PROGRAMME", help=f"One of: {', '.join(PROGRAMMES)}.")],
+    programme: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROGRAMME", help=f"One of: {', '.join(PROGRAMMES)}.", autocompletion=complete_programmes
+        ),
+    ],
     reason: Reason,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Forget a programme's exports, so that all its records are unsent again. For tests; refused in production."""
+    """Forget a programme's exports, so that all its records are unsent again. For tests; refused in production.
+
+    For example: mesh export reset hpv --reason "the test begins again"
+    """
     works_on = deployment(context)
     ledger = works_on.wiring.ledger()
     key = known_programme(programme)
@@ -403,8 +553,8 @@ def reset(
     records = sum(e.records for e in found)
     if not yes:
         typer.confirm(
-            f"Forget {len(found)} exports of {PROGRAMMES[programme].name} on {works_on.where}, "
-            f"and send their {records} rows again?",
+            f"Forget {counted(len(found), 'export')} of {PROGRAMMES[programme].name} on {works_on.where}, "
+            f"and send {counted(records, 'row')} again?",
             abort=True,
             err=True,
         )
@@ -414,7 +564,9 @@ def reset(
     if as_json:
         print_json(answer)
     else:
-        data.print(f"{len(found)} exports forgotten; their {records} rows wait in {programme}-{number}")
+        data.print(
+            f"{counted(len(found), 'export')} forgotten; {counted(records, 'row')} to send in {programme}-{number}"
+        )
 
 
 def _document(export: DPSExport) -> dict[str, Any]:

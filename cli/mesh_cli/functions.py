@@ -15,7 +15,7 @@ import typer
 from botocore.exceptions import ClientError, ConnectionClosedError, ReadTimeoutError
 from pydantic import TypeAdapter
 
-from mesh_cli.options import FAILED, REFUSED, UNKNOWN, WRONG_USE
+from mesh_cli.options import FAILED, REFUSED, UNKNOWN, WRONG_USE, goes_on
 from mesh_cli.output import print_json, talk
 
 if TYPE_CHECKING:
@@ -34,6 +34,14 @@ _CODES = {
         WRONG_USE,
     ),
     "SendOutcomeUnknown": UNKNOWN,
+}
+#: Where it is seen what a function has done.
+_SHOWN = {
+    "validate": "mesh secret check",
+    "export": "mesh exports",
+    "track": "mesh exports",
+    "collect": "mesh exports",
+    "reconcile": "mesh uploads",
 }
 #: So much of a function's own words is shown.
 _LENGTH = 300
@@ -141,7 +149,10 @@ def have_done[T](
     typer.Exit
         With 1: it did nothing, since mesh_jobs is off.
     """
-    with talk.status(f"{job.capitalize()} is at work"):
+    with (
+        talk.status(f"{job.capitalize()} is at work"),
+        goes_on(f"{job.capitalize()} goes on without you. See: {_SHOWN[job]}"),
+    ):
         told = {"asked": asdict(asked)} if asked else {}
         document = invoke(works_on, job, {**(event or {}), **told}).document
     if as_json:

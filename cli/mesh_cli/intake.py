@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
+import shlex
 import time
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from mesh_cli.acting import NotYet, Reason, Why, acting
 from mesh_cli.functions import have_done
-from mesh_cli.options import Json, deployment
-from mesh_cli.output import data, print_json, table, talk, transfer
+from mesh_cli.options import Json, Limit, Since, Watch, Wide, deployment, goes_on
+from mesh_cli.output import Table, age, counted, data, print_json, talk, transfer, watch
 from vaccinations.aws.bucket import INCOMING
 from vaccinations.formats.rejects import HEADER
 from vaccinations.formats.requests import ALREADY_SENT, REQUESTS
@@ -38,8 +42,8 @@ if TYPE_CHECKING:
     from vaccinations.wiring import Wiring
 
 PANEL = "Intake"
-uploads = typer.Typer(help="Uploads: list them; retry or abandon one that is parked.", invoke_without_command=True)
-Key = Annotated[str, typer.Argument(metavar="KEY", help="The upload, such as R1L/monday.csv, or its batch id.")]
+uploads = typer.Typer(invoke_without_command=True)
+Key = Annotated[str, typer.Argument(metavar="KEY", help="The upload: monday.csv, R1L/monday.csv, or its batch id.")]
 Wait = Annotated[int, typer.Option(help="How long to wait for the outcome, in seconds; 0 does not wait.", min=0)]
 _PARKED = {
     "parked": "the upload could not be ingested, and waits for a person.",
@@ -50,6 +54,19 @@ _PARKED = {
 MOST_REJECTS = 10
 #: So many receipts are fetched at once.
 RECEIPTS_AT_ONCE = 8
+#: An upload that has waited longer than this may have been forgotten.
+FORGOTTEN = timedelta(hours=1)
+
+
+class UploadStatus(StrEnum):
+    """Where an upload is."""
+
+    WAITING = "waiting"
+    INGESTED = "ingested"
+    REJECTED = "rejected"
+    PARKED = "parked"
+    RETRIED = "retried"
+    ABANDONED = "abandoned"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -77,24 +94,30 @@ def upload(
     ] = 300,
     as_json: Json = False,
 ) -> None:
-    """Upload vaccination records, wait for the receipt and show it. Exits with 1 if the file was rejected."""
+    """Upload vaccination records, wait for the receipt and show it. Exits with 1 if the file was rejected.
+
+    For example: mesh upload monday.csv -O R1L
+    """
     works_on = deployment(context)
     bucket = works_on.wiring.bucket()
     progress, task = transfer(f"Uploading {file.name}", file.stat().st_size)
-    with progress, progress.open(file, "rb", task_id=task) as body:
+    stopped = goes_on("Nothing was uploaded, unless all of it had been sent. See: mesh uploads")
+    with stopped, progress, progress.open(file, "rb", task_id=task) as body:
         key, version = bucket.put_upload(organisation, file.name, body)
     if not wait:
         talk.print(f"Uploaded as {key}.")
         if as_json:
             print_json({"upload": key, "version": version})
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=talk, transient=True) as progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    later = f"mesh receipt {shlex.quote(f'{organisation}/{file.name}')}"
+    waiting = goes_on(f"The upload is in the queue and is ingested without you. Ask later with: {later}")
+    with waiting, Progress(*columns, console=talk, transient=True) as progress:
         progress.add_task(f"Waiting for the receipt of {file.name}")
         receipt = wait_for_receipt(bucket, key, version, wait)
     if receipt is None:
         talk.print(f"No receipt after {wait} s. The upload is in the queue and is not lost.")
-        talk.print(f"Ask later with: mesh receipt {organisation}/{file.name}")
+        talk.print(f"Ask later with: {later}", markup=False, soft_wrap=True)
         raise typer.Exit(1)
     if as_json:
         print_json(document(receipt))
@@ -130,25 +153,86 @@ def already_sent(
 def receipt(
     context: typer.Context,
     upload_key: Annotated[
-        str, typer.Argument(metavar="UPLOAD", help="The upload: R1L/monday.csv, or its key incoming/R1L/monday.csv.")
+        str,
+        typer.Argument(
+            metavar="UPLOAD", help="The upload: monday.csv, R1L/monday.csv, or its key incoming/R1L/monday.csv."
+        ),
     ],
     as_json: Json = False,
 ) -> None:
-    """Show the latest receipt of an upload. Exits with 1 if there is none yet, or the file was rejected."""
+    """Show the latest receipt of an upload, or say that there is no such upload, or that it waits.
+
+    Exits with 1 unless it was ingested.
+
+    For example: mesh receipt R1L/monday.csv
+    """
     bucket = deployment(context).wiring.bucket()
-    found = bucket.latest_receipt(upload_key)
-    if not found:
-        talk.print(f"There is no receipt of {upload_key} yet; uploads are ingested one after the other.")
-        raise typer.Exit(1)
-    latest, refusals = found
+    key = find_upload(bucket, upload_key)
+    waiting = _waiting(bucket, key)
+    found = bucket.latest_receipt(key)
+    if waiting:
+        talk.print(f"{_named(key)} was uploaded {age(waiting.uploaded_at)} and waits to be ingested.", markup=False)
+        if datetime.now(UTC) - waiting.uploaded_at > FORGOTTEN:
+            talk.print("That is long. Was it forgotten? See: mesh reconcile --dry-run")
+        if found:
+            talk.print("The receipt of the version before:")
     if as_json:
-        print_json(document(latest) | {"refused_by_dps": refusals})
-    else:
+        at = waiting and waiting.uploaded_at.isoformat(timespec="seconds")
+        shown = document(found[0]) | {"refused_by_dps": found[1]} if found else {}
+        print_json({"upload": key, "status": "waiting", "uploaded_at": at} if waiting else shown)
+    elif found:
+        latest, refusals = found
         show_receipt(latest, bucket)
-        for key in refusals:
-            data.print(f"DPS refused rows of it: s3://{bucket.bucket}/{key}", soft_wrap=True)
-    if latest.status != "ingested":
+        for refusal in refusals:
+            data.print(f"DPS refused rows of it: s3://{bucket.bucket}/{refusal}", markup=False, soft_wrap=True)
+    if waiting or not found or found[0].status != "ingested":
         raise typer.Exit(1)
+
+
+def find_upload(bucket: Bucket, name: str) -> str:
+    """Return the key of an upload or a request by its key, or its name with or without its folder.
+
+    Raises
+    ------
+    typer.Exit
+        There is none, and that is said.
+    typer.BadParameter
+        Several organisations uploaded one of this name.
+    """
+    if name.startswith((INCOMING, REQUESTS)):
+        keys = [name]
+    else:
+        keys = [f"{INCOMING}{name}"] if "/" in name else []
+        keys += [f"{INCOMING}{folder}/{name}" for folder in bucket.folders()]
+    found = [key for key in keys if next(bucket.versions(key), None) or bucket.latest_receipt(key)]
+    if len(found) > 1:
+        names = ", ".join(map(_named, found))
+        raise typer.BadParameter(f"several organisations uploaded {name}: say which, {names}", param_hint="UPLOAD")
+    if not found:
+        talk.print(f"There is no upload {name}. See those that there are: mesh uploads", markup=False, soft_wrap=True)
+        raise typer.Exit(1)
+    return found[0]
+
+
+def _named(key: str) -> str:
+    return key.removeprefix(INCOMING)
+
+
+def _waiting(bucket: Bucket, key: str) -> StoredUpload | None:
+    """Return the newest version of an upload, where it has no receipt yet."""
+    newest = next(bucket.versions(key), None)
+    return newest if newest and not bucket.outcome(key, bucket.batch_id(key, newest.version)) else None
+
+
+#: By what each asks of a person; a row that was rejected asks for a look.
+_COLOURS = {
+    UploadStatus.WAITING: "blue",
+    UploadStatus.INGESTED: "green",
+    UploadStatus.REJECTED: "bold red",
+    UploadStatus.PARKED: "bold red",
+    UploadStatus.RETRIED: "green",
+    UploadStatus.ABANDONED: "yellow",
+}
 
 
 @uploads.callback()
@@ -158,43 +242,76 @@ def list_uploads(
         str | None,
         typer.Option("--organisation", "-O", help="Only those of this organisation's folder.", metavar="ODS"),
     ] = None,
-    since: Annotated[
-        datetime | None,
-        typer.Option("--since", help="Only those stored since then (UTC).", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
+    status: Annotated[
+        list[UploadStatus] | None,
+        typer.Option("--status", help=f"Only those: {', '.join(UploadStatus)}.", metavar="STATUS"),
     ] = None,
-    rejected: Annotated[bool, typer.Option("--rejected", help="Only those rejected as a whole.")] = False,
-    parked: Annotated[bool, typer.Option("--parked", help="Only those that wait for a person.")] = False,
+    since: Since = None,
+    limit: Limit = None,
+    view: Wide = None,
+    watching: Watch = False,
     as_json: Json = False,
 ) -> None:
     """List the uploads and where each is: waiting, ingested, rejected, parked, retried or abandoned; newest first.
 
-    For example: mesh uploads -O R1L --since 2026-09-01
+    Red needs a person, yellow was rejected in part or abandoned, blue goes on by itself, green is done.
+
+    For example: mesh uploads -O R1L --since 2026-09-01 --status rejected
     """
     if context.invoked_subcommand:
         return
     wiring = deployment(context).wiring
-    bucket = wiring.bucket()
-    wanted = {name for name, asked in (("rejected", rejected), ("parked", parked)) if asked}
-    with talk.status("Looking at the uploads"):
-        rows = parked_uploads(wiring) if wanted == {"parked"} else stored_uploads(bucket, organisation or "")
-        oldest = since.replace(tzinfo=UTC).isoformat(timespec="seconds") if since else ""
-        prefix = f"{INCOMING}{organisation}/" if organisation else ""
-        found = [
-            row
-            for row in rows
-            if row["uploaded_at"] >= oldest
-            and row["upload"].startswith(prefix)
-            and (not wanted or row["status"] in wanted)
-        ]
-    found.sort(key=lambda row: row["uploaded_at"], reverse=True)
+
+    def find() -> list[dict[str, Any]]:
+        with talk.status("Looking at the uploads"):
+            return _uploads(wiring, organisation, set(status or ()), since)[:limit]
+
+    if watching:
+        watch(lambda: [uploads_table(find(), wide=bool(view))])
+    found = find()
     if as_json:
         print_json(found)
     elif found:
-        columns = ("upload", "status", "uploaded_at", "rows", "accepted", "rejected", "batch_id")
-        title = ["upload", "status", "uploaded", "rows", "accepted", "rejected", "batch id"]
-        data.print(table("Uploads", title, [[row[column] for column in columns] for row in found]))
+        data.print(uploads_table(found, wide=bool(view)))
     else:
-        talk.print("There are no such uploads.")
+        talk.print("There are no such uploads." if status or since or organisation else "There are no uploads yet.")
+
+
+def _uploads(
+    wiring: Wiring, organisation: str | None, status: set[UploadStatus], since: datetime | None
+) -> list[dict[str, Any]]:
+    """Find the uploads that are asked for, newest first."""
+    only_parked = status == {UploadStatus.PARKED}
+    rows = parked_uploads(wiring) if only_parked else stored_uploads(wiring.bucket(), organisation or "")
+    oldest = since.replace(tzinfo=UTC).isoformat(timespec="seconds") if since else ""
+    prefix = f"{INCOMING}{organisation}/" if organisation else ""
+    found = (
+        row
+        for row in rows
+        if row["uploaded_at"] >= oldest and row["upload"].startswith(prefix) and (not status or row["status"] in status)
+    )
+    return sorted(found, key=lambda row: row["uploaded_at"], reverse=True)
+
+
+def uploads_table(found: list[dict[str, Any]], *, wide: bool = False) -> Table:
+    """Make the table of uploads."""
+    rows = [
+        [
+            _named(row["upload"]),
+            _coloured(row),
+            age(datetime.fromisoformat(row["uploaded_at"])) if row["uploaded_at"] else "",
+            *(row[column] for column in ("rows", "accepted", "rejected", "batch_id")),
+        ]
+        for row in found
+    ]
+    title = ["upload", "status", "uploaded", "rows", "accepted", "rejected", "batch id"]
+    rank = ["batch id", "accepted", "rows", "uploaded"]
+    return Table("Uploads", title, rows, rank=rank, wide=wide)
+
+
+def _coloured(row: dict[str, Any]) -> Text:
+    partly = row["status"] == UploadStatus.INGESTED and row["rejected"]
+    return Text(row["status"], style="yellow" if partly else _COLOURS[UploadStatus(row["status"])])
 
 
 def stored_uploads(bucket: Bucket, organisation: str) -> Iterator[dict[str, Any]]:
@@ -257,13 +374,17 @@ def _ask(context: typer.Context, what: str, key: str, reason: str, wait: int, *,
     """Put the request into the queue, so that Ingest does it in its turn, and show what became of it."""
     works_on = deployment(context)
     wiring = works_on.wiring
-    name = key.removeprefix(INCOMING)
-    named = [row for row in parked_uploads(wiring) if name in {row["upload"].removeprefix(INCOMING), row["batch_id"]}]
+    name = _named(key)
+    named = [
+        row
+        for row in parked_uploads(wiring)
+        if name in {_named(row["upload"]), _named(row["upload"]).partition("/")[2], row["batch_id"]}
+    ]
     if len(named) != 1:
         what_there_is = (
             "several uploads of this name are parked; give the batch id" if named else "no such upload is parked"
         )
-        raise typer.BadParameter(f"{what_there_is}; see: mesh uploads --parked", param_hint="KEY")
+        raise typer.BadParameter(f"{what_there_is}; see: mesh uploads --status parked", param_hint="KEY")
     [parked] = named
     batch_id = parked["batch_id"]
     if what == "retry" and not parked["upload"]:
@@ -279,11 +400,11 @@ def _wait(wiring: Wiring, what: str, parked: dict[str, Any], wait: int, *, as_js
     """Wait until Ingest has done what was asked, and show what became of the upload."""
     register, batch_id = wiring.register(), parked["batch_id"]
     deadline = time.monotonic() + wait
-    with talk.status("Waiting for Ingest"):
+    with talk.status("Waiting for Ingest"), goes_on("Ingest does it in its turn, without you. See: mesh uploads"):
         while batch_id in register.parked() and time.monotonic() < deadline:
             time.sleep(0.2)
     if batch_id in register.parked():
-        talk.print("It waits in the queue. See later: mesh uploads --parked")
+        talk.print("It waits in the queue. See later: mesh uploads --status parked")
         raise NotYet(1 if wait else 0)
     bucket = wiring.bucket()
     outcome = bucket.receipt(parked["upload"], batch_id) if parked["upload"] else None
@@ -309,7 +430,10 @@ def reconcile(
     reason: Why = None,
     as_json: Json = False,
 ) -> None:
-    """Find the uploads that were forgotten, since their events never arrived, and queue them, as the daily run does."""
+    """Find the uploads that were forgotten, since their events never arrived, and queue them, as the daily run does.
+
+    For example: mesh reconcile --dry-run
+    """
     works_on = deployment(context)
     event = {"dry_run": dry_run, "minutes": minutes, "restored": restored}
     if dry_run:
@@ -332,13 +456,13 @@ def show_reconcile_run(run: ReconcileRun) -> None:
     if run.exports:
         rows = [[each.export_id, each.was, each.attempt, each.records, each.moved] for each in run.exports]
         title = "Would be put back, to ask MESH about" if run.dry_run else "Put back; MESH will be asked about"
-        data.print(table(title, ["export", "was", "attempt", "records", "batches moved"], rows))
+        data.print(Table(title, ["export", "was", "attempt", "records", "batches moved"], rows))
     for programme, number in run.passed_over.items():
         talk.print(f"The next export of {PROGRAMMES[programme].name} comes after {programme}-{number}.")
     if run.uploads:
         rows = [[upload.upload, upload.uploaded_at, upload.batch_id] for upload in run.uploads]
-        data.print(table("Would be queued" if run.dry_run else "Queued", ["upload", "uploaded", "batch id"], rows))
-    talk.print(f"{run.looked_at} uploads looked at; {run.queued} were forgotten.")
+        data.print(Table("Would be queued" if run.dry_run else "Queued", ["upload", "uploaded", "batch id"], rows))
+    talk.print(f"{counted(run.looked_at, 'upload')} looked at; {run.queued} forgotten.")
     if run.status == "incomplete":
         talk.print("The time was up before everything was done: run it again.")
 
@@ -367,11 +491,13 @@ def request(works_on: Deployment, name: str, body: BinaryIO | bytes, asked: Aske
         if as_json:
             print_json({"request": key, "version": version})
         raise NotYet(0)
-    with talk.status("Waiting for Ingest"):
+    later = f"mesh receipt {shlex.quote(key)}"
+    waiting = goes_on(f"The request is in the queue and is done without you. Ask later with: {later}")
+    with talk.status("Waiting for Ingest"), waiting:
         receipt = wait_for_receipt(bucket, key, version, wait)
     if receipt is None:
         talk.print(f"No receipt after {wait} s. The request is in the queue and is not lost.")
-        talk.print(f"Ask later with: mesh receipt {key}")
+        talk.print(f"Ask later with: {later}", markup=False, soft_wrap=True)
         raise NotYet(1)
     if as_json:
         print_json(document(receipt))
@@ -384,34 +510,40 @@ def request(works_on: Deployment, name: str, body: BinaryIO | bytes, asked: Aske
 def show_receipt(receipt: AnyReceipt, bucket: Bucket) -> None:
     """Show a receipt as a person would like it."""
     if isinstance(receipt, RejectedUpload):
-        data.print(f"[bold red]Rejected[/]: {receipt.reason}. Right would be: {receipt.fix}.")
+        why = f"{escape(receipt.reason)}. Right would be: {escape(receipt.fix)}."
+        data.print(f"[bold red]Rejected[/]: {why}", soft_wrap=True)
         return
     if isinstance(receipt, ParkedUpload):
-        data.print(f"[bold red]{receipt.status.capitalize()}[/]: {_PARKED[receipt.status]}")
+        data.print(f"[bold red]{receipt.status.capitalize()}[/]: {_PARKED[receipt.status]}", soft_wrap=True)
+        if receipt.status == "parked":
+            name = shlex.quote(_named(receipt.upload))
+            talk.print(f"Once the cause is gone: mesh uploads retry {name} --reason …", markup=False, soft_wrap=True)
+            talk.print(f"To end it: mesh uploads abandon {name} --reason …", markup=False, soft_wrap=True)
         return
     rows = [
         [PROGRAMMES[key].name, *(counts.get(action, 0) for action in Action), receipt.exports.get(key, "")]
         for key, counts in receipt.accepted.items()
     ]
     if rows:
-        data.print(table("Accepted", ["programme", *Action, "export"], rows))
+        data.print(Table("Accepted", ["programme", *Action, "export"], rows))
     accepted = sum(sum(counts.values()) for counts in receipt.accepted.values())
     data.print(
-        f"{receipt.rows} rows: {accepted} accepted, {receipt.unchanged} unchanged, "
+        f"{counted(receipt.rows, 'row')}: {accepted} accepted, {receipt.unchanged} unchanged, "
         f"{receipt.overtaken} overtaken, {receipt.skipped} skipped, {receipt.rejected} rejected"
     )
     if receipt.assumed:
         told = [[what, rows, _lines(receipt.assumed_in[what], rows)] for what, rows in receipt.assumed.items()]
-        data.print(table("Assumed", ["what", "rows", "lines"], told))
+        data.print(Table("Assumed", ["what", "rows", "lines"], told, prose=["what", "lines"]))
     if receipt.contradictions:
         data.print(
-            f"{receipt.contradictions} rows contradict an earlier row about the same vaccination; the later one counts:"
+            "The later row counts where it contradicts an earlier one about the same vaccination "
+            f"({counted(receipt.contradictions, 'time')}):"
         )
         for earlier, later in receipt.contradicting:
             data.print(f"line {later} contradicts line {earlier}")
     if receipt.rejects:
-        rejects = list(itertools.islice(_rejects(bucket, receipt.rejects), MOST_REJECTS + 1))
-        data.print(table("Rejected", HEADER, rejects[:MOST_REJECTS]))
+        rejects = list(islice(_rejects(bucket, receipt.rejects), MOST_REJECTS + 1))
+        data.print(Table("Rejected", HEADER, rejects[:MOST_REJECTS], prose=HEADER[2:]))
         if len(rejects) > MOST_REJECTS:
             data.print("and more:")
         data.print(f"s3://{bucket.bucket}/{receipt.rejects}", soft_wrap=True)

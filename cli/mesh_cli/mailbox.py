@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import shutil
-import sys
 import uuid
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
@@ -16,7 +15,7 @@ import typer
 from mesh_cli.acting import Why, acting
 from mesh_cli.functions import have_done
 from mesh_cli.options import Json, deployment
-from mesh_cli.output import data, fraction, print_json, table, talk, transfer
+from mesh_cli.output import Table, counted, data, fraction, print_json, raw, talk, transfer
 from nhs_mesh import MeshError, Resume
 from vaccinations.results import CollectRun, Validation
 
@@ -40,7 +39,10 @@ def add_to(app: typer.Typer) -> None:
 
 
 def validate_mailbox(context: typer.Context, reason: Why = None, as_json: Json = False) -> None:
-    """Shake hands with MESH, so that it knows the mailbox is alive."""
+    """Shake hands with MESH, so that it knows the mailbox is alive.
+
+    For example: mesh validate-mailbox
+    """
     works_on = deployment(context)
     with acting(works_on, "validate-mailbox", reason=reason) as asked:
         validation = have_done(works_on, "validate", Validation, asked=asked, as_json=as_json)
@@ -55,7 +57,10 @@ def check_inbox(
     workflow: Annotated[str | None, typer.Option(help="Only messages of this workflow id.", metavar="ID")] = None,
     limit: Annotated[int, typer.Option(help="Stop after so many messages; 0 lists all.", min=0)] = 0,
 ) -> None:
-    """List the messages that wait in the inbox."""
+    """List the messages that wait in the inbox.
+
+    For example: mesh check-inbox --limit 10
+    """
     client = deployment(context).wiring.mesh()
     messages = []
     for message_id in client.inbox(workflow_filter=workflow):
@@ -65,7 +70,7 @@ def check_inbox(
     if as_json:
         print_json({"mailbox": client.mailbox, "messages": messages})
     elif messages:
-        data.print(table(f"Inbox of {client.mailbox}", ["message id"], [[message] for message in messages]))
+        data.print(Table(f"Inbox of {client.mailbox}", ["message id"], [[message] for message in messages]))
         talk.print("Read one with: mesh get-message ID")
     else:
         talk.print(f"The inbox of {client.mailbox} is empty.")
@@ -81,20 +86,22 @@ def get_message(
         bool, typer.Option("--json", help="Print the message's metadata as JSON, not its body.")
     ] = False,
 ) -> None:
-    """Print a message's body of any size, decompressed; it stays in the inbox until it is acknowledged."""
+    """Print a message's body of any size, decompressed; it stays in the inbox until it is acknowledged.
+
+    For example: mesh get-message 20261123030618000000_ABCDEF -o answer.csv
+    """
     with deployment(context).wiring.mesh().download(message_id) as message, ExitStack() as stack:
         if as_json:
             print_json(_metadata(message))
             if output is None:
                 return
-        target = stack.enter_context(_whole(output)) if output else sys.stdout.buffer
+        target = stack.enter_context(_whole(output) if output else raw())
         chunks = f" in {message.chunks} chunks" if message.chunks > 1 else ""
         progress, task = fraction(f"Downloading {message.filename or message_id}{chunks}")
         with progress:
             while block := message.read(1 << 20):
                 target.write(block)
                 progress.update(task, completed=message.progress)
-        target.flush()
     if output:
         talk.print(f"Written to {output}", markup=False)
 
@@ -138,7 +145,10 @@ def _metadata(message: Any) -> dict[str, Any]:
 
 
 def ack_message(context: typer.Context, message_id: MessageId, reason: Why = None, as_json: Json = False) -> None:
-    """Acknowledge a message: MESH removes it from the inbox and tells the sender."""
+    """Acknowledge a message: MESH removes it from the inbox and tells the sender.
+
+    For example: mesh ack-message 20261123030618000000_ABCDEF
+    """
     works_on = deployment(context)
     with acting(works_on, "ack-message", message_id, reason):
         works_on.wiring.mesh().acknowledge(message_id)
@@ -156,7 +166,10 @@ def collect(
     reason: Why = None,
     as_json: Json = False,
 ) -> None:
-    """Bring every message that waits into the bucket, and apply what DPS answers, as the hourly run does."""
+    """Bring every message that waits into the bucket, and apply what DPS answers, as the hourly run does.
+
+    For example: mesh collect
+    """
     works_on = deployment(context)
     with acting(works_on, "collect", reason=reason) as asked:
         event = {"again": True} if again else {}
@@ -171,14 +184,14 @@ def show_collect_run(run: CollectRun) -> None:
     """Show what a run of collect has found."""
     if run.messages:
         rows = [[message.workflow_id, message.filename, message.key] for message in run.messages]
-        data.print(table("Collected", ["workflow", "file", "stored as"], rows))
+        data.print(Table("Collected", ["workflow", "file", "stored as"], rows))
         for answer in (message.answer for message in run.messages if message.answer):
             counts = "" if answer.processed is None else f": {answer.processed} processed, {answer.refused} refused"
             talk.print(f"{answer.kind} about {answer.export_id or 'no export'}: {answer.outcome}{counts}")
     else:
         talk.print("No message waits.")
     if run.left:
-        talk.print(f"{run.left} message(s) had to be left for the next run.")
+        talk.print(f"{counted(run.left, 'message')} had to be left for the next run.")
 
 
 def send_file(
@@ -200,7 +213,10 @@ def send_file(
     reason: Why = None,
     as_json: Json = False,
 ) -> None:
-    """Send a file of any size to a mailbox; a large one goes in several parts, and goes on where it got stuck."""
+    """Send a file of any size to a mailbox; a large one goes in several parts, and goes on where it got stuck.
+
+    For example: mesh send-file X26ABC3 letter.pdf --workflow LETTERS
+    """
     works_on = deployment(context)
     stuck_at = Resume.parse(resume) if resume else None
     local_id = local_id or f"mesh-command-{uuid.uuid4()}"
@@ -245,7 +261,10 @@ def track_message(
     local: Annotated[bool, typer.Option("--local", help="ID is the local id it was sent under.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Tell what has become of a message that was sent."""
+    """Tell what has become of a message that was sent.
+
+    For example: mesh track-message 20261123030618000000_ABCDEF
+    """
     client = deployment(context).wiring.mesh()
     tracking = client.track_by_local_id(message_id) if local else client.track(message_id)
     found = {name: value for name, value in asdict(tracking).items() if value is not None}
@@ -253,7 +272,7 @@ def track_message(
         print_json(found)
     else:
         rows = [[name.replace("_", " "), str(value)] for name, value in found.items()]
-        data.print(table("Message", ["what", "value"], rows))
+        data.print(Table("Message", ["what", "value"], rows))
 
 
 def lookup(
@@ -262,12 +281,15 @@ def lookup(
     workflow_id: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Workflow id.")],
     as_json: Json = False,
 ) -> None:
-    """Find the mailboxes of an organisation for a workflow."""
+    """Find the mailboxes of an organisation for a workflow.
+
+    For example: mesh lookup R1L LETTERS
+    """
     found = deployment(context).wiring.mesh().lookup(ods_code, workflow_id)
     if as_json:
         print_json([asdict(mailbox) for mailbox in found])
     elif found:
         rows = [[mailbox.mailbox_id, mailbox.mailbox_name] for mailbox in found]
-        data.print(table(f"Mailboxes of {ods_code}", ["mailbox", "name"], rows))
+        data.print(Table(f"Mailboxes of {ods_code}", ["mailbox", "name"], rows))
     else:
         talk.print(f"{ods_code} has no mailbox for the workflow {workflow_id}.", markup=False)

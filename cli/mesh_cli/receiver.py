@@ -8,7 +8,7 @@ import typer
 
 from mesh_cli.deployment import NoDeployment, local_deployment, local_environment
 from mesh_cli.options import Json
-from mesh_cli.output import data, print_json, table, talk
+from mesh_cli.output import Table, data, print_json, talk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +37,8 @@ def play_dps(
     Names and rows are judged by DPS's rules; what was processed is remembered while the stack is up. A file that fails
     as a whole holds back later ones of its type (such as HPV) until it is cleared. The answers, InfAck and BusAck
     files, arrive in the sender's inbox.
+
+    For example: mesh local dps --clear HPV
     """
     from local.dps import Dps
     from local.sandbox import Sandbox
@@ -97,10 +99,10 @@ def facts(file: VaccinationFile) -> dict[str, Any]:
 def show_files(files: list[VaccinationFile]) -> None:
     """Show what DPS processed and refused."""
     rows = [[file.name, file.status, file.processed, len(file.refused)] for file in files]
-    data.print(table("DPS has picked up", ["file", "status", "processed", "refused"], rows))
+    data.print(Table("DPS has picked up", ["file", "status", "processed", "refused"], rows))
     refused = [[row.row["UNIQUE_ID"], row.refused] for file in files for row in file.refused]
     if refused:
-        data.print(table("and refused", ["record", "why"], refused))
+        data.print(Table("and refused", ["record", "why"], refused))
     for file in files:
         if file.problem:
             talk.print(f"{file.name}: {file.problem}", markup=False)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mesh_cli.options import Json, deployment
-from mesh_cli.output import data, fraction, print_json, table, talk
+from mesh_cli.output import Table, data, fraction, print_json, talk
 from vaccinations.aws.bucket import INCOMING
 from vaccinations.formats.batches import entry_of
 from vaccinations.model.export import Processing
@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from vaccinations.results import AnyReceipt, StoredIntake
     from vaccinations.wiring import Wiring
 
-record = typer.Typer(help="One vaccination record.", no_args_is_help=True)
+record = typer.Typer(
+    help="One vaccination record.\n\nFor example: mesh record find 3d4345ee-88f1-4bc3-b6a2-4e495933a2fb",
+    no_args_is_help=True,
+)
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _ROW = re.compile(r"(?P<upload>.+/.+|[0-9a-f]{32}):(?P<line>[1-9][0-9]{0,8})")
@@ -396,7 +399,7 @@ def _show(story: Story, wiring: Wiring) -> None:
         [s.upload.removeprefix(INCOMING), s.line, s.uploaded_at, s.action, s.export_id, s.status, s.dps]
         for s in story.statements
     ]
-    data.print(table(title, columns, rows))
+    data.print(Table(title, columns, rows, prose=["DPS"], rank=["status", "uploaded"]))
     last = story.statements[-1]
     facts = {
         **asdict(last),
@@ -404,7 +407,7 @@ def _show(story: Story, wiring: Wiring) -> None:
         "on_file_at_dps": "yes, as it was before" if last.answered_at and story.on_file == "yes" else story.on_file,
     }
     shown = [[name.replace("_", " "), str(value)] for name, value in facts.items() if value]
-    data.print(table("The last statement", ["what", "value"], shown))
+    data.print(Table("The last statement", ["what", "value"], shown, prose=["value"]))
 
 
 def _no_row(why: str) -> typer.BadParameter:

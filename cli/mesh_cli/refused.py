@@ -7,16 +7,17 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
 
 from mesh_cli.acting import Reason, acting
-from mesh_cli.exports import PANEL, WIDE, Programme, known_programme
+from mesh_cli.exports import PANEL, Programme, known_programme
 from mesh_cli.intake import request
-from mesh_cli.options import Json, deployment
-from mesh_cli.output import data, print_json, table, talk
+from mesh_cli.options import Json, Limit, Since, Wide, deployment
+from mesh_cli.output import Table, counted, data, print_json, talk
 from mesh_cli.records import record
 from vaccinations.aws.bucket import INCOMING
 from vaccinations.formats.acknowledgements import read_bus_ack
@@ -33,13 +34,9 @@ if TYPE_CHECKING:
     from vaccinations.model.export import Asked
     from vaccinations.model.outcome import OnFile
 
-refused = typer.Typer(help="Records that DPS refused: list them, or send them again.", invoke_without_command=True)
+refused = typer.Typer(invoke_without_command=True)
 
 Class = Annotated[Outcome | None, typer.Option("--class", "-c", help="Only those refused for this class of reason.")]
-Since = Annotated[
-    datetime | None,
-    typer.Option("--since", help="Only answers collected since then (UTC).", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]),
-]
 Wait = Annotated[int, typer.Option(help="How long to wait for the receipt, in seconds; 0 does not wait.", min=0)]
 
 
@@ -57,25 +54,28 @@ def list_refused(
     text: Annotated[
         bool, typer.Option("--text", help="Also what DPS said, read from its answer. It may be personal.")
     ] = False,
+    limit: Limit = None,
+    view: Wide = None,
     as_json: Json = False,
 ) -> None:
     """List the records whose last version DPS refused, longest ago first: where each came from, and the class of why.
 
     A record leaves the list when it is corrected, withdrawn or sent again.
+
+    For example: mesh refused -p hpv --class invalid --text
     """
     if context.invoked_subcommand:
         return
     wiring = deployment(context).wiring
     with talk.status("Reading the register"):
-        found = [*find_refused(wiring.register(), known_programme(programme), outcome, since)]
+        found = [*islice(find_refused(wiring.register(), known_programme(programme), outcome, since), limit)]
         rows = tell_refused(wiring.bucket(), found, text=text)
     if as_json:
         print_json([_document(row) for row in rows])
     elif rows:
-        show_refused(rows)
-        talk.print(
-            f"{len(rows)} records. Those of class unknown are fixed with: mesh refused resend -c unknown --reason …"
-        )
+        show_refused(rows, wide=bool(view))
+        talk.print(f"{counted(len(rows), 'record')}. What is of class unknown is fixed with:")
+        talk.print("mesh refused resend -c unknown --reason …")
     else:
         talk.print("DPS has refused no record as it was sent last.")
 
@@ -94,6 +94,8 @@ def resend_refused(
     """Send records again that DPS refused, as they are: as `new` where they are not on file at DPS, else as before.
 
     They go through the queue, like uploads, and out with the next export.
+
+    For example: mesh refused resend --class unknown --reason "DPS has put it right"
     """
     works_on = deployment(context)
     with talk.status("Reading the register"):
@@ -105,9 +107,11 @@ def resend_refused(
         return
     if not yes:
         typer.confirm(
-            f"Send {len(found)} records of class {outcome} again from {works_on.where}?", abort=True, err=True
+            f"Send {counted(len(found), 'record')} of class {outcome} again from {works_on.where}?",
+            abort=True,
+            err=True,
         )
-    with acting(works_on, "refused resend", f"{len(found)} records of class {outcome}", reason) as asked:
+    with acting(works_on, "refused resend", f"{counted(len(found), 'record')} of class {outcome}", reason) as asked:
         _resend(works_on, found, asked, wait, as_json=as_json)
 
 
@@ -119,7 +123,10 @@ def resend_record(
     wait: Wait = 300,
     as_json: Json = False,
 ) -> None:
-    """Send a record again that DPS refused, as it is: as `new` where it is not on file at DPS, else as before."""
+    """Send a record again that DPS refused, as it is: as `new` where it is not on file at DPS, else as before.
+
+    For example: mesh record resend 3d4345ee-88f1-4bc3-b6a2-4e495933a2fb --reason "DPS has put it right"
+    """
     works_on = deployment(context)
     register = works_on.wiring.register()
     known = register.get([str(record_id)]).get(str(record_id))
@@ -191,7 +198,7 @@ def tell_refused(bucket: Bucket, found: Iterable[Entry], *, text: bool) -> list[
     return [replace(one, text=said.get((one.refusal.answer, one.refusal.row), "")) for one in records]
 
 
-def show_refused(records: list[RefusedRecord]) -> None:
+def show_refused(records: list[RefusedRecord], *, wide: bool = False) -> None:
     """Show refused records as a table."""
     columns: dict[str, Callable[[RefusedRecord], Any]] = {
         "record": lambda one: one.record,
@@ -201,11 +208,12 @@ def show_refused(records: list[RefusedRecord]) -> None:
         "export": lambda one: one.refusal.export_id,
         "row": lambda one: one.refusal.row,
     }
-    if data.width >= WIDE:
-        columns["answered"] = lambda one: one.refusal.at
+    columns["answered"] = lambda one: one.refusal.at
     if any(one.text is not None for one in records):
         columns["text"] = lambda one: one.text
-    data.print(table("Refused by DPS", list(columns), [[tell(one) for tell in columns.values()] for one in records]))
+    rows = [[tell(one) for tell in columns.values()] for one in records]
+    rank = ["answered", "row", "export", "line"]
+    data.print(Table("Refused by DPS", list(columns), rows, prose=["text"], rank=rank, wide=wide))
 
 
 def _document(one: RefusedRecord) -> dict[str, Any]:

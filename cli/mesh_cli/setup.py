@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from mesh_cli.acting import Reason, Why, acting
 from mesh_cli.options import Json, deployment
-from mesh_cli.output import data, print_json, table, talk
+from mesh_cli.output import Table, data, print_json, talk
 from nhs_mesh import MeshError, TlsError, certificate_facts, check_ca_bundle
 from vaccinations.aws.parameters import SECRET_FIELDS, SecretIncomplete
 
@@ -35,8 +35,11 @@ KEY_BITS = 4096
 DOMAIN = "api.mesh-client.nhs.uk"
 DAYS_TO_WORRY = 30
 
-secret = typer.Typer(help="The MESH secret: fill it, check it.", no_args_is_help=True)
-ca_bundle = typer.Typer(help="The CA bundle: NHS root CAs and their sub CAs.", no_args_is_help=True)
+secret = typer.Typer(help="The MESH secret: fill it, check it.\n\nFor example: mesh secret check", no_args_is_help=True)
+ca_bundle = typer.Typer(
+    help="The CA bundle: NHS root CAs and their sub CAs.\n\nFor example: mesh ca-bundle check ca-bundle.pem",
+    no_args_is_help=True,
+)
 
 File = typer.Option(exists=True, dir_okay=False, readable=True, metavar="FILE")
 
@@ -70,7 +73,7 @@ def stack(
     elif as_json:
         print_json(works_on.outputs)
     else:
-        data.print(table("The stack", ["output", "value"], sorted(works_on.outputs.items())))
+        data.print(Table("The stack", ["output", "value"], sorted(works_on.outputs.items())))
 
 
 class Switch(StrEnum):
@@ -86,7 +89,10 @@ def jobs(
     reason: Why = None,
     as_json: Json = False,
 ) -> None:
-    """Show or switch the mesh_jobs flag. While it is disabled the jobs do nothing, and say so; uploads are ingested."""
+    """Show or switch the mesh_jobs flag. While it is disabled the jobs do nothing, and say so; uploads are ingested.
+
+    For example: mesh jobs disable --reason "the tables are restored"
+    """
     works_on = deployment(context)
     name, parameters = works_on.settings.mesh_jobs_parameter, works_on.clients.parameters
     before = "enabled" if works_on.wiring.jobs_enabled() else "disabled"
@@ -113,14 +119,17 @@ class Check:
 
 @secret.command("check")
 def check(context: typer.Context, as_json: Json = False) -> None:
-    """Check everything about the secret: fields, key and certificate, CA bundle, days left, and that MESH answers."""
+    """Check everything about the secret: fields, key and certificate, CA bundle, days left, and that MESH answers.
+
+    For example: mesh secret check
+    """
     checks = list(_checks(deployment(context).wiring))
     ok = all(one.ok for one in checks)
     if as_json:
         print_json({"ok": ok, "checks": [{"check": c.name, "ok": c.ok, "detail": c.detail} for c in checks]})
     else:
         rows = [[one.name, "ok" if one.ok else "FAILED", one.detail] for one in checks]
-        data.print(table("MESH secret", ["check", "", "detail"], rows))
+        data.print(Table("MESH secret", ["check", "", "detail"], rows))
     if not ok:
         raise typer.Exit(1)
 
@@ -171,7 +180,10 @@ def check_bundle(
     ],
     as_json: Json = False,
 ) -> None:
-    """Check that a CA bundle has the root CA of each certificate in it."""
+    """Check that a CA bundle has the root CA of each certificate in it.
+
+    For example: mesh ca-bundle check ca-bundle.pem
+    """
     found = _bundle(_text(file))
     if as_json:
         print_json({"ok": found.ok, "detail": found.detail})
@@ -199,6 +211,8 @@ def put(
 
     Password, shared key and passphrase are read from files or asked for, never taken from the command line, where
     other users of the machine and the shell's history would see them.
+
+    For example: mesh secret put --reason "the first" --private-key private_key.pem --certificate certificate.pem
     """
     works_on = deployment(context)
     name, client = works_on.settings.mesh_secret, works_on.clients.secrets
@@ -276,7 +290,10 @@ def csr(
     force: Annotated[bool, typer.Option("--force", help="Write over files that are there.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Make a private key and a certificate request for it (private_key.pem and request.csr)."""
+    """Make a private key and a certificate request for it (private_key.pem and request.csr).
+
+    For example: mesh csr --mailbox X26ABC1 --ods-code R1L
+    """
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import rsa

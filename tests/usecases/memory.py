@@ -75,6 +75,10 @@ class MemoryBucket(Bucket):
                 versions = [(str(number), at) for number, (_, at) in enumerate(self.objects[key], start=1)]
                 yield from (StoredUpload(key, version, at) for version, at in reversed(versions))
 
+    def versions(self, key: str) -> Iterator[StoredUpload]:
+        stored = enumerate(self.objects.get(key, []), start=1)
+        return reversed([StoredUpload(key, str(number), at) for number, (_, at) in stored])
+
     def _folders(self, prefix: str) -> set[str]:
         inside = (key.removeprefix(prefix) for key in self.objects if key.startswith(prefix))
         return {name.partition("/")[0] for name in inside if "/" in name}

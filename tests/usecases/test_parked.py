@@ -700,3 +700,61 @@ def test_an_upload_that_is_retried_until_it_is_ingested_is_shown_as_that(
         parked = again
     receipt = stores.ingesting.retry(parked, "it is well again")
     assert shown() == ["ingested", receipt.batch_id]
+
+
+@pytest.mark.parametrize("name", ["{}", "R1L/{}", "incoming/R1L/{}"])
+def test_a_receipt_that_is_not_there_tells_no_such_upload_from_one_that_waits_is_parked_or_was_rejected(
+    stores: Stores, breaks: set[str], mesh: Callable[..., Result], name: str
+) -> None:
+    park(stores, breaks, row(1), name="stuck.csv")
+    stores.ingest(b"\x00\x01", "monday.xlsx")
+    stores.accept(row(2), name="good.csv")
+    stores.uploaded(upload_of(row(3)), "new.csv")
+    told = {}
+    for file in ("nothing.csv", "new.csv", "stuck.csv", "monday.xlsx", "good.csv"):
+        done = mesh("receipt", name.format(file))
+        told[file] = (done.exit_code, " ".join(done.output.split()))
+    words = ["There is no upload", "waits to be ingested", "Parked: the upload could not be ingested", "Rejected:"]
+    for (file, (code, said)), word in zip(told.items(), words, strict=False):
+        assert (code, word in said) == (1, True), (file, said)
+        assert not [other for other in words if other != word and other in said], (file, said)
+    assert "mesh uploads retry R1L/stuck.csv" in told["stuck.csv"][1]
+    assert told["good.csv"][0] == 0
+    assert json.loads(mesh("receipt", name.format("new.csv"), "--json").stdout)["status"] == "waiting"
+
+
+def test_the_receipt_of_the_version_before_is_not_taken_for_that_of_an_upload_that_waits(
+    stores: Stores, mesh: Callable[..., Result]
+) -> None:
+    stores.accept(row(1), name="monday.csv")
+    stores.uploaded(upload_of(row(1), row(2)), "monday.csv")
+    done = mesh("receipt", "monday.csv")
+    assert done.exit_code == 1
+    assert "waits to be ingested" in done.stderr
+    assert "1 row: 1 accepted" in done.stdout
+
+
+def test_a_name_that_several_organisations_gave_a_file_is_asked_for_with_its_folder(
+    stores: Stores, mesh: Callable[..., Result]
+) -> None:
+    stores.accept(row(1), name="monday.csv")
+    stores.ingest(upload_of(row(2)), "monday.csv", "RX1")
+    done = mesh("receipt", "monday.csv")
+    assert done.exit_code == 2
+    assert "R1L/monday.csv, RX1/monday.csv" in done.stderr
+    assert mesh("receipt", "RX1/monday.csv").exit_code == 0
+
+
+def test_uploads_are_told_apart_by_where_they_are_and_a_parked_one_is_ended_by_its_name_alone(
+    stores: Stores, breaks: set[str], mesh: Callable[..., Result]
+) -> None:
+    park(stores, breaks, row(1), name="stuck.csv")
+    stores.ingest(b"\x00\x01", "monday.xlsx")
+    stores.uploaded(upload_of(row(3)), "new.csv")
+    for status, name in (("parked", "stuck.csv"), ("rejected", "monday.xlsx"), ("waiting", "new.csv")):
+        [found] = json.loads(mesh("uploads", "--status", status, "--json").stdout)
+        assert found["upload"] == f"incoming/R1L/{name}"
+    assert len(json.loads(mesh("uploads", "--limit", "2", "--json").stdout)) == 2
+    assert "no such upload is parked" in mesh("uploads", "abandon", "new.csv", "--reason", "x").stderr
+    asked = mesh("uploads", "abandon", "stuck.csv", "--reason", "x", "--wait", "0")
+    assert "no such upload" not in asked.stderr

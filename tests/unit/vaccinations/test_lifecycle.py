@@ -495,6 +495,11 @@ REFUSED = Processing.REFUSED
 RESEND = "mesh export resend hpv-17"
 
 
+def with_rows_refused(export: DPSExport) -> DPSExport:
+    attempt = replace(export.attempts[-1], processing=Processing.PROCESSED, rows_processed=2, rows_refused=1)
+    return replace(export, attempts=(attempt,))
+
+
 @pytest.mark.parametrize(
     ("export", "who", "attention", "todo"),
     [
@@ -517,6 +522,9 @@ RESEND = "mesh export resend hpv-17"
             f"ask DPS why, and to clear it, for later files may wait behind it; then {RESEND}",
         ),
         (export_in(Status.ACKNOWLEDGED), None, Attention.DONE, ""),
+        (with_rows_refused(export_in(Status.ACKNOWLEDGED)), None, Attention.PARTLY, ""),
+        (with_rows_refused(export_in(Status.ACCEPTED)), Who.DPS, Attention.PARTLY, ""),
+        (with_rows_refused(export_in(Status.REQUEUED)), None, Attention.DONE, ""),
         (
             export_in(Status.ACKNOWLEDGED, processing=REFUSED),
             Who.PERSON,

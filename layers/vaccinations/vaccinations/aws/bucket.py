@@ -220,6 +220,10 @@ class Bucket:
         for prefix in [f"{INCOMING}{organisation}/"] if organisation else [INCOMING, REQUESTS]:
             yield from self._versions(prefix)
 
+    def versions(self, key: str) -> Iterator[StoredUpload]:
+        """Iterate over the versions of one upload or request, newest first; none where it was deleted."""
+        return (version for version in self._versions(key) if version.key == key)
+
     def folders(self) -> list[str]:
         """Return the names of the folders in which organisations upload, as they are written."""
         return sorted(self._folders(INCOMING))

@@ -36,24 +36,32 @@ class Clients:
         Where AWS is, if not at Amazon.
     functions_url
         Where its functions are invoked, if not there.
+    attempts
+        How often a request is made at most. A person at a terminal waits less long than a function.
     """
 
     def __init__(
-        self, session: boto3.Session | None = None, endpoint_url: str | None = None, functions_url: str | None = None
+        self,
+        session: boto3.Session | None = None,
+        endpoint_url: str | None = None,
+        functions_url: str | None = None,
+        *,
+        attempts: int = 6,
     ) -> None:
         self._session = session or boto3.Session()
         self._endpoint_url = endpoint_url
         self._functions_url = functions_url or endpoint_url
+        self._usual = _config(attempts=attempts)
 
     @cached_property
     def s3(self) -> S3Client:
         """The bucket's service."""
-        return self._session.client("s3", config=_config(), endpoint_url=self._endpoint_url)
+        return self._session.client("s3", config=self._usual, endpoint_url=self._endpoint_url)
 
     @cached_property
     def dynamodb(self) -> DynamoDBClient:
         """The tables' service."""
-        return self._session.client("dynamodb", config=_config(), endpoint_url=self._endpoint_url)
+        return self._session.client("dynamodb", config=self._usual, endpoint_url=self._endpoint_url)
 
     @cached_property
     def events(self) -> EventBridgeClient:
@@ -64,27 +72,27 @@ class Clients:
     @cached_property
     def sqs(self) -> SQSClient:
         """The queue's service."""
-        return self._session.client("sqs", config=_config(), endpoint_url=self._endpoint_url)
+        return self._session.client("sqs", config=self._usual, endpoint_url=self._endpoint_url)
 
     @cached_property
     def secrets(self) -> SecretsManagerClient:
         """The secret's service."""
-        return self._session.client("secretsmanager", config=_config(), endpoint_url=self._endpoint_url)
+        return self._session.client("secretsmanager", config=self._usual, endpoint_url=self._endpoint_url)
 
     @cached_property
     def parameters(self) -> SSMClient:
         """The service of the mesh_jobs flag."""
-        return self._session.client("ssm", config=_config(), endpoint_url=self._endpoint_url)
+        return self._session.client("ssm", config=self._usual, endpoint_url=self._endpoint_url)
 
     @cached_property
     def stacks(self) -> CloudFormationClient:
         """The service that knows a stack's outputs."""
-        return self._session.client("cloudformation", config=_config(), endpoint_url=self._endpoint_url)
+        return self._session.client("cloudformation", config=self._usual, endpoint_url=self._endpoint_url)
 
     @cached_property
     def identity(self) -> STSClient:
         """The service that tells whose credentials these are."""
-        return self._session.client("sts", config=_config(), endpoint_url=self._endpoint_url)
+        return self._session.client("sts", config=self._usual, endpoint_url=self._endpoint_url)
 
     @cached_property
     def functions(self) -> LambdaClient:
@@ -93,7 +101,7 @@ class Clients:
         return self._session.client("lambda", config=config, endpoint_url=self._functions_url)
 
 
-def _config(*, attempts: int = 6, read_timeout: int = 60) -> Config:
+def _config(*, attempts: int, read_timeout: int = 60) -> Config:
     return Config(
         tcp_keepalive=True,  # while a function runs nothing is said, and what stands between may forget the connection
         retries={"mode": "standard", "total_max_attempts": attempts},

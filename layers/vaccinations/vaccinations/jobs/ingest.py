@@ -336,7 +336,7 @@ class Ingest:
             key, version = self._upload_of(parked)
             if (key, version) in there and _source(key).organisation_code in pass_.doubtful:
                 raise OlderParked(
-                    f"an older upload, {parked}, is parked: see mesh uploads --parked; then redrive this one"
+                    f"an older upload, {parked}, is parked: see mesh uploads --status parked; then redrive this one"
                 )
         in_order = [each for _, each in sorted(there.values(), key=itemgetter(0))]
         older = {self.bucket.batch_id(each.key, each.version): each for each in in_order}

@@ -8,7 +8,7 @@ script.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
 from heapq import nlargest
 from html import escape
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from vaccinations.ports import Ledger
 
-__all__ = ["StatusPage"]
+__all__ = ["ForPerson", "Night", "StatusPage", "Verdict", "processing_in_words"]
 
 #: So many exports are shown unless the widget asks for another number, and at most.
 _SHOWN, _MOST = 20, 100
@@ -75,6 +75,60 @@ limit: {_SHOWN}
 
 
 @dataclass(frozen=True, slots=True)
+class Night:
+    """Records of a programme that were sealed in the last 24 hours, and how far they got.
+
+    Attributes
+    ----------
+    sent, accepted, picked_up, processed, refused
+        How many were sent, accepted by MESH, picked up by DPS, and processed or refused by it.
+    """
+
+    programme: str
+    sent: int
+    accepted: int
+    picked_up: int
+    processed: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForPerson:
+    """An export that needs a person.
+
+    Attributes
+    ----------
+    todo
+        What to do.
+    section
+        The section of docs/operations.md about it.
+    """
+
+    export: DPSExport
+    todo: str
+    section: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of last night, and what needs a person: what the dashboard and ``mesh status`` show.
+
+    Attributes
+    ----------
+    latest
+        The latest exports of each programme.
+    night
+        Of each programme that had exports sealed.
+    people
+        The exports that need a person, oldest first.
+    """
+
+    latest: Sequence[DPSExport]
+    night: Sequence[Night]
+    people: Sequence[ForPerson]
+
+
+@dataclass(frozen=True, slots=True)
 class StatusPage:
     """The widget, over the ledger.
 
@@ -111,33 +165,35 @@ class StatusPage:
             return _sentence(f"Unknown parameter: {', '.join(parameters)}. There are two: limit, runbook.")
         if type(limit) is not int or not 1 <= limit <= _MOST:
             return _sentence(f"The parameter limit must be a whole number from 1 to {_MOST}.")
-        latest = [export for key in PROGRAMMES for export in self.ledger.latest(key, max(limit, _SHOWN))]
-        if not latest:
+        verdict = self.verdict(limit)
+        if not verdict.latest:
             return _sentence("There are no exports yet.")
-        exports = nlargest(limit, latest, key=attrgetter("created_at"))
+        exports = nlargest(limit, verdict.latest, key=attrgetter("created_at"))
         recent = _table("exports", "Recent exports", _COLUMNS, map(self._row, exports))
-        return f"{_STYLE}{self._night(latest)}{self._for_a_person(latest, runbook)}{recent}"
+        return f"{_STYLE}{_night(verdict.night)}{_for_a_person(verdict.people, runbook)}{recent}"
 
-    def _night(self, exports: Sequence[DPSExport]) -> str:
-        """Tell of each programme what became of the records that were sealed in the last day."""
-        sealed = [export for export in exports if export.sealed_at and export.sealed_at > self.clock() - _NIGHT]
-        if not sealed:
-            return _sentence("In the last 24 hours no export was sealed.")
-        rows = []
+    def verdict(self, limit: int = _SHOWN) -> Verdict:
+        """Tell what became of last night, and what needs a person.
+
+        Parameters
+        ----------
+        limit
+            How many of each programme's latest exports are looked at, at least.
+        """
+        latest = [export for key in PROGRAMMES for export in self.ledger.latest(key, max(limit, _SHOWN))]
+        now = self.clock()
+        sealed = [export for export in latest if export.sealed_at and export.sealed_at > now - _NIGHT]
+        night = []
         for programme in PROGRAMMES.values():
             if counts := [_counts(export) for export in sealed if export.programme == programme.key]:
                 totals = (sum(column) for column in zip(*counts, strict=True))
-                rows.append(f"<tr>{''.join(map(_cell, (programme.name, *totals)))}</tr>")
-        return _table("night", "Records of the last 24 hours", _VERDICT, rows)
-
-    def _for_a_person(self, exports: Sequence[DPSExport], runbook: object) -> str:
-        """List what needs a person, with the runbook's section."""
-        items = [
-            f"<li>{escape(export.export_id)}: {escape(todo)} ({_link(export, runbook)})</li>"
-            for export in sorted(exports, key=attrgetter("created_at"))
-            if (todo := lifecycle.todo(export, self.clock()))
+                night.append(Night(programme.name, *totals))
+        people = [
+            ForPerson(export, todo, _section(export))
+            for export in sorted(latest, key=attrgetter("created_at"))
+            if (todo := lifecycle.todo(export, now))
         ]
-        return f'<ul class="todo">{"".join(items)}</ul>' if items else _sentence("No export needs a person.")
+        return Verdict(latest, night, people)
 
     def _row(self, export: DPSExport) -> str:
         todo = lifecycle.todo(export, self.clock())
@@ -190,8 +246,28 @@ def _counts(export: DPSExport) -> tuple[int, ...]:
     )
 
 
-def _link(export: DPSExport, runbook: object) -> str:
-    section = "export-refused" if export.processing is Processing.REFUSED else _SECTIONS[export.status]
+def _night(night: Sequence[Night]) -> str:
+    """Show what became of the records of the last day, by programme."""
+    if not night:
+        return _sentence("In the last 24 hours no export was sealed.")
+    rows = [f"<tr>{''.join(map(_cell, astuple(each)))}</tr>" for each in night]
+    return _table("night", "Records of the last 24 hours", _VERDICT, rows)
+
+
+def _for_a_person(people: Sequence[ForPerson], runbook: object) -> str:
+    """List what needs a person, with the runbook's section."""
+    items = [
+        f"<li>{escape(each.export.export_id)}: {escape(each.todo)} ({_link(each.section, runbook)})</li>"
+        for each in people
+    ]
+    return f'<ul class="todo">{"".join(items)}</ul>' if items else _sentence("No export needs a person.")
+
+
+def _section(export: DPSExport) -> str:
+    return "export-refused" if export.processing is Processing.REFUSED else _SECTIONS[export.status]
+
+
+def _link(section: str, runbook: object) -> str:
     if isinstance(runbook, str) and runbook.startswith("https://"):
         return f'<a href="{escape(runbook)}#{section}">{section}</a>'
     return section

@@ -226,6 +226,8 @@ class Attention(StrEnum):
     """What an export asks of people."""
 
     DONE = "done"
+    PARTLY = "partly"
+    """DPS processed the file, but refused rows of it: somebody has to look at them."""
     WAITING = "waiting"
     """It goes on by itself."""
     PERSON = "person"
@@ -302,7 +304,11 @@ def attention(export: DPSExport, now: datetime) -> Attention:
     """Tell what an export asks of people."""
     if todo(export, now):
         return Attention.PERSON
-    return Attention.DONE if export.status in {Status.ACKNOWLEDGED, Status.REQUEUED} else Attention.WAITING
+    if export.status is Status.REQUEUED:
+        return Attention.DONE
+    if export.attempts and export.attempts[-1].rows_refused:
+        return Attention.PARTLY
+    return Attention.DONE if export.status is Status.ACKNOWLEDGED else Attention.WAITING
 
 
 # -- attempts
