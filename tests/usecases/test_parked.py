@@ -656,24 +656,24 @@ def test_a_record_that_dps_refused_is_found_and_sent_again_though_an_abandoned_u
     batch_id = park(stores, breaks, row(1, batch="XY9999"), name="stuck.csv")
     stores.ingesting.abandon(batch_id, "the wrong file")
     assert [each["record"] for each in json.loads(mesh("refused", "--json").stdout)] == [uuid_of(1)]
-    story = json.loads(mesh("record", "find", uuid_of(1), "--json").stdout)
-    assert (story["upload"], story["batch"], story["DPS"]) == (
-        "incoming/R1L/first.csv",
-        known.batch_id,
-        "refused: unknown",
-    )
+    [story] = json.loads(mesh("record", "find", uuid_of(1), "--json").stdout)
+    assert [(each["upload"], each["batch_id"], each["dps"]) for each in story["statements"]] == [
+        ("incoming/R1L/first.csv", known.batch_id, "refused: unknown"),
+        ("incoming/R1L/stuck.csv", batch_id, "never sent: its upload was parked"),
+    ]
     asked = json.loads(mesh("record", "resend", uuid_of(1), "--reason", "why", "--wait", "0", "--json").stdout)
     stores.handle((asked["request"], asked["version"]))
     assert told(stores)[-1] == (uuid_of(1), "new", "AB1234")
 
 
-def test_a_record_that_only_a_parked_upload_stated_has_no_other_story(
+def test_of_a_record_that_only_a_parked_upload_stated_it_is_told_that_it_is_never_sent(
     stores: Stores, breaks: set[str], mesh: Callable[..., Result]
 ) -> None:
     park(stores, breaks, row(1))
     found = mesh("record", "find", uuid_of(1), "--json")
-    assert (found.exit_code, found.stdout) == (1, "")
-    assert "an upload that was parked" in found.stderr
+    [story] = json.loads(found.stdout)
+    assert [each["dps"] for each in story["statements"]] == ["never sent: its upload was parked"]
+    assert story["on_file"] == "no"
     asked = mesh("record", "resend", uuid_of(1), "--reason", "why", "--wait", "0")
     assert (asked.exit_code, asked.stdout) == (1, "")
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from local.dps import Dps
@@ -52,8 +53,10 @@ def mesh(world: World, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]
     )
     monkeypatch.setattr("mesh_cli.records.deployment", lambda _: SimpleNamespace(wiring=wiring))
 
+    monkeypatch.setattr("mesh_cli.records.data", Console(highlight=False, width=250))
+
     def run(*arguments: str, given: str | None = None) -> Result:
-        return CliRunner().invoke(app, ["record", "find", *arguments], input=given, env={"COLUMNS": "250"})
+        return CliRunner().invoke(app, ["record", "find", *arguments], input=given)
 
     return run
 
