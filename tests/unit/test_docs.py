@@ -19,9 +19,13 @@ from tests.pages import PAGES, Block, blocks, inline
 if TYPE_CHECKING:
     from pathlib import Path
 
-OPERATIONS, INVOKE = (PROJECT / "docs" / f"{name}.md" for name in ("operations", "invoke"))
+OPERATIONS, INVOKE, MOVING = (PROJECT / "docs" / f"{name}.md" for name in ("operations", "invoke", "moving"))
 #: Every block of these is run in its order, unless it says why not.
-RUN = {OPERATIONS: "tests/e2e/test_operations.py", INVOKE: "tests/e2e/test_invoke.py"}
+RUN = {
+    OPERATIONS: "tests/e2e/test_operations.py",
+    INVOKE: "tests/e2e/test_invoke.py",
+    MOVING: "tests/e2e/test_moving.py",
+}
 #: Where tests type commands: their words are looked for there.
 TYPED = [
     path.read_text() for folder in ("e2e", "usecases", "unit/mesh_cli") for path in PROJECT.glob(f"tests/{folder}/*.py")
