@@ -62,7 +62,9 @@ def stack(
 ) -> None:
     """Show the stack's outputs: where everything is. Nothing secret is among them.
 
-    For the commands of the runbook (docs/operations.md): eval "$(mesh stack --export)"
+    The commands of the runbook (docs/operations.md) find it after: eval "$(mesh stack --export)"
+
+    For example: mesh stack --export
     """
     if export and as_json:
         raise typer.BadParameter("give one of --export and --json")

@@ -24,7 +24,14 @@ def given(words: tuple[str, ...], command: Any, folder: Path) -> list[str]:
     """Return a command line with everything that the command needs, and nobody has to be asked for."""
     line = list(words)
     for parameter in command.params:
-        wanted = parameter.required or parameter.name in {"yes", "reason", "wait", "passphrase_file", "directory"}
+        wanted = parameter.required or parameter.name in {
+            "which",
+            "yes",
+            "reason",
+            "wait",
+            "passphrase_file",
+            "directory",
+        }
         if not wanted:
             continue
         if parameter.name not in _GIVEN:
@@ -60,6 +67,7 @@ _GIVEN = {
     "to": "X26ABC3",
     "upload_key": "R1L/monday.csv",
     "wait": "0",
+    "which": uuid_of(1),
     "workflow_id": "DPS_EXPORT",
     "yes": "",
 }

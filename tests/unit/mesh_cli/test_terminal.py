@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 ALONE = {"csr", "ca-bundle check", "demo", "local up"}
 #: What works on the stack of this machine only.
 OF_THIS_MACHINE = {*ALONE, "local dps"}
+#: What asks no more of AWS, once the stack is found.
+ASKS_NO_MORE = {*OF_THIS_MACHINE, "stack"}
 #: What opens the mailbox itself, and tells of nothing else.
 MAILBOX = {"check-inbox", "get-message", "ack-message", "send-file", "track-message", "lookup"}
 #: What reads the secret, and notes nothing before.
@@ -181,7 +183,7 @@ def test_with_aws_out_of_reach_each_names_the_stack_first_and_then_says_so(
     there: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     request.getfixturevalue(there)
-    said = run_all(tmp_path, OF_THIS_MACHINE)
+    said = run_all(tmp_path, ASKS_NO_MORE)
     each_says(said, 1, "AWS is out of reach")
     assert {done.stderr.splitlines()[0] for done in said.values()} == {"Working on the stack theirs in eu-west-2"}
 
@@ -203,7 +205,7 @@ def test_where_aws_says_no_each_says_what_to_do(
     says: str,
 ) -> None:
     aws_says(monkeypatch, client_error(code))
-    said = run_all(tmp_path, OF_THIS_MACHINE)
+    said = run_all(tmp_path, ASKS_NO_MORE)
     if code == "AccessDeniedException":
         assert "nothing was changed" in said.pop("secret put").stderr  # who may only write it is asked for all of it
         each_says({name: said.pop(name) for name in READ_THE_SECRET}, 1, "may these credentials read it")
@@ -214,7 +216,7 @@ def test_a_fault_of_the_command_itself_is_told_by_its_place_and_not_by_its_words
     stack: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     aws_says(monkeypatch, TypeError("Jo Bloggs, 9990001234"))
-    said = run_all(tmp_path, OF_THIS_MACHINE)
+    said = run_all(tmp_path, ASKS_NO_MORE)
     each_says(said, 1, "a fault of the command:")
     assert not [name for name, done in said.items() if "Bloggs" in done.output]
 
@@ -231,7 +233,7 @@ def test_ctrl_c_ends_each_with_a_word_on_what_goes_on(
         monkeypatch.setattr(Clients, "stacks", SimpleNamespace(describe_stacks=interrupted))
     else:
         aws_says(monkeypatch, KeyboardInterrupt())
-    each_says(run_all(tmp_path, OF_THIS_MACHINE), 130, "interrupted")
+    each_says(run_all(tmp_path, ASKS_NO_MORE), 130, "interrupted")
 
 
 @pytest.fixture
