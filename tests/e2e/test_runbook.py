@@ -406,7 +406,7 @@ def test_an_intake_is_parked(stage: Stage) -> None:
         until(lambda: len(register.parked()) == 2)
         stage.cloud.drain()
     assert stage.rings("uploads-parked", before)
-    said = stage.follow("uploads-parked", only="mesh uploads --parked")
+    said = stage.follow("uploads-parked", only="mesh uploads --status parked")
     assert "R1L/parked.csv" in said
     stage.follow("uploads-parked", only="mesh uploads retry", names={"R1L/monday.csv": "R1L/parked.csv"})
     stage.follow("uploads-parked", only="mesh uploads abandon", names={"R1L/monday.csv": "R1L/ended.csv"})
@@ -426,7 +426,7 @@ def test_rows_are_rejected_and_their_team_and_file_are_found(stage: Stage) -> No
     stage.upload(*wrong, name="rejected.csv", organisation="R1L")
     assert stage.rings("rows-rejected", before)
     said = stage.follow("rows-rejected", names={"R1L/monday.csv": "R1L/rejected.csv"})
-    [listed] = [line for line in said.splitlines() if line.startswith("incoming/R1L/rejected.csv")]
-    assert listed.split()[3:6] == ["101", "0", "101"]
+    [listed] = [line for line in said.splitlines() if line.startswith("R1L/rejected.csv")]
+    assert listed.split()[5:8] == ["101", "0", "101"]
     assert "PERSON_POSTCODE" in said
     assert "nonsense" not in said
