@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import botocore.client
 import botocore.endpoint
+import botocore.hooks
 import botocore.loaders
 import botocore.session
 import pytest
@@ -61,6 +63,16 @@ READ_THE_SECRET = MAILBOX - {"ack-message", "send-file"} | {"secret check"}
 def loader() -> Any:
     """What reads botocore's descriptions of services, each once for all commands."""
     return botocore.loaders.create_loader(botocore.session.Session().get_config_variable("data_path"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_sessions() -> Iterator[None]:
+    """Let botocore work out once, not for each session, what its events are called and what hears them takes."""
+    names = cache(botocore.hooks.EventAliaser(None)._alias_event_name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.hooks.EventAliaser, "_alias_event_name", lambda _, name: names(name))
+        patch.setattr(botocore.hooks, "accepts_kwargs", cache(botocore.hooks.accepts_kwargs))
+        yield
 
 
 @pytest.fixture(autouse=True)
