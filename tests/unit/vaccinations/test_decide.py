@@ -47,6 +47,8 @@ UNSTATED = replace(GONE, programme="", on_file=OnFile.NO, new_in=None)
 UPDATED = replace(STATED, digest="d2", action=Action.UPDATE, batch_id="last", new_in=STATED.statement)
 MAYBE = replace(STATED, on_file=OnFile.UNKNOWN)
 
+STATED_ANEW = "upload the vaccination once more with something corrected (the same changes nothing)"
+
 
 def vaccinated(
     digest: str = "d1", programme: str = "hpv", at: datetime = NOON, line: int = 9, code: str = "R1L"
@@ -363,7 +365,7 @@ REJECTED: dict[str, tuple[Row, Known | None, list[Problem]]] = {
             Problem(
                 "VACCINATED",
                 "this record was ingested so long ago that it is no longer kept, so it cannot be withdrawn",
-                "upload the vaccination once more, then withdraw it",
+                f"{STATED_ANEW}, then withdraw it",
             )
         ],
     ),
@@ -380,7 +382,13 @@ REJECTED: dict[str, tuple[Row, Known | None, list[Problem]]] = {
     "to be sent again, no longer kept": (
         AGAIN,
         Known(refused(STATED), kept=False),
-        [Problem("", "what was sent is no longer kept", "upload the vaccination once more")],
+        [
+            Problem(
+                "",
+                "what was sent is no longer kept",
+                STATED_ANEW,
+            )
+        ],
     ),
     "lost, never ingested": (
         LOST_NEW,
@@ -390,7 +398,13 @@ REJECTED: dict[str, tuple[Row, Known | None, list[Problem]]] = {
     "lost, no longer kept": (
         LOST_NEW,
         Known(STATED, kept=False),
-        [Problem("", "what was sent is no longer kept", "upload the vaccination once more")],
+        [
+            Problem(
+                "",
+                "what was sent is no longer kept",
+                STATED_ANEW,
+            )
+        ],
     ),
 }
 

@@ -406,7 +406,8 @@ class Ingest:
                         yield Lost(place, entry.record_id, entry.statement, entry.action)
             except BatchGone:
                 raise UnreadableUpload(
-                    f"what {export.export_id} sent is no longer kept", "upload its vaccinations once more"
+                    f"what {export.export_id} sent is no longer kept",
+                    "upload its vaccinations once more, each with something corrected",
                 ) from None
 
     def _open(self, key: str, version: str) -> Upload:

@@ -224,6 +224,9 @@ class Reject:
     problems: tuple[Problem, ...]
 
 
+#: What helps where a record's last statement is no longer kept.
+_STATED_ANEW = "upload the vaccination once more with something corrected (the same changes nothing)"
+
 type Decision = Queue | Unchanged | Skip | Absent | Overtaken | Reject
 
 
@@ -345,7 +348,7 @@ def _withdraw(row: Withdrawn, known: Known | None, upload: UploadFacts) -> Decis
         return Unchanged(_as_lately(known.entry, upload))
     if not known.kept:
         what = "this record was ingested so long ago that it is no longer kept, so it cannot be withdrawn"
-        return _reject(upload.columns.withdrawn, what, "upload the vaccination once more, then withdraw it")
+        return _reject(upload.columns.withdrawn, what, f"{_STATED_ANEW}, then withdraw it")
     if known.person and row.person and known.person.differs_wholly(row.person):
         return _of_another_child(upload, "the UUID of this child's record; or the other child as it was stated")
     entry = replace(known.entry, digest=WITHDRAWN, stated_at=upload.stated_at, origin=None)
@@ -385,7 +388,7 @@ def _send_again(row: SendAgain, known: Known | None, upload: UploadFacts) -> Dec
     if entry.refusal is None:
         return _reject("", "DPS has not refused this record as it was sent last", "leave it out")
     if not known.kept:
-        return _reject("", "what was sent is no longer kept", "upload the vaccination once more")
+        return _reject("", "what was sent is no longer kept", _STATED_ANEW)
     return _again(entry, row, upload)
 
 
@@ -400,7 +403,7 @@ def _requeue(row: Lost, known: Known | None, upload: UploadFacts) -> Decision:
         if entry.withdrawn:
             return Absent(replace(entry, on_file=OnFile.NO))
     if not known.kept:
-        return _reject("", "what was sent is no longer kept", "upload the vaccination once more")
+        return _reject("", "what was sent is no longer kept", _STATED_ANEW)
     return _again(replace(entry, on_file=OnFile.NO) if was_new else entry, row, upload)
 
 
