@@ -6,6 +6,7 @@ machine is made from what is read here.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,8 @@ class Template:
                 if code in resource.get("Properties", {}):
                     # The translator needs an address in S3, as `sam package` writes it; nothing reads it.
                     resource["Properties"][code] = "s3://local/build"
+        # It warns of each feature that is not switched on.
+        logging.getLogger("samtranslator").setLevel(logging.ERROR)
         # SAM would fetch AWS's managed policies; the template uses none.
         translator = Translator({}, Parser(), None, session())
         return cls(translator.translate(document, dict(parameters or {})))

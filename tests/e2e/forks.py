@@ -13,7 +13,10 @@ import os
 import subprocess
 import sys
 import traceback
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
+
+import boto3
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,6 +79,7 @@ def _serve() -> None:
     import vaccinations.wiring  # noqa: F401 - what the commands load later
     from mesh_cli.main import main
 
+    _read_up()
     gc.freeze()  # no fork looks through what is loaded for garbage
     for line in sys.stdin:
         command = json.loads(line)
@@ -102,6 +106,21 @@ def _serve() -> None:
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
         sys.stdout.flush()
+
+
+def _read_up() -> None:
+    """Read what botocore knows of the services, so that no fork has to."""
+    import botocore.session
+    from botocore.loaders import create_loader
+
+    from vaccinations.aws.clients import Clients
+
+    loader = create_loader(botocore.session.Session().get_config_variable("data_path"))
+    vars(botocore.session)["create_loader"] = lambda _: loader
+    services = Clients(boto3.Session("none", "none", region_name="eu-west-2"))
+    for name, made in vars(Clients).items():
+        if isinstance(made, cached_property):
+            getattr(services, name)
 
 
 if __name__ == "__main__":
