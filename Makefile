@@ -121,12 +121,13 @@ mutants: $(INSTALLED) ## Change the rules in thousands of ways, and see whether 
 	@PYTHONPATH=$(CURDIR)/.cache/mutmut nice -n 10 $(BIN)/python -m tests.mutants
 
 .PHONY: schemas
-schemas: $(INSTALLED) ## Make the JSON schemas in docs/schemas, the tables of names in docs/upload-format.md, docs/alarms.md, docs/commands.md, the client's API page
+schemas: $(INSTALLED) ## Make the JSON schemas in docs/schemas, the tables of names in docs/upload-format.md, docs/alarms.md, docs/commands.md, docs/sample.csv, the client's API page
 	@$(BIN)/python -m tests.schemas
 	@$(BIN)/python -m tests.api
 	@$(BIN)/python -m tests.names
 	@$(BIN)/python -m tests.alarms
 	@$(BIN)/python -m tests.commands
+	@$(BIN)/mesh sample --rows 12 --bad 2 --day 2026-09-14 > docs/sample.csv
 
 .PHONY: chromium
 chromium: $(CHROMIUM)/.fetched ## Fetch Chromium, in which the dashboard's table is tested (with npm)

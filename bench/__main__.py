@@ -288,13 +288,13 @@ def measure_intake(stage: Stage, results: Results) -> None:
     with talk.status("Taking uploads in…"):
         file = stage.folder / "upload.csv"
         for rows in (UPLOAD_ROWS_A_PROGRAMME // 10, UPLOAD_ROWS_A_PROGRAMME):
-            file.write_bytes(sample_upload(TODAY, rows_a_programme=rows).csv)
+            file.write_bytes(sample_upload(TODAY, rows=rows * 6).csv)
             for with_rows in (False, True):
                 results.checking[rows * 6, with_rows] = stage.best(
                     "checking", 3, file=str(file), today=TODAY.isoformat(), rows=with_rows
                 )
         key = "incoming/R1L/bench.csv"
-        upload = sample_upload(date.today(), rows_a_programme=ROWS_A_PROGRAMME).csv  # noqa: DTZ011
+        upload = sample_upload(date.today(), rows=ROWS_A_PROGRAMME * 6).csv  # noqa: DTZ011
         stage.s3.put_object(Bucket=stage.settings.bucket, Key=key, Body=upload)
         results.ingesting = stage.run("ingesting", key=key)
 

@@ -9,7 +9,6 @@ import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
@@ -18,13 +17,15 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from local.sample import LEAST_TO_CORRECT, Form, corrected_upload, sample_file, sample_upload
 from mesh_cli.acting import NotYet, Reason, Why, acting
 from mesh_cli.functions import have_done
 from mesh_cli.options import Json, Limit, Since, Watch, Wide, deployment, goes_on
-from mesh_cli.output import Table, age, counted, data, print_json, talk, transfer, watch
+from mesh_cli.output import Table, age, counted, data, print_json, raw, talk, transfer, watch
 from vaccinations.aws.bucket import INCOMING
 from vaccinations.formats.rejects import HEADER
 from vaccinations.formats.requests import ALREADY_SENT, REQUESTS
+from vaccinations.model.london import day_in_london
 from vaccinations.model.outcome import Action
 from vaccinations.model.programmes import PROGRAMMES
 from vaccinations.ports import IntakeGone
@@ -50,8 +51,8 @@ _PARKED = {
     "retried": "the upload could not be ingested at first, and was ingested afresh.",
     "abandoned": "the upload could not be ingested, and a person has ended it.",
 }
-#: So many rejected rows are shown; the file has them all.
-MOST_REJECTS = 10
+#: So many kinds of faults are shown, and so many lines of each; the file has them all.
+MOST_FAULTS, MOST_LINES = 20, 10
 #: So many receipts are fetched at once.
 RECEIPTS_AT_ONCE = 8
 #: An upload that has waited longer than this may have been forgotten.
@@ -71,11 +72,47 @@ class UploadStatus(StrEnum):
 
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the app."""
+    app.command("sample", rich_help_panel=PANEL)(sample)
     app.command("upload", rich_help_panel=PANEL)(upload)
     app.command("already-sent", rich_help_panel=PANEL)(already_sent)
     app.command("receipt", rich_help_panel=PANEL)(receipt)
     app.add_typer(uploads, name="uploads", rich_help_panel=PANEL)
     app.command("reconcile", rich_help_panel=PANEL)(reconcile)
+
+
+def sample(
+    rows: Annotated[int, typer.Option("--rows", help="So many good rows.", min=0)] = 60,
+    bad: Annotated[int, typer.Option("--bad", help="So many rows with something wrong.", min=0)] = 5,
+    form: Annotated[
+        Form,
+        typer.Option(
+            "--format",
+            help="csv and jsonl as docs/upload-format.md has them; systmone, offline (Mavis's spreadsheet) and "
+            "semicolons (Excel) as these write them.",
+        ),
+    ] = Form.CSV,
+    corrected: Annotated[
+        bool, typer.Option("--corrected", help="The CSV of the day after: three rows put right, one withdrawn.")
+    ] = False,
+    day: Annotated[
+        datetime | None,
+        typer.Option("--day", help="As it is made on that day; by default today.", metavar="DAY", formats=["%Y-%m-%d"]),
+    ] = None,
+) -> None:
+    """Print vaccinations of made-up children, to upload: always the same for the same day.
+
+    For example: mesh sample --rows 12 --bad 2
+    """
+    today = day.date() if day else day_in_london(datetime.now(UTC))
+    if corrected and (form != Form.CSV or rows < LEAST_TO_CORRECT):
+        raise typer.BadParameter(
+            f"that is for --format csv and at least {LEAST_TO_CORRECT} rows", param_hint="--corrected"
+        )
+    with raw() as target:
+        if corrected:
+            target.write(corrected_upload(sample_upload(today, rows=rows, bad=bad)))
+        else:
+            target.write(sample_file(form, today, rows=rows, bad=bad))
 
 
 def upload(
@@ -94,7 +131,9 @@ def upload(
     ] = 300,
     as_json: Json = False,
 ) -> None:
-    """Upload vaccination records, wait for the receipt and show it. Exits with 1 if the file was rejected.
+    """Upload vaccination records, wait for the receipt and show it.
+
+    Exits with 1 if the file was rejected, or each row of it that says something new.
 
     For example: mesh upload monday.csv -O R1L
     """
@@ -123,8 +162,13 @@ def upload(
         print_json(document(receipt))
     else:
         show_receipt(receipt, bucket)
-    if receipt.status != "ingested":
+    if not isinstance(receipt, Receipt) or _nothing_accepted(receipt):
         raise typer.Exit(1)
+
+
+def _nothing_accepted(receipt: Receipt) -> bool:
+    """Tell whether no row was accepted, though there is something to accept: not all was known or of nobody."""
+    return not receipt.accepted and not receipt.unchanged and (receipt.rejected > 0 or not receipt.rows)
 
 
 def already_sent(
@@ -542,15 +586,25 @@ def show_receipt(receipt: AnyReceipt, bucket: Bucket) -> None:
         for earlier, later in receipt.contradicting:
             data.print(f"line {later} contradicts line {earlier}")
     if receipt.rejects:
-        rejects = list(islice(_rejects(bucket, receipt.rejects), MOST_REJECTS + 1))
-        data.print(Table("Rejected", HEADER, rejects[:MOST_REJECTS], prose=HEADER[2:]))
-        if len(rejects) > MOST_REJECTS:
+        faults = _faults(bucket, receipt.rejects)
+        told = [[*fault, len(lines), _lines(lines[:MOST_LINES], len(lines))] for fault, lines in faults.items()]
+        header = [*HEADER[1:], "rows", "lines"]
+        data.print(Table("Rejected", header, told[:MOST_FAULTS], prose=[*HEADER[2:], "lines"]))
+        if len(told) > MOST_FAULTS:
             data.print("and more:")
         data.print(f"s3://{bucket.bucket}/{receipt.rejects}", soft_wrap=True)
 
 
-def _lines(first: Sequence[int], rows: int) -> str:
+def _lines(first: Sequence[int | str], rows: int) -> str:
     return ", ".join(map(str, first)) + (" and more" if rows > len(first) else "")
+
+
+def _faults(bucket: Bucket, key: str) -> dict[tuple[str, ...], list[str]]:
+    """Return the lines that have each fault, with what would be right, in the order in which they come up first."""
+    faults: dict[tuple[str, ...], list[str]] = {}
+    for line, *fault in _rejects(bucket, key):
+        faults.setdefault(tuple(fault), []).append(line)
+    return faults
 
 
 def _rejects(bucket: Bucket, key: str) -> Iterator[list[str]]:

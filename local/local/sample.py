@@ -11,24 +11,51 @@ import csv
 import io
 import json
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from enum import StrEnum
 from itertools import count, islice
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import orjson
 
+from vaccinations.formats.upload_csv import read_csv
 from vaccinations.model.programmes import PROGRAMMES, SITES, VACCINES
+from vaccinations.model.row import Vaccinated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from vaccinations.model.programmes import Programme, Vaccine
 
-__all__ = ["SampleUpload", "TeamFile", "corrected_upload", "make_batch_lines", "sample_upload"]
+__all__ = [
+    "LEAST_TO_CORRECT",
+    "Form",
+    "SampleUpload",
+    "TeamFile",
+    "corrected_upload",
+    "make_batch_lines",
+    "sample_file",
+    "sample_upload",
+]
 
-ROWS_A_PROGRAMME = 50
+#: So many good rows and bad ones are in the sample that the demo uploads.
+ROWS, BAD_ROWS = 300, 5
+#: A sample with fewer good rows has none that `corrected_upload` could change.
+LEAST_TO_CORRECT = 12
+
+
+class Form(StrEnum):
+    """What a sample looks like."""
+
+    CSV = "csv"
+    JSONL = "jsonl"
+    SYSTMONE = "systmone"
+    OFFLINE = "offline"
+    SEMICOLONS = "semicolons"
+
 
 _COLUMNS = (
     "ORGANISATION_CODE",
@@ -160,45 +187,33 @@ class SampleUpload:
     others: tuple[TeamFile, ...]
 
 
-def sample_upload(today: date, *, rows_a_programme: int = ROWS_A_PROGRAMME) -> SampleUpload:
+def sample_upload(today: date, *, rows: int = ROWS, bad: int = BAD_ROWS) -> SampleUpload:
     """Make an upload of vaccinations in all programmes during the four weeks before a day.
 
     It is always the same for the same day. Among the good rows are a few bad ones, duplicates, and one of somebody who
     was not vaccinated. It is written as Excel writes CSV: byte-order mark, CRLF, a row of instructions.
+
+    Parameters
+    ----------
+    rows
+        How many good rows it has, at least `LEAST_TO_CORRECT`.
+    bad
+        How many rows have something wrong with them.
     """
     people = _People(random.Random(20240823))  # noqa: S311 - made-up data
-    good = [
-        _vaccination(programme, number, people, today)
-        for number in range(rows_a_programme)
-        for programme in PROGRAMMES.values()
-    ]
+    good, faulty, absent = _good_rows(people, today, rows), _bad_rows(people, today, bad), _absent(people, today)
     with_uuid = [row for row in good if row["UUID"]]
     to_update, to_withdraw, *to_refuse = (
         next(row for row in with_uuid if row["PROGRAMME"] in PROGRAMMES[key].upload_names)
         for key in ("hpv", "menacwy", "flu", "mmr")
     )
-    duplicates = [row for row in good if row not in (to_update, to_withdraw, *to_refuse)][5:60:11]
-    bad = _bad_rows(people, today)
-    absent = _vaccination(PROGRAMMES["flu"], 0, people, today) | {
-        "UUID": "",
-        "VACCINATED": "No",
-        "REASON_NOT_VACCINATED": "absent from school",
-        "DATE_OF_VACCINATION": "",
-        "VACCINE_GIVEN": "",
-        "BATCH_NUMBER": "",
-    }
-
-    rows = list(good)
-    for place, row in zip(range(20, len(rows), 37), bad, strict=False):
-        rows.insert(place, row)
-    rows[len(rows) // 2 : len(rows) // 2] = [absent]
-    rows += duplicates
+    put_together = _put_together(good, faulty, absent)
     others = (_systmone(people, today), _offline_spreadsheet(people, today), _semicolons(people, today))
     return SampleUpload(
-        csv=_written(rows),
-        accepted=dict.fromkeys(PROGRAMMES, rows_a_programme),
-        duplicates=len(duplicates),
-        bad_lines=[_line_of(place, rows) for place, row in enumerate(rows) if row in bad],
+        csv=_written(put_together),
+        accepted=_by_programme(good),
+        duplicates=len(put_together) - len(good) - len(faulty) - 1,
+        bad_lines=[_line_of(place, put_together) for place, row in enumerate(put_together) if row in faulty],
         skipped=1,
         personal_values=frozenset(people.personal_values),
         to_update=to_update["UUID"],
@@ -206,6 +221,34 @@ def sample_upload(today: date, *, rows_a_programme: int = ROWS_A_PROGRAMME) -> S
         to_refuse={row["UUID"]: why for row, why in zip(to_refuse, _REFUSALS, strict=True)},
         others=others,
     )
+
+
+def sample_file(form: Form, today: date, *, rows: int, bad: int) -> bytes:
+    """Make a file to upload, as one of the systems that teams use writes it.
+
+    It is always the same for the same day. The CSV has the rows of `sample_upload`; each form has one row of somebody
+    who was not vaccinated where it can say so.
+
+    Parameters
+    ----------
+    today
+        The day it is made; the vaccinations were given in the four weeks before.
+    rows, bad
+        How many good rows it has, and how many rows with something wrong with them.
+    """
+    people = _People(random.Random(20240823))  # noqa: S311 - made-up data
+    match form:
+        case Form.CSV:
+            good, faulty = _good_rows(people, today, rows), _bad_rows(people, today, bad)
+            return _written(_put_together(good, faulty, _absent(people, today)))
+        case Form.JSONL:
+            return _json_lines(_good_rows(people, today, rows + bad), today, bad)
+        case Form.SYSTMONE:
+            return _systmone(people, today, rows, bad).csv
+        case Form.OFFLINE:
+            return _offline_spreadsheet(people, today, rows, bad).csv
+        case Form.SEMICOLONS:
+            return _semicolons(people, today, rows, bad).csv
 
 
 def corrected_upload(sample: SampleUpload) -> bytes:
@@ -351,28 +394,90 @@ def _vaccination(programme: Programme, number: int, people: _People, today: date
     }
 
 
-def _bad_rows(people: _People, today: date) -> list[_Cells]:
+def _good_rows(people: _People, today: date, rows: int) -> list[_Cells]:
+    """Make rows with nothing wrong in them, of all programmes in turn."""
+    programmes = list(PROGRAMMES.values())
+    return [_vaccination(_nth(programmes, n), n // len(programmes), people, today) for n in range(rows)]
+
+
+def _by_programme(good: list[_Cells]) -> dict[str, int]:
+    """Count good rows by programme: they take turns."""
+    return dict(Counter(_nth(list(PROGRAMMES), n) for n in range(len(good))))
+
+
+def _bad_rows(people: _People, today: date, number: int) -> list[_Cells]:
     """Make rows each of which has several things wrong with it."""
-    good = [_vaccination(PROGRAMMES[key], 5, people, today) for key in ("hpv", "flu", "menacwy", "mmr", "td_ipv")]
     future = (today + timedelta(days=40)).isoformat()
-    wrong_digit = good[0]["NHS_NUMBER"].replace(" ", "")
+    programmes = ("hpv", "flu", "menacwy", "mmr", "td_ipv")
     faults: list[_Cells] = [
-        {"NHS_NUMBER": wrong_digit[:9] + str((int(wrong_digit[9]) + 1) % 10), "DATE_OF_VACCINATION": future},
+        {"DATE_OF_VACCINATION": future},
         {"PERSON_SURNAME": "", "PERSON_POSTCODE": "nowhere", "VACCINE_GIVEN": "Revaxis"},
         {"BATCH_NUMBER": "A-1", "DATE_OF_VACCINATION": "30/02/2024", "DOSE_SEQUENCE": "12"},
         {"UUID": "17", "ANATOMICAL_SITE": "nasal", "TIME_OF_VACCINATION": "25:00"},
         {"PERSON_GENDER_CODE": "", "PERSON_DOB": future, "VACCINATED": "perhaps"},
     ]
-    people.personal_values.add(faults[0]["NHS_NUMBER"])
-    return [row | fault for row, fault in zip(good, faults, strict=True)]
+    bad = []
+    for n in range(number):
+        row = _vaccination(PROGRAMMES[_nth(programmes, n)], 5, people, today) | _nth(faults, n)
+        if n % len(faults) == 0:
+            digits = row["NHS_NUMBER"].replace(" ", "")
+            row["NHS_NUMBER"] = digits[:9] + str((int(digits[9]) + 1) % 10)
+            people.personal_values.add(row["NHS_NUMBER"])
+        bad.append(row)
+    return bad
 
 
-def _systmone(people: _People, today: date) -> TeamFile:
+def _absent(people: _People, today: date) -> _Cells:
+    """Make a row of somebody who was not vaccinated."""
+    return _vaccination(PROGRAMMES["flu"], 0, people, today) | {
+        "UUID": "",
+        "VACCINATED": "No",
+        "REASON_NOT_VACCINATED": "absent from school",
+        "DATE_OF_VACCINATION": "",
+        "VACCINE_GIVEN": "",
+        "BATCH_NUMBER": "",
+    }
+
+
+def _put_together(good: list[_Cells], bad: list[_Cells], absent: _Cells) -> list[_Cells]:
+    """Put bad rows among the good ones, whoever was not vaccinated in the middle, and a few rows again at the end."""
+    rows = list(good)
+    apart = len(good) // (len(bad) + 1)
+    for number, row in enumerate(bad, start=1):
+        rows.insert(number * apart + number - 1, row)
+    rows[len(rows) // 2 : len(rows) // 2] = [absent]
+    return rows + good[5:60:11]
+
+
+def _json_lines(rows: list[_Cells], today: date, bad: int) -> bytes:
+    """Write rows as JSON Lines, the last of them with something wrong."""
+    stated = read_csv(io.BytesIO(_written(rows)), organisation_code="R1L", today=today)
+    lines = [row.record.model_dump(mode="json", exclude_none=True) for row in stated if isinstance(row, Vaccinated)]
+    faults = ({"surname": "", "gender": "Female"}, {"vaccinated_at": (today + timedelta(days=40)).isoformat()})
+    for number in range(bad):
+        lines[-1 - number] |= _nth(faults, number)
+    return b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in lines)
+
+
+def _spoil(rows: list[_Cells], bad: int, surname: str, day: str, future: str) -> None:
+    """Put something wrong into the last rows of a file of another system."""
+    for number in range(bad):
+        rows[-1 - number] |= _nth(({surname: ""}, {day: future}), number)
+
+
+def _systmone(people: _People, today: date, good: int = 6, bad: int = 0) -> TeamFile:
     """Make a report of SystmOne: columns of its own, and programme, vaccine and dose in one of them."""
-    types = ("Cervarix 1", "HPV 2", "MenACWY 1", "Td/IPV 1st Scheduled Booster", "MMR 2", "Fluenz 1")
+    types = {
+        "Cervarix 1": "hpv",
+        "HPV 2": "hpv",
+        "MenACWY 1": "menacwy",
+        "Td/IPV 1st Scheduled Booster": "td_ipv",
+        "MMR 2": "mmr",
+        "Fluenz 1": "flu",
+    }
     schools = ("123456", "110158A", "TT110158")
     rows = []
-    for number, written in enumerate(types):
+    for number in range(good + bad):
         person = people.next()
         rows.append(
             {
@@ -380,24 +485,27 @@ def _systmone(people: _People, today: date) -> TeamFile:
                 "NHS number": _spaced(person.nhs_number),
                 "Vaccination batch number": f"SY{100 + number}",
                 "Vaccination reason": "Routine",
-                "Vaccination type": written,
+                "Vaccination type": _nth(list(types), number),
                 "First name": person.forename,
                 "Postcode": person.postcode,
                 "Sex": ("Female", "Male")[number % 2],
                 "Surname": person.surname,
-                "Event date": f"{today - timedelta(days=1 + number):%Y%m%d}",
+                "Event date": f"{today - timedelta(days=1 + number % 28):%Y%m%d}",
                 "Event location type": "School",
                 "School code": schools[number % len(schools)],
                 "Patient Count": "1",
             }
         )
-    accepted = {"hpv": 2, "menacwy": 1, "td_ipv": 1, "mmr": 1, "flu": 1}
-    return TeamFile("systmone.csv", "SystmOne", _table(_SYSTMONE_COLUMNS, rows), accepted)
+    _spoil(rows, bad, "Surname", "Event date", f"{today + timedelta(days=40):%Y%m%d}")
+    accepted = Counter(_nth(list(types.values()), number) for number in range(good))
+    return TeamFile("systmone.csv", "SystmOne", _table(_SYSTMONE_COLUMNS, rows), dict(accepted))
 
 
-def _offline_spreadsheet(people: _People, today: date) -> TeamFile:
+def _offline_spreadsheet(people: _People, today: date, good: int = 4, bad: int = 0) -> TeamFile:
     """Make Mavis's offline spreadsheet, saved as CSV in Excel: one row a child, vaccinated or not."""
-    vaccinated = (("HPV", "Gardasil9"), ("HPV", "Gardasil9"), ("MenACWY", "MenQuadfi"), ("MenACWY", "Nimenrix"), None)
+    vaccines = (("HPV", "Gardasil9"), ("HPV", "Gardasil9"), ("MenACWY", "MenQuadfi"), ("MenACWY", "Nimenrix"))
+    vaccinated = [*(_nth(vaccines, number) for number in range(good)), None]
+    vaccinated += [_nth(vaccines, number) for number in range(bad)]
     rows = []
     for number, given in enumerate(vaccinated):
         person = people.next()
@@ -421,7 +529,7 @@ def _offline_spreadsheet(people: _People, today: date) -> TeamFile:
             | (
                 {
                     "DATE_OF_VACCINATION": f"{today - timedelta(days=2):%d/%m/%Y}",
-                    "TIME_OF_VACCINATION": f"{9 + number}:30",
+                    "TIME_OF_VACCINATION": f"{9 + number % 7}:30",
                     "VACCINE_GIVEN": given[1],
                     "BATCH_NUMBER": f"OF{100 + number}",
                     "BATCH_EXPIRY_DATE": f"{today + timedelta(days=200):%d/%m/%Y}",
@@ -432,19 +540,25 @@ def _offline_spreadsheet(people: _People, today: date) -> TeamFile:
                 else {"REASON_NOT_VACCINATED": "absent from session"}
             )
         )
+    _spoil(rows, bad, "PERSON_SURNAME", "DATE_OF_VACCINATION", f"{today + timedelta(days=40):%d/%m/%Y}")
     body = _table(_OFFLINE_COLUMNS, rows, encoding="utf-8-sig")
-    return TeamFile("offline.csv", "Mavis's offline spreadsheet", body, {"hpv": 2, "menacwy": 2}, skipped=1)
+    accepted = Counter(_nth(("hpv", "hpv", "menacwy", "menacwy"), number) for number in range(good))
+    return TeamFile("offline.csv", "Mavis's offline spreadsheet", body, dict(accepted), skipped=1)
 
 
-def _semicolons(people: _People, today: date) -> TeamFile:
+def _semicolons(people: _People, today: date, good: int = 4, bad: int = 0) -> TeamFile:
     """Make a file as Excel saves it where a comma is the decimal sign: semicolons, and Windows-1252."""
-    rows = []
-    for number, key in enumerate(("flu", "flu", "mmrv", "mmrv")):
-        row = _vaccination(PROGRAMMES[key], 3 * number + 1, people, today)
-        people.remember("Zéphyrine", "Fjörnsson")
-        rows.append(row | {"PERSON_FORENAME": "Zéphyrine", "PERSON_SURNAME": "Fjörnsson", "UUID": ""})
+    programmes = ("flu", "flu", "mmrv", "mmrv")
+    people.remember("Zéphyrine", "Fjörnsson")
+    named = {"PERSON_FORENAME": "Zéphyrine", "PERSON_SURNAME": "Fjörnsson", "UUID": ""}  # what Windows-1252 can say
+    rows = [
+        _vaccination(PROGRAMMES[_nth(programmes, number)], 3 * number + 1, people, today) | named
+        for number in range(good + bad)
+    ]
+    _spoil(rows, bad, "PERSON_SURNAME", "DATE_OF_VACCINATION", f"{today + timedelta(days=40):%Y%m%d}")
+    accepted = Counter(_nth(programmes, number) for number in range(good))
     body = _table(_COLUMNS, rows, delimiter=";", encoding="cp1252")
-    return TeamFile("semicolons.csv", "Excel with semicolons", body, {"flu": 2, "mmrv": 2})
+    return TeamFile("semicolons.csv", "Excel with semicolons", body, dict(accepted))
 
 
 def _table(columns: Sequence[str], rows: list[_Cells], *, delimiter: str = ",", encoding: str = "utf-8") -> bytes:

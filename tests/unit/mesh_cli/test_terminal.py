@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 #: What works without a stack.
-ALONE = {"csr", "ca-bundle check", "demo", "local up"}
+ALONE = {"csr", "ca-bundle check", "sample", "demo", "local up"}
 #: What works on the stack of this machine only.
 OF_THIS_MACHINE = {*ALONE, "local dps"}
 #: What asks no more of AWS, once the stack is found.
