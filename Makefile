@@ -129,6 +129,10 @@ schemas: $(INSTALLED) ## Make the JSON schemas in docs/schemas, the tables of na
 	@$(BIN)/python -m tests.commands
 	@$(BIN)/mesh sample --rows 12 --bad 2 --day 2026-09-14 > docs/sample.csv
 
+.PHONY: transcripts
+transcripts: $(INSTALLED) $(BUILT) ## Run the demo and the commands of docs/invoke.md, and write down what they print: docs/demo.md, docs/invoke.md
+	@TRANSCRIPT=write $(BIN)/pytest -q tests/e2e/test_story.py tests/e2e/test_invoke.py
+
 .PHONY: chromium
 chromium: $(CHROMIUM)/.fetched ## Fetch Chromium, in which the dashboard's table is tested (with npm)
 

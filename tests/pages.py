@@ -11,7 +11,7 @@ from local.stack import PROJECT
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["PAGES", "Block", "blocks", "inline", "section"]
+__all__ = ["PAGES", "Block", "blocks", "inline", "normal", "section"]
 
 #: The pages that tell people what to type.
 PAGES = [
@@ -20,6 +20,22 @@ PAGES = [
     PROJECT / "SECURITY.md",
     *sorted(PROJECT.glob("docs/*.md")),
 ]
+#: What differs from one run to the next, and what stands in its place for the comparison.
+_VOLATILE = {
+    r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b": "UUID",
+    r"(?<![0-9a-fA-F])([0-9a-f]{32}|[0-9A-F]{32})(?![0-9a-fA-F])": "ID",
+    r"(?<!\d)\d{8}T\d{8}(?!\d)": "TIME",
+    r"(?<!\d)\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?(\+0000|\+00:00|Z)?": "TIME",
+    r"(?<!\d)\d{4}-\d\d-\d\d(?!\d)": "DAY",
+    r"\b[A-Z][a-z]{2} \d\d [A-Z][a-z]{2} \d\d:\d\d\b": "TIME",
+    r'("Timestamp":)\d+': r"\1TIME",
+    r'("certificate_days_left": ?)\d+': r"\1DAYS",
+    r'("CertificateDaysLeft":\[)\d+': r"\1DAYS",
+    r"(local-bucket-)\w+": r"\1NAME",
+    r"\b\d+ (s|min|h|d) ago\b": "AGE",
+    r"\b\d+ days left": "DAYS left",
+    r'("location":"\w+):\d+': r"\1",
+}
 _BLOCK = re.compile(
     r"^#+ (?P<section>[^\n]+)$|(?:<!-- not run: (?P<reason>[^>]+?) -->\n)?```console\n(?P<text>.+?)```",
     re.DOTALL | re.MULTILINE,
@@ -71,3 +87,10 @@ def inline(page: Path) -> list[str]:
     """Return the commands in a page's text, as they are written."""
     text = _FENCED.sub("", page.read_text())
     return [" ".join(command.split()) for command in _INLINE.findall(text)]
+
+
+def normal(text: str) -> str:
+    """Return a transcript without what differs from one run to the next: times, ids, the width of their columns."""
+    for pattern, stands_in in _VOLATILE.items():
+        text = re.sub(pattern, stands_in, text)
+    return re.sub("\u2500{2,}", "\u2500\u2500", re.sub(r"(?<=\S) {2,}", "  ", text))

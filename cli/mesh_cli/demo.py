@@ -1,44 +1,50 @@
 """The nightly story, told from upload to acknowledgement on the stack of this machine.
 
-Nothing is acted: the functions are the built ones under Lambda's emulator, MESH is NHS England's own sandbox over
-mTLS, AWS is moto's server. Each step checks what it shows; the demo succeeds only if every step does.
+Nothing is acted: each step runs the commands that it names, as a person would type them. The functions run under
+Lambda's emulator, MESH is NHS England's own sandbox over mTLS, AWS is moto's server. After each step the demo looks at
+the bucket, the ledger, the register and the mailboxes, and succeeds only if all is there that should be.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import os
+import shlex
+import subprocess
+from contextlib import ExitStack, chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.panel import Panel
+from rich.text import Text
 
-from mesh_cli.exports import exports_table, list_exports, show_export_run, show_track_run
-from mesh_cli.functions import have_done
-from mesh_cli.intake import show_receipt, wait_for_receipt
-from mesh_cli.output import Table, data, print_json, talk
-from mesh_cli.receiver import because, facts, show_files
-from mesh_cli.refused import find_refused, show_refused, tell_refused
-from vaccinations.jobs.status import processing_in_words
+from local.sample import sample_upload
+from mesh_cli.deployment import LOCAL_ENVIRONMENT
+from mesh_cli.exports import list_exports
+from mesh_cli.options import INTERRUPTED
+from mesh_cli.output import data, print_json, talk
+from mesh_cli.refused import find_refused, tell_refused
+from vaccinations.aws.bucket import INCOMING
+from vaccinations.model.export import Status
 from vaccinations.model.london import day_in_london
-from vaccinations.model.programmes import PROGRAMMES
-from vaccinations.results import CollectRun, ExportRun, Receipt, TrackRun, Validation, document
+from vaccinations.results import Receipt, document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterator
+    from pathlib import Path
 
-    from local.dps import Dps
     from local.stack import LocalCloud
     from mesh_cli.deployment import Deployment
-    from nhs_mesh import MeshClient
-    from vaccinations.results import AnyReceipt
 
 __all__ = ["Demo"]
 
 ORGANISATION = "R1L"
 RECEIVER = "X26ABC3"
-SECONDS_FOR_A_RECEIPT = 60
+_AS_RECEIVER = f"MESH_MAILBOX={RECEIVER} MESH_PASSWORD=password"
+#: The terminal of a telling that is kept.
+_TERMINAL = (100, 50)
 
 
 @dataclass
@@ -51,248 +57,236 @@ class Demo:
         The stack on this machine, up.
     works_on
         The same as the commands see it.
+    mesh
+        The command itself.
     as_json
-        Tell it as one JSON document on stdout instead of in tables.
+        Tell it as one JSON document on stdout: of each step the commands, what they printed, and what came of them.
     """
 
     cloud: LocalCloud
     works_on: Deployment
+    mesh: Any
     as_json: bool = False
     steps: list[dict[str, Any]] = field(default_factory=list)
-    receipt: AnyReceipt | None = None
 
     def tell(self) -> bool:
         """Tell the whole story; say whether every step succeeded."""
-        from local.dps import Dps
-        from local.sample import corrected_upload, sample_upload
+        with self._at_the_command_line():
+            self._tell()
+        return self._end()
 
+    def _tell(self) -> None:
         sample = sample_upload(day_in_london(datetime.now(UTC)))
         programmes = sorted(sample.accepted)
         monday = sum(sample.accepted.values())
         total = monday + sum(sum(file.accepted.values()) for file in sample.others)
-        receiver = self.cloud.sandbox.client(RECEIVER)
-        disliked = dict(sample.to_refuse)
-        dps = Dps(receiver, refuse=because(disliked))
 
-        self._upload("A team uploads the day's vaccinations", "monday.csv", sample.csv)
+        receipt = self._upload("A team uploads the day's vaccinations", "monday.csv", f"--rows {monday}")
         self._check(
-            isinstance(self.receipt, Receipt)
-            and {key: sum(actions.values()) for key, actions in self.receipt.accepted.items()} == sample.accepted
-            and self.receipt.unchanged == sample.duplicates
-            and self.receipt.rejected == len(sample.bad_lines)
-            and self.receipt.skipped == sample.skipped
+            _accepted(receipt) == sample.accepted
+            and (receipt.unchanged, receipt.rejected) == (sample.duplicates, len(sample.bad_lines))
+            and receipt.skipped == sample.skipped
         )
         for file in sample.others:
-            self._upload(f"A file as it comes from {file.system}", file.name, file.csv)
+            form, rows = file.name.removesuffix(".csv"), sum(file.accepted.values())
+            title = f"A file as it comes from {file.system}"
+            receipt = self._upload(title, file.name, f"--format {form} --rows {rows} --bad 0")
             self._check(
-                isinstance(self.receipt, Receipt)
-                and {key: sum(actions.values()) for key, actions in self.receipt.accepted.items()} == file.accepted
-                and (self.receipt.skipped, self.receipt.rejected) == (file.skipped, 0)
+                _accepted(receipt) == file.accepted and (receipt.skipped, receipt.rejected) == (file.skipped, 0)
             )
-        self._validate()
+        self._step("Validate: MESH learns that the mailbox is alive", "mesh validate-mailbox")
         self._export("Night falls: the export runs", programmes, total)
-        self._ledger("The ledger: MESH has accepted every file", "accepted", len(programmes))
-        messages = self._inbox("DPS looks into its mailbox", receiver, len(programmes))
-        self._first_rows(receiver, messages)
-        self._dps("DPS picks the files up, refuses two rows, and answers", dps, total - 2, sample.to_refuse)
-        self._track(len(programmes))
-        self._collect(3 * len(programmes), total - 2, 2)
-        self._ledger("The ledger: DPS has processed every file", "acknowledged", len(programmes))
-        self._refused("What DPS refused, and why", disliked)
+        self._ledger("The ledger: MESH has accepted every file", Status.ACCEPTED, len(programmes))
+        messages = self._inbox("DPS looks into its mailbox", len(programmes))
+        self._first_rows(messages[0])
+        self._dps("DPS picks the files up, refuses two rows, and answers", len(programmes), sample.to_refuse)
+        self._step("Track: did DPS pick them up?", "mesh track")
+        self._collect(total - 2, 2)
+        self._ledger("The ledger: DPS has processed every file", Status.ACKNOWLEDGED, len(programmes))
+        self._refused("What DPS refused, and why", sample.to_refuse)
 
-        self._upload("The same file is uploaded once more", "monday-again.csv", sample.csv)
-        self._check(
-            isinstance(self.receipt, Receipt)
-            and not self.receipt.accepted
-            and self.receipt.unchanged == monday + sample.duplicates
-        )
+        receipt = self._upload("The same file is uploaded once more", "monday.csv")
+        self._check(not receipt.accepted and receipt.unchanged == monday + sample.duplicates)
         self._export("The night after: nothing to send", [], 0)
-        self._check(list(receiver.inbox()) == [])
 
-        self._upload(
-            "A corrected file: those two, one more row, and one withdrawn",
-            "tuesday.csv",
-            corrected_upload(sample),
-        )
-        accepted = self.receipt.accepted if isinstance(self.receipt, Receipt) else {}
-        actions = sorted(name for counts in accepted.values() for name in counts)
+        title = "A corrected file: those two, one more row, and one withdrawn"
+        receipt = self._upload(title, "tuesday.csv", f"--rows {monday} --corrected")
+        actions = sorted(name for counts in receipt.accepted.values() for name in counts)
         self._check(actions == ["delete", "new", "new", "update"])
-        disliked.clear()
-        corrected = len(accepted)
-        self._export("The next night: the correction goes out", accepted, 4)
-        messages = self._inbox("DPS finds the correction", receiver, corrected)
-        self._corrections(receiver, messages)
-        self._dps("DPS picks the correction up", dps, 4, {})
-        self._track(corrected)
-        self._collect(3 * corrected, 4, 0)
-        self._ledger("The ledger in the end", "acknowledged", len(programmes) + corrected)
+        corrected = len(receipt.accepted)
+        self._export("The next night: the correction goes out", receipt.accepted, 4)
+        self._corrections(self._inbox("DPS finds the correction", corrected))
+        self._dps("DPS picks the correction up", corrected, {})
+        self._step("Track: did DPS pick them up?", "mesh track")
+        self._collect(total - 2 + 4, 2)
+        self._ledger("The ledger in the end", Status.ACKNOWLEDGED, len(programmes) + corrected)
         self._refused("Nothing is refused any more", {})
-        return self._end()
 
     # -- the steps
 
-    def _upload(self, title: str, name: str, body: bytes) -> None:
-        self._step(title, f"mesh upload {name} --organisation {ORGANISATION}")
-        bucket = self.works_on.wiring.bucket()
-        key, version = bucket.put_upload(ORGANISATION, name, body)
-        self.receipt = wait_for_receipt(bucket, key, version, SECONDS_FOR_A_RECEIPT)
-        self._result(
-            document(self.receipt) if self.receipt else None,
-            ok=self.receipt is not None and self.receipt.status == "ingested",
-        )
-        if self.receipt and not self.as_json:
-            show_receipt(self.receipt, bucket)
+    def _upload(self, title: str, name: str, sample: str = "") -> Receipt:
+        made = [f"mesh sample {sample} > {name}"] if sample else []
+        self._step(title, *made, f"mesh upload {name} --organisation {ORGANISATION}")
+        found = self.works_on.wiring.bucket().latest_receipt(f"{INCOMING}{ORGANISATION}/{name}")
+        if not found or not isinstance(found[0], Receipt):
+            raise _NotTold
+        self._result(document(found[0]))
+        return found[0]
 
-    def _validate(self) -> None:
-        self._step("Validate: MESH learns that the mailbox is alive", "mesh validate-mailbox")
-        validation = self._invoke("validate", Validation)
-        self._result(document(validation), ok=validation.status == "ok")
-        self._say(f"Mailbox {validation.mailbox}, certificate good for {validation.certificate_days_left} days")
-
-    def _export(self, title: str, programmes: Iterable[str], records: int) -> None:
+    def _export(self, title: str, programmes: Collection[str], records: int) -> None:
         self._step(title, "mesh dps-export")
-        run = self._invoke("export", ExportRun)
-        sent = [outcome for outcome in run.exports if outcome.status == "accepted"]
+        sent = [e for e in list_exports(self.works_on.wiring.ledger()) if e.status == Status.ACCEPTED]
         self._result(
-            document(run),
-            ok=run.status == "ok"
-            and sorted(outcome.programme for outcome in sent) == sorted(programmes)
-            and sum(outcome.records or 0 for outcome in sent) == records
-            and sorted([*programmes, *run.nothing_to_send]) == sorted(PROGRAMMES),
+            [
+                {
+                    "export_id": e.export_id,
+                    "programme": e.programme,
+                    "records": e.records,
+                    "mesh_filename": e.attempt and e.attempt.mesh_filename,
+                    "message_id": e.attempt and e.attempt.message_id,
+                }
+                for e in sent
+            ]
         )
-        if not self.as_json:
-            show_export_run(run)
+        self._check(
+            sorted(e.programme for e in sent) == sorted(programmes) and sum(e.records or 0 for e in sent) == records
+        )
+        self._check(len(self._messages()) == len(sent))
 
-    def _ledger(self, title: str, status: str, number: int) -> None:
+    def _ledger(self, title: str, status: Status, number: int) -> None:
         self._step(title, "mesh exports")
         found = list_exports(self.works_on.wiring.ledger())
-        rows = [
-            {
-                "export_id": e.export_id,
-                "status": str(e.status),
-                "records": e.records,
-                "filename": e.attempt and e.attempt.filename,
-                "mesh_filename": e.attempt and e.attempt.mesh_filename,
-                "processing": processing_in_words(e),
-            }
-            for e in found
-        ]
-        self._result(rows, ok=[row["status"] for row in rows] == [status] * number)
-        if not self.as_json:
-            data.print(exports_table(found))
+        self._result([{"export_id": e.export_id, "status": str(e.status)} for e in found])
+        self._check([e.status for e in found] == [status] * number)
 
-    def _inbox(self, title: str, receiver: MeshClient, number: int) -> list[str]:
-        self._step(title, f"MESH_MAILBOX={RECEIVER} MESH_PASSWORD=password mesh check-inbox")
-        messages = list(receiver.inbox())
-        self._result(messages, ok=len(messages) == number)
-        if not self.as_json:
-            data.print(Table(f"Inbox of {RECEIVER}", ["message id"], [[message] for message in messages]))
+    def _inbox(self, title: str, number: int) -> list[str]:
+        self._step(title, f"{_AS_RECEIVER} mesh check-inbox")
+        messages = self._messages()
+        self._result(messages)
+        self._check(len(messages) == number)
         return messages
 
-    def _first_rows(self, receiver: MeshClient, messages: list[str]) -> None:
-        self._step("The first rows of one file", f"MESH_MAILBOX={RECEIVER} … mesh get-message {messages[0]}")
-        with receiver.download(messages[0]) as message:
-            filename, body = message.filename, message.read()
-        lines = body.decode().splitlines()
-        rows = _rows(body)
-        self._result(
-            {"filename": filename, "rows": len(rows), "columns": len(rows[0])},
-            ok=all(row["ACTION_FLAG"] == "new" for row in rows) and len(rows[0]) == 34,
+    def _first_rows(self, message: str) -> None:
+        self._step(
+            "The first rows of one file",
+            f"{_AS_RECEIVER} mesh get-message {message} --output first.csv",
+            "head -n 3 first.csv | cut -d '|' -f 1-7,10,12",
         )
-        self._say(f"{filename}: {len(rows)} rows; the header and the first two:")
-        if not self.as_json:
-            for line in lines[:3]:
-                data.print(line, markup=False, soft_wrap=True)
+        rows = _rows(self._folder / "first.csv")
+        self._result({"rows": len(rows), "columns": len(rows[0])})
+        self._check(all(row["ACTION_FLAG"] == "new" for row in rows) and len(rows[0]) == 34)
 
-    def _corrections(self, receiver: MeshClient, messages: list[str]) -> None:
-        self._step("What the correction says")
-        found = []
-        for message_id in messages:
-            with receiver.download(message_id) as message:
-                found += [
-                    [message.filename or "", row["ACTION_FLAG"], row["UNIQUE_ID"]] for row in _rows(message.read())
-                ]
-        self._result(found, ok=sorted(row[1] for row in found) == ["delete", "new", "new", "update"])
-        if not self.as_json:
-            data.print(Table("Corrections", ["file", "action", "record"], found))
-
-    def _dps(self, title: str, dps: Dps, processed: int, refused: dict[str, str]) -> None:
-        self._step(title, " ".join(["mesh local dps", *(f"--refuse {record}=…" for record in refused)]))
-        files = dps.work()
-        self._result(
-            [facts(file) for file in files],
-            ok=sum(file.processed for file in files) == processed
-            and {row.row["UNIQUE_ID"]: row.refused for file in files for row in file.refused} == refused
-            and not any(file.problem for file in files),
+    def _corrections(self, messages: list[str]) -> None:
+        names = [f"correction-{number}.csv" for number, _ in enumerate(messages, start=1)]
+        self._step(
+            "What the correction says",
+            *(
+                f"{_AS_RECEIVER} mesh get-message {message} --output {name}"
+                for message, name in zip(messages, names, strict=True)
+            ),
+            "tail -q -n 1 correction-*.csv | cut -d '|' -f 10,12",
         )
-        if not self.as_json:
-            show_files(files)
+        found = [[row["ACTION_FLAG"], row["UNIQUE_ID"]] for name in names for row in _rows(self._folder / name)]
+        self._result(found)
+        self._check(sorted(action for action, _ in found) == ["delete", "new", "new", "update"])
 
-    def _track(self, number: int) -> None:
-        self._step("Track: did DPS pick them up?", "mesh track")
-        run = self._invoke("track", TrackRun)
-        tracked = [export.status for export in run.exports]
-        self._result(document(run), ok=run.status == "ok" and tracked == ["acknowledged"] * number)
-        if not self.as_json:
-            show_track_run(run)
+    def _dps(self, title: str, number: int, refused: dict[str, str]) -> None:
+        refusals = [f"--refuse {shlex.quote(f'{record}={why}')}" for record, why in refused.items()]
+        self._step(title, " ".join(["mesh local dps", *refusals]))
+        answers = list(self.works_on.wiring.mesh().inbox())
+        self._result(answers)
+        self._check(len(answers) == 3 * number and not self._messages())
 
-    def _collect(self, number: int, processed: int, refused: int) -> None:
+    def _collect(self, processed: int, refused: int) -> None:
+        """Have DPS's answers heard; so many records were processed and refused from the first night on."""
         self._step("Collect: what does DPS say of each record?", "mesh collect")
-        run = self._invoke("collect", CollectRun)
-        answers = [message.answer for message in run.messages if message.answer]
-        self._result(
-            document(run),
-            ok=run.status == "ok"
-            and len(run.messages) == number
-            and sum(answer.processed or 0 for answer in answers) == processed
-            and sum(answer.refused or 0 for answer in answers) == refused,
-        )
-        if not self.as_json:
-            rows = [
-                [
-                    m.answer.export_id if m.answer else "",
-                    f"{m.answer.kind}, {m.filename.rpartition('.')[2]}" if m.answer else m.filename,
-                    m.answer.outcome if m.answer else "kept",
-                    m.answer and m.answer.processed,
-                    m.answer and m.answer.refused,
-                ]
-                for m in run.messages
-            ]
-            data.print(Table("Collected", ["export", "answer", "outcome", "processed", "refused"], rows))
-            data.print(f"DPS processed {processed} of {processed + refused} records and refused {refused}.")
+        attempts = [e.attempt for e in list_exports(self.works_on.wiring.ledger()) if e.attempt]
+        counts = [sum(a.rows_processed or 0 for a in attempts), sum(a.rows_refused or 0 for a in attempts)]
+        self._result(dict(zip(("processed", "refused"), counts, strict=True)))
+        self._check(counts == [processed, refused])
 
     def _refused(self, title: str, refused: dict[str, str]) -> None:
         self._step(title, "mesh refused --text")
         wiring = self.works_on.wiring
         found = tell_refused(wiring.bucket(), list(find_refused(wiring.register())), text=True)
         texts = {one.record: one.text for one in found}
-        self._result(texts, ok=texts == refused)
-        if found and not self.as_json:
-            show_refused(found)
-        if not found:
-            self._say("DPS has refused no record as it was sent last.")
+        self._result(texts)
+        self._check(texts == refused)
 
-    def _invoke[T](self, job: str, answers: type[T]) -> T:
-        """Invoke a function; return its answer as the use case gave it."""
-        return have_done(self.works_on, job, answers, as_json=False)
+    def _messages(self) -> list[str]:
+        """Return what waits for DPS."""
+        with self.cloud.sandbox.client(RECEIVER) as receiver:
+            return list(receiver.inbox())
 
     # -- telling
 
-    def _step(self, title: str, command: str = "") -> None:
-        self.steps.append({"step": title, "ok": True})
+    @property
+    def _folder(self) -> Path:
+        return self.cloud.directory / "demo"
+
+    @contextmanager
+    def _at_the_command_line(self) -> Iterator[None]:
+        """Work in a folder of the stack's own, from which the commands find this stack and no other."""
+        environment = self._folder / LOCAL_ENVIRONMENT
+        environment.parent.mkdir(parents=True)
+        variables = self.cloud.environment_of_commands()
+        environment.write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+        theirs = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MESH_"))}
+        with _variables(theirs), chdir(self._folder):
+            try:
+                yield
+            except _NotTold:
+                self._check(False)
+
+    def _step(self, title: str, *commands: str) -> None:
+        self.steps.append({"step": title, "ok": True, "commands": []})
         if not self.as_json:
             data.print()
             data.rule(f"[bold]{len(self.steps)}. {title}", align="left")
-            if command:
-                data.print(f"$ {command}", style="dim", markup=False)
+        for command in commands:
+            if self.as_json:
+                code, printed = self._captured(command)
+                self.steps[-1]["commands"].append({"command": command, "printed": printed})
+            else:
+                data.print(f"$ {command}", style="dim", markup=False, soft_wrap=True)
+                code = self._run(command)
+            self._check(code == 0)
 
-    def _say(self, text: str) -> None:
-        if not self.as_json:
-            data.print(text)
+    def _captured(self, command: str) -> tuple[int, str]:
+        """Run a command as if on a terminal; return its exit code and what it printed."""
+        kept = io.BytesIO()
+        out, err = _Screen(kept, write_through=True), io.TextIOWrapper(kept, "utf-8", write_through=True)
+        data.size = _TERMINAL  # type: ignore[assignment]  # its setter takes a pair
+        with redirect_stdout(out), redirect_stderr(err):
+            code = self._run(command)
+        printed = Text.from_ansi(kept.getvalue().decode()).plain
+        return code, "".join(f"{line.rstrip()}\n" for line in printed.splitlines() if line.strip())
 
-    def _result(self, result: Any, *, ok: bool) -> None:
+    def _run(self, command: str) -> int:
+        """Run a line as a shell does, but ours in this process, which has everything loaded; return its exit code."""
+        words = shlex.split(command)
+        with ExitStack() as undo:
+            if words[-2] == ">":
+                file = undo.enter_context((self._folder / words[-1]).open("w", encoding="utf-8"))
+                undo.enter_context(redirect_stdout(file))
+                del words[-2:]
+            variables = dict(os.environ)
+            while "=" in words[0]:
+                name, _, value = words.pop(0).partition("=")
+                variables[name] = value
+            if words[0] != "mesh":
+                shell = ["/bin/sh", "-c", command]
+                done = subprocess.run(shell, capture_output=True, text=True, check=False)  # noqa: S603 - one of the above
+                data.print(done.stdout, end="", markup=False, soft_wrap=True)
+                return done.returncode
+            undo.enter_context(_variables(variables))
+            code = self.mesh.main(words[1:], prog_name="mesh", standalone_mode=False) or 0
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        return int(code)
+
+    def _result(self, result: Any) -> None:
         self.steps[-1]["result"] = result
-        self._check(ok)
 
     def _check(self, ok: bool) -> None:
         if not ok:
@@ -311,5 +305,33 @@ class Demo:
         return ok
 
 
-def _rows(body: bytes) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(body.decode(), newline=""), delimiter="|"))
+class _NotTold(Exception):
+    """The story cannot go on: an upload has no receipt."""
+
+
+class _Screen(io.TextIOWrapper):
+    """What is printed as on a terminal, and kept."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@contextmanager
+def _variables(variables: dict[str, str]) -> Iterator[None]:
+    """Have these environment variables, and no others, for a while."""
+    before = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _accepted(receipt: Receipt) -> dict[str, int]:
+    return {key: sum(actions.values()) for key, actions in receipt.accepted.items()}
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"), newline=""), delimiter="|"))

@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 __all__ = [
     "EXPORTED",
     "FUNCTIONS",
+    "LOCAL_ENVIRONMENT",
     "Deployment",
     "NoDeployment",
     "find_deployment",
+    "find_file",
     "local_deployment",
     "local_environment",
 ]
@@ -164,7 +166,7 @@ def local_deployment(variables: Mapping[str, str]) -> Deployment:
 
 def local_environment() -> dict[str, str]:
     """Return the variables by which a running local stack is reached; none where there is none."""
-    lines = (_found(LOCAL_ENVIRONMENT) or "").splitlines()
+    lines = (_text_of(LOCAL_ENVIRONMENT) or "").splitlines()
     return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
 
 
@@ -187,7 +189,7 @@ def _deployment(where: str, reached_by: Mapping[str, str], clients: Clients, env
 
 def _samconfig() -> dict[str, Any]:
     try:
-        return tomllib.loads(_found(SAMCONFIG) or "")
+        return tomllib.loads(_text_of(SAMCONFIG) or "")
     except tomllib.TOMLDecodeError as error:
         raise NoDeployment(f"samconfig.toml cannot be read: {error}") from None
 
@@ -206,12 +208,14 @@ def _region(samconfig: Mapping[str, Any], stack: str) -> str | None:
     return region
 
 
-def _found(file: Path) -> str | None:
-    """Return the text of a file in this folder or one above it; None where there is no such file."""
-    for folder in (Path.cwd(), *Path.cwd().parents):
-        if (found := folder / file).is_file():
-            return found.read_text()
-    return None
+def find_file(file: Path) -> Path | None:
+    """Find a file in this folder or one above it; None where there is no such file."""
+    return next((folder / file for folder in (Path.cwd(), *Path.cwd().parents) if (folder / file).is_file()), None)
+
+
+def _text_of(file: Path) -> str | None:
+    found = find_file(file)
+    return found.read_text() if found else None
 
 
 #: Environment variables of the functions, and the stack's outputs that hold the same.

@@ -67,14 +67,15 @@ def up(
     talk.print("Taken down; nothing is left running.")
 
 
-def demo(as_json: Json = False) -> None:
+def demo(context: typer.Context, as_json: Json = False) -> None:
     """Tell the nightly story on a stack of its own: upload, export over MESH, acknowledgement, correction.
 
     For example: mesh demo
     """
     with ExitStack() as undo:
         cloud = _cloud(undo)
-        ok = Demo(cloud, local_deployment(cloud.environment_of_commands()), as_json=as_json).tell()
+        works_on = local_deployment(cloud.environment_of_commands())
+        ok = Demo(cloud, works_on, context.find_root().command, as_json=as_json).tell()
     if not ok:
         raise typer.Exit(1)
 

@@ -184,7 +184,7 @@ def show_collect_run(run: CollectRun) -> None:
     """Show what a run of collect has found."""
     if run.messages:
         rows = [[message.workflow_id, message.filename, message.key] for message in run.messages]
-        data.print(Table("Collected", ["workflow", "file", "stored as"], rows))
+        data.print(Table("Collected", ["workflow", "file", "stored as"], rows, rank=["workflow", "stored as"]))
         for answer in (message.answer for message in run.messages if message.answer):
             counts = "" if answer.processed is None else f": {answer.processed} processed, {answer.refused} refused"
             talk.print(f"{answer.kind} about {answer.export_id or 'no export'}: {answer.outcome}{counts}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mesh_cli.deployment import NoDeployment, local_deployment, local_environment
+from mesh_cli.deployment import LOCAL_ENVIRONMENT, NoDeployment, find_file, local_deployment, local_environment
 from mesh_cli.options import Json
 from mesh_cli.output import Table, data, print_json, talk
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from local.dps import VaccinationFile
 
-__all__ = ["because", "facts", "play_dps", "show_files"]
+__all__ = ["play_dps"]
 
 
 def play_dps(
@@ -42,19 +42,20 @@ def play_dps(
     """
     from local.dps import Dps
     from local.sandbox import Sandbox
-    from local.stack import PROJECT, RECEIVER
+    from local.stack import RECEIVER
 
     reasons = dict(_reason(text) for text in refuse or ())
-    if not (variables := local_environment()):
+    environment = find_file(LOCAL_ENVIRONMENT)
+    if not environment or not (variables := local_environment()):
         raise NoDeployment("DPS plays on the stack of this machine; start it with: mesh local up")
     receiver = {"MESH_MAILBOX": RECEIVER, "MESH_PASSWORD": Sandbox.password}
     works_on = local_deployment({**variables, **receiver})
     dps = Dps(
         works_on.wiring.mesh(),
-        refuse=because(reasons),
+        refuse=_because(reasons),
         refuse_file=lambda _: refuse_files,
     )
-    on_file = PROJECT / ".local" / "dps.json"
+    on_file = environment.with_name("dps.json")
     dps.load(on_file)
     files = dps.clear(clear.upper()) if clear else []
     for file in files:
@@ -62,9 +63,9 @@ def play_dps(
     files += dps.work()
     dps.save(on_file)
     if as_json:
-        print_json([facts(file) for file in files])
+        print_json([_facts(file) for file in files])
     elif files:
-        show_files(files)
+        _show_files(files)
     else:
         talk.print("Nothing has arrived for DPS.")
 
@@ -76,12 +77,12 @@ def _reason(text: str) -> tuple[str, str]:
     return record.lower(), why
 
 
-def because(reasons: dict[str, str]) -> Callable[[dict[str, str]], str | None]:
+def _because(reasons: dict[str, str]) -> Callable[[dict[str, str]], str | None]:
     """Make what tells DPS why a row is refused, from the reasons by record."""
     return lambda row: reasons.get(row["UNIQUE_ID"].lower())
 
 
-def facts(file: VaccinationFile) -> dict[str, Any]:
+def _facts(file: VaccinationFile) -> dict[str, Any]:
     """Tell what became of a file."""
     return {
         "filename": file.name,
@@ -96,7 +97,7 @@ def facts(file: VaccinationFile) -> dict[str, Any]:
     }
 
 
-def show_files(files: list[VaccinationFile]) -> None:
+def _show_files(files: list[VaccinationFile]) -> None:
     """Show what DPS processed and refused."""
     rows = [[file.name, file.status, file.processed, len(file.refused)] for file in files]
     data.print(Table("DPS has picked up", ["file", "status", "processed", "refused"], rows))

@@ -99,6 +99,9 @@ _OFFLINE_COLUMNS = (
 )
 type _Cells = dict[str, str]
 
+#: The first NHS number that is never issued, without its last digit.
+_FIRST = 999_000_000
+
 #: What DPS finds wrong with rows in which nothing is wrong, in the form in which it says so.
 _REFUSALS = (
     "Validation errors: lotNumber is not a batch of this vaccine",
@@ -200,7 +203,7 @@ def sample_upload(today: date, *, rows: int = ROWS, bad: int = BAD_ROWS) -> Samp
     bad
         How many rows have something wrong with them.
     """
-    people = _People(random.Random(20240823))  # noqa: S311 - made-up data
+    people = _people_of(Form.CSV)
     good, faulty, absent = _good_rows(people, today, rows), _bad_rows(people, today, bad), _absent(people, today)
     with_uuid = [row for row in good if row["UUID"]]
     to_update, to_withdraw, *to_refuse = (
@@ -208,14 +211,16 @@ def sample_upload(today: date, *, rows: int = ROWS, bad: int = BAD_ROWS) -> Samp
         for key in ("hpv", "menacwy", "flu", "mmr")
     )
     put_together = _put_together(good, faulty, absent)
-    others = (_systmone(people, today), _offline_spreadsheet(people, today), _semicolons(people, today))
+    of_others = [_people_of(form) for form in (Form.SYSTMONE, Form.OFFLINE, Form.SEMICOLONS)]
+    makers = (_systmone, _offline_spreadsheet, _semicolons)
+    others = tuple(make(others, today) for make, others in zip(makers, of_others, strict=True))
     return SampleUpload(
         csv=_written(put_together),
         accepted=_by_programme(good),
         duplicates=len(put_together) - len(good) - len(faulty) - 1,
         bad_lines=[_line_of(place, put_together) for place, row in enumerate(put_together) if row in faulty],
         skipped=1,
-        personal_values=frozenset(people.personal_values),
+        personal_values=frozenset().union(*(each.personal_values for each in (people, *of_others))),
         to_update=to_update["UUID"],
         to_withdraw=to_withdraw["UUID"],
         to_refuse={row["UUID"]: why for row, why in zip(to_refuse, _REFUSALS, strict=True)},
@@ -236,7 +241,7 @@ def sample_file(form: Form, today: date, *, rows: int, bad: int) -> bytes:
     rows, bad
         How many good rows it has, and how many rows with something wrong with them.
     """
-    people = _People(random.Random(20240823))  # noqa: S311 - made-up data
+    people = _people_of(form)
     match form:
         case Form.CSV:
             good, faulty = _good_rows(people, today, rows), _bad_rows(people, today, bad)
@@ -318,14 +323,15 @@ class _Person:
 class _People:
     """Makes people up, and remembers all that is personal about them."""
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: random.Random, first: int = _FIRST) -> None:
         self.chance = chance
+        self._first = first
         self.personal_values: set[str] = set()
         self._made = self.endless()
 
     def endless(self) -> Iterator[_Person]:
         """Make up person after person, no two of whom share an NHS number."""
-        for number in _nhs_numbers():
+        for number in _nhs_numbers(self._first):
             choice, digits = self.chance.choice, self.chance.randrange
             yield _Person(
                 forename=choice(_FORENAMES),
@@ -351,6 +357,12 @@ class _People:
         """Remember names, as they are and as JSON and CSV may write them."""
         for name in filter(None, names):
             self.personal_values |= {name, json.dumps(name)[1:-1], name.replace('"', '""')}
+
+
+def _people_of(form: Form) -> _People:
+    """Return the people in the files of a form: each has its own, but CSV and JSON Lines, which state the same."""
+    place = list(Form).index(Form.CSV if form == Form.JSONL else form)
+    return _People(random.Random(20240823 + place), _FIRST + 100_000 * place)  # noqa: S311 - made-up data
 
 
 def _vaccination(programme: Programme, number: int, people: _People, today: date) -> _Cells:
@@ -583,9 +595,9 @@ def _written(rows: list[_Cells]) -> bytes:
     return text.getvalue().encode("utf-8-sig")
 
 
-def _nhs_numbers() -> Iterator[str]:
-    """Count through the NHS numbers that are valid and never issued."""
-    for body in count(999_000_000):
+def _nhs_numbers(first: int) -> Iterator[str]:
+    """Count through the NHS numbers that are valid and never issued, without their last digit."""
+    for body in count(first):
         check = 11 - sum(int(digit) * weight for digit, weight in zip(str(body), range(10, 1, -1), strict=True)) % 11
         if check != 10:
             yield f"{body}{check % 11}"

@@ -16,6 +16,7 @@ import pytest
 
 from local.stack import PROJECT, LocalCloud
 from local.template import Template
+from tests.pages import normal
 from tests.usecases.rows import row, upload_of
 
 if TYPE_CHECKING:
@@ -23,20 +24,6 @@ if TYPE_CHECKING:
 
 PAGE = PROJECT / "docs" / "invoke.md"
 BLOCK = re.compile(r"(?<=```console\n).+?(?=```)", re.DOTALL)
-#: What differs from one run to the next, and what stands in its place for the comparison.
-VOLATILE = {
-    r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b": "UUID",
-    r"(?<![0-9a-fA-F])([0-9a-f]{32}|[0-9A-F]{32})(?![0-9a-fA-F])": "ID",
-    r"(?<!\d)\d{8}T\d{8}(?!\d)": "TIME",
-    r"(?<!\d)\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d([.,]\d+)?(\+0000|\+00:00|Z)?": "TIME",
-    r"(?<!\d)\d{4}-\d\d-\d\d(?!\d)": "DAY",
-    r"\b[A-Z][a-z]{2} \d\d [A-Z][a-z]{2} \d\d:\d\d\b": "TIME",
-    r'("Timestamp":)\d+': r"\1TIME",
-    r'("certificate_days_left": ?)\d+': r"\1DAYS",
-    r'("CertificateDaysLeft":\[)\d+': r"\1DAYS",
-    r"(local-bucket-)\w+": r"\1NAME",
-    r'("location":"\w+):\d+': r"\1",
-}
 # The command as installed, but for a project of its own, so that several stacks can be up at the same time.
 COMMAND = """\
 #!{python}
@@ -80,12 +67,6 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             return done.stdout
 
         yield run
-
-
-def normal(text: str) -> str:
-    for pattern, stands_in in VOLATILE.items():
-        text = re.sub(pattern, stands_in, text)
-    return text
 
 
 def test_the_transcript_is_what_the_functions_say(shell: Any) -> None:

@@ -14,17 +14,20 @@ from local.stack import PROJECT
 from mesh_cli.deployment import EXPORTED
 from mesh_cli.main import app
 from tests import awscli
-from tests.pages import PAGES, Block, blocks, inline
+from tests.pages import PAGES, Block, blocks, inline, normal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-OPERATIONS, INVOKE, MOVING = (PROJECT / "docs" / f"{name}.md" for name in ("operations", "invoke", "moving"))
+OPERATIONS, INVOKE, MOVING, DEMO = (
+    PROJECT / "docs" / f"{name}.md" for name in ("operations", "invoke", "moving", "demo")
+)
 #: Every block of these is run in its order, unless it says why not.
 RUN = {
     OPERATIONS: "tests/e2e/test_operations.py",
     INVOKE: "tests/e2e/test_invoke.py",
     MOVING: "tests/e2e/test_moving.py",
+    DEMO: "tests/e2e/test_story.py",
 }
 #: Where tests type commands: their words are looked for there.
 TYPED = [
@@ -67,6 +70,14 @@ def test_a_block_of_commands_is_run_by_a_test_or_says_why_not(block: Block) -> N
 @pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_the_pages_whose_commands_are_run_are_read_by_their_tests(page: Path) -> None:
     assert f'"{page.name}"' in (PROJECT / RUN[page]).read_text()
+
+
+def test_the_readme_tells_in_two_screens_lines_of_the_story_as_the_demo_does() -> None:
+    text = (PROJECT / "README.md").read_text()
+    assert len(text.splitlines()) <= 100
+    [story] = re.findall(r"```text\n(.+?)```", text, re.DOTALL)
+    told = normal(DEMO.read_text())
+    assert [line for line in normal(story).splitlines() if line not in told] == []
 
 
 def commands_of_ours() -> list[tuple[Path, str]]:
