@@ -256,7 +256,7 @@ class Demo:
         """Run a command as if on a terminal; return its exit code and what it printed."""
         kept = io.BytesIO()
         out, err = _Screen(kept, write_through=True), io.TextIOWrapper(kept, "utf-8", write_through=True)
-        data.size = _TERMINAL  # type: ignore[assignment]  # its setter takes a pair
+        data.size = _TERMINAL
         with redirect_stdout(out), redirect_stderr(err):
             code = self._run(command)
         printed = Text.from_ansi(kept.getvalue().decode()).plain

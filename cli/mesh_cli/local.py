@@ -61,9 +61,14 @@ def up(
             sys.stdout.flush()
         else:
             talk.print(Table("The stack on this machine", ["what", "where"], list(where.items())))
+            talk.print("The functions are the sources: what you edit is there at the next invocation.")
             talk.print("Other terminals find it through .local/environment: try `mesh validate-mailbox`.")
             talk.print("Ctrl-C takes it down.")
-        done.wait()
+        told = ""
+        while not done.wait(1):
+            if (changed := cloud.outdated()) != told:
+                told = changed
+                talk.print(f"{changed} has changed: Ctrl-C, make build and mesh local up bring it in.", soft_wrap=True)
     talk.print("Taken down; nothing is left running.")
 
 
@@ -118,7 +123,7 @@ def invoke(
     reason: Why = None,
     as_json: Annotated[bool, typer.Option("--json", help="The answer is JSON in any case.")] = True,  # noqa: ARG001
 ) -> None:
-    """Invoke a function with an event, on AWS, or as it was built on the stack of this machine.
+    """Invoke a function with an event, on AWS, or as its sources are on the stack of this machine.
 
     The end of the function's log goes to stderr, its answer, as JSON, to stdout.
 

@@ -1,12 +1,13 @@
-"""Runs the built functions as Lambda does: under AWS's runtime interface emulator, which comes with aws-sam-cli.
+"""Runs the functions as Lambda does: under AWS's runtime interface emulator, which comes with aws-sam-cli.
 
 An execution environment is one emulator process. It starts the function's interpreter, receives invocations over HTTP
 and ends those that run out of time. As in Lambda it serves one invocation at a time, is kept for the next, and is
 replaced when it dies; an invocation that finds none free gets a new one. Where a function has reserved concurrency, no
 more invocations run at once than that; Lambda turns others away, and whoever invokes it tries again: here they wait.
 
-The interpreter sees what it would see in AWS and nothing else: the function's folder, the built layers, and AWS's own
-part (awslambdaric and boto3 as locked), not the developer's environment.
+The interpreter sees what it would see in AWS and nothing else: the function's folder, its layers, and AWS's own part
+(awslambdaric and boto3 as locked), not the developer's environment. Functions and layers are the sources as they are at
+that moment, and what the layers depend on is the build's; or all is the build's, where that is what is looked at.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import shutil
 import sys
 import threading
 import uuid
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from subprocess import Popen
 
     from local.template import Function
+
+    #: Of each source its path, when it was written, and its size.
+    type _Version = tuple[tuple[Path, int, int], ...]
 
 __all__ = ["BUILD", "Emulator", "FunctionError", "check_build", "python_path", "runtime"]
 
@@ -67,8 +71,13 @@ class FunctionError(Exception):
         self.stack_trace = stack_trace
 
 
-def check_build(project: Path) -> None:
+def check_build(project: Path, *, dependencies: bool = False) -> None:
     """Check that the functions were built from the sources as they are now.
+
+    Parameters
+    ----------
+    dependencies
+        Whether only what the layers depend on has to be as it is now.
 
     Raises
     ------
@@ -79,7 +88,7 @@ def check_build(project: Path) -> None:
     if not built.exists():
         raise CloudError("the functions are not built yet; build them with: make build")
     time_built = built.stat().st_mtime
-    for source in _sources(project):
+    for source in project.glob("layers/*/requirements.txt") if dependencies else _sources(project):
         if source.stat().st_mtime > time_built:
             raise CloudError(
                 f"{source.relative_to(project)} is newer than the built functions; build them again with: make build"
@@ -109,6 +118,8 @@ class Emulator:
         Their environment variables.
     endpoint_url
         Where they find AWS.
+    built
+        Whether all of the functions is the build's, not only what their layers depend on.
     """
 
     def __init__(
@@ -118,8 +129,11 @@ class Emulator:
         functions: Mapping[str, Function],
         environments: Mapping[str, Mapping[str, str]],
         endpoint_url: str,
+        *,
+        built: bool = False,
     ) -> None:
         self._build = project / BUILD
+        self._sources = None if built else project
         self._directory = directory
         self._functions = functions
         self._environments = environments
@@ -187,17 +201,34 @@ class Emulator:
         children.stop(*(environment.process for environment in environments))
 
     def _acquire(self, function: str) -> _ExecutionEnvironment:
+        version, old = self._version(function), []
         with self._lock:
             if self._closed:
                 raise FunctionError(function, "Sandbox.Closed", "the cloud on this machine has stopped")
             while self._idle[function]:
                 environment = self._idle[function].pop()
-                if environment.alive:
+                if environment.version != version:
+                    old.append(environment)
+                elif environment.alive:
                     break
             else:
-                environment = self._start(function)
+                environment = self._start(function, version)
             self._busy[function].add(environment)
+        for each in old:
+            each.close()
         return environment
+
+    def _version(self, function: str) -> _Version:
+        """Tell of the sources of a function what changes when one of them is edited, added or removed."""
+        if not self._sources:
+            return ()
+        found = []
+        for folder in self._functions[function].sources:
+            for path in sorted((self._sources / folder).rglob("*.py")):
+                with suppress(FileNotFoundError):  # removed at this moment
+                    known = path.stat()
+                    found.append((path, known.st_mtime_ns, known.st_size))
+        return tuple(found)
 
     def _release(self, function: str, environment: _ExecutionEnvironment) -> None:
         with self._lock:
@@ -208,9 +239,9 @@ class Emulator:
     def _log_path(self, function: str) -> Path:
         return self._directory / f"{function}.log"
 
-    def _start(self, name: str) -> _ExecutionEnvironment:
+    def _start(self, name: str, version: _Version) -> _ExecutionEnvironment:
         function = self._functions[name]
-        code = self._build / name
+        code = self._sources / function.sources[0] if self._sources else self._build / name
         temporary = self._directory / "tmp" / name
         temporary.mkdir(parents=True, exist_ok=True)
         environment = {
@@ -219,8 +250,8 @@ class Emulator:
             "TZ": ":UTC",
             "LD_PRELOAD": "",  # the emulator's clock cannot be set, and it tells the function how much time it has
             "TMPDIR": str(temporary),
-            "PYTHONPATH": python_path(self._build, function, self._runtime),
-            "PYTHONDONTWRITEBYTECODE": "1",  # the build stays as it was built
+            "PYTHONPATH": python_path(self._build, function, self._runtime, sources=self._sources),
+            "PYTHONDONTWRITEBYTECODE": "1",  # sources and build stay as they are
             "AWS_EXECUTION_ENV": "AWS_Lambda_python3.13",
             "AWS_LAMBDA_FUNCTION_NAME": f"{STACK_NAME}-{name}",
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory),
@@ -249,13 +280,14 @@ class Emulator:
             environment=environment,
             folder=code,
         )
-        return _ExecutionEnvironment(name, process, port, function.timeout)
+        return _ExecutionEnvironment(name, version, process, port, function.timeout)
 
 
 class _ExecutionEnvironment:
     """One emulator process and the function in it."""
 
-    def __init__(self, function: str, process: Popen[bytes], port: int, timeout: int) -> None:
+    def __init__(self, function: str, version: _Version, process: Popen[bytes], port: int, timeout: int) -> None:
+        self.version = version
         self.process = process
         self._function = function
         self._port = port
@@ -321,10 +353,17 @@ def _emulator_binary(directory: Path) -> Path:
     return copy
 
 
-def python_path(build: Path, function: Function, runtime: Path) -> str:
-    """Return what ``PYTHONPATH`` is for a built function: itself, its layers and AWS's part, nothing else."""
+def python_path(build: Path, function: Function, runtime: Path, *, sources: Path | None = None) -> str:
+    """Return what ``PYTHONPATH`` is for a function: itself, its layers and AWS's part, nothing else.
+
+    Parameters
+    ----------
+    sources
+        The project, where the function and its layers are taken from their sources; else they are the build's.
+    """
+    code = [sources / folder for folder in function.sources] if sources else [build / function.name]
     layers = [build / layer / "python" for layer in function.layers]
-    return os.pathsep.join(str(path) for path in (build / function.name, *layers, runtime))
+    return os.pathsep.join(str(path) for path in (*code, *layers, runtime))
 
 
 def runtime(directory: Path) -> Path:

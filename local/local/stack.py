@@ -16,6 +16,7 @@ import shutil
 import socket
 import struct
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -63,6 +64,8 @@ class LocalCloud:
         The address of this machine on which AWS and the sandbox listen. Containers reach an address of their network.
     project
         The project's folder.
+    built
+        Whether the functions are those of the build; else they are the sources, as they are when they are invoked.
 
     Attributes
     ----------
@@ -87,10 +90,13 @@ class LocalCloud:
     pollers: list[Poller]
     directory: Path
 
-    def __init__(self, *, publish: bool = False, host: str = LOOPBACK, project: Path = PROJECT) -> None:
+    def __init__(
+        self, *, publish: bool = False, host: str = LOOPBACK, project: Path = PROJECT, built: bool = False
+    ) -> None:
         self._host = host
         self._publish = publish
         self._project = project
+        self._built = built
         self._aws: Aws
         self._stack: Stack
         self._invocations: Invocations
@@ -103,9 +109,11 @@ class LocalCloud:
         Raises
         ------
         local.cloud.CloudError
-            The functions are not built, a part did not start, or another stack has published itself already.
+            The functions are not built, or what they depend on has changed since; a part did not start; or another
+            stack has published itself already.
         """
-        check_build(self._project)
+        check_build(self._project, dependencies=not self._built)
+        self._began = time.time()
         if self._publish:
             self._refuse_a_second()
         with ExitStack() as undo:
@@ -157,6 +165,13 @@ class LocalCloud:
             "MESH_STACK": STACK_NAME,
         }
 
+    def outdated(self) -> str:
+        """Name a file that has changed since the stack came up and is not read again; empty where there is none."""
+        for path in (self._project / "template.yaml", *self._project.glob("layers/*/requirements.txt")):
+            if path.stat().st_mtime > self._began:
+                return str(path.relative_to(self._project))
+        return ""
+
     def logs(self) -> dict[str, str]:
         """Return what each function has written, by logical id."""
         return {function: self.emulator.log(function) for function in self._stack.environments}
@@ -192,7 +207,12 @@ class LocalCloud:
         flag = self.outputs["MeshJobsParameterName"]
         self.client("ssm").put_parameter(Name=flag, Value="enabled", Type="String")
         self.emulator = Emulator(
-            self._project, self.directory, template.functions(), self._stack.environments, self.endpoint_url
+            self._project,
+            self.directory,
+            template.functions(),
+            self._stack.environments,
+            self.endpoint_url,
+            built=self._built,
         )
         self._invocations = Invocations(self.emulator, self._host, self.pollers)
         self._invocations.start()

@@ -37,6 +37,8 @@ class Function:
         MB.
     layers
         The logical ids of its layers, in the order in which they are searched.
+    sources
+        The folders of its sources and of its layers' in the project, in the order in which they are searched.
     variables
         Its environment, with references to other resources in it.
     reserved
@@ -48,15 +50,23 @@ class Function:
     timeout: int
     memory: int
     layers: tuple[str, ...]
+    sources: tuple[str, ...]
     variables: Mapping[str, Any]
     reserved: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The translated template: CloudFormation's resource types only."""
+    """The translated template: CloudFormation's resource types only.
+
+    Attributes
+    ----------
+    sources
+        The folders of the functions' and layers' sources, by logical id.
+    """
 
     document: Mapping[str, Any]
+    sources: Mapping[str, str]
 
     @classmethod
     def read(cls, path: Path, parameters: Mapping[str, str] | None = None) -> Template:
@@ -73,16 +83,18 @@ class Template:
             The template is not a valid SAM template.
         """
         document = yaml_parse(path.read_text())
-        for resource in document["Resources"].values():
+        sources = {}
+        for name, resource in document["Resources"].items():
             for code in ("CodeUri", "ContentUri"):
                 if code in resource.get("Properties", {}):
+                    sources[name] = resource["Properties"][code]
                     # The translator needs an address in S3, as `sam package` writes it; nothing reads it.
                     resource["Properties"][code] = "s3://local/build"
         # It warns of each feature that is not switched on.
         logging.getLogger("samtranslator").setLevel(logging.ERROR)
         # SAM would fetch AWS's managed policies; the template uses none.
         translator = Translator({}, Parser(), None, session())
-        return cls(translator.translate(document, dict(parameters or {})))
+        return cls(translator.translate(document, dict(parameters or {})), sources)
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -106,15 +118,15 @@ class Template:
         functions = {}
         for name, resource in self.resources("AWS::Lambda::Function").items():
             properties = resource["Properties"]
+            # SAM gives a layer a logical id that changes with its content, and its own for a name.
+            layers = tuple(self.resources()[layer["Ref"]]["Properties"]["LayerName"] for layer in properties["Layers"])
             functions[name] = Function(
                 name=name,
                 handler=properties["Handler"],
                 timeout=properties["Timeout"],
                 memory=properties["MemorySize"],
-                # SAM gives a layer a logical id that changes with its content, and its own for a name.
-                layers=tuple(
-                    self.resources()[layer["Ref"]]["Properties"]["LayerName"] for layer in properties["Layers"]
-                ),
+                layers=layers,
+                sources=tuple(self.sources[each] for each in (name, *layers)),
                 variables=properties["Environment"]["Variables"],
                 reserved=properties.get("ReservedConcurrentExecutions"),
             )

@@ -1,4 +1,4 @@
-"""Promises of the built functions as such: what they do when something is switched off, wrong or missing."""
+"""Promises of the functions as such: what they do when something is switched off, wrong or missing."""
 
 from __future__ import annotations
 

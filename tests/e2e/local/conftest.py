@@ -63,7 +63,7 @@ def lambda_handler(event, context):
 
 @pytest.fixture(scope="session")
 def cloud() -> Iterator[LocalCloud]:
-    """The stack with the project's own functions, as built."""
+    """The stack with the project's own functions."""
     with LocalCloud() as running:
         yield running
 
@@ -75,9 +75,9 @@ def toy_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(PROJECT / "template.yaml", project)
     build = project / ".aws-sam" / "build"
     template = Template.read(project / "template.yaml")
-    for name, function in template.functions().items():
-        (build / name).mkdir(parents=True)
-        (build / name / "handler.py").write_text(OBEDIENT)
+    for function in template.functions().values():
+        (project / function.sources[0]).mkdir(parents=True)
+        (project / function.sources[0] / "handler.py").write_text(OBEDIENT)
         for layer in function.layers:
             (build / layer / "python").mkdir(parents=True, exist_ok=True)
     (build / "MeshClientLayer" / "python" / "nhs_mesh.py").write_text("")

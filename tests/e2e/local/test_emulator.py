@@ -8,11 +8,15 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import pytest
 
 from local.emulator import FunctionError
 from local.stack import PROJECT, LocalCloud
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_a_function_has_the_memory_and_time_of_the_template(toy: LocalCloud) -> None:
@@ -43,6 +47,39 @@ def test_a_function_finds_the_layers_and_awss_own_packages(toy: LocalCloud) -> N
 def test_a_function_finds_nothing_that_only_the_developer_has(toy: LocalCloud) -> None:
     for name in ("vaccinations", "mesh_cli", "local", "moto", "samcli", "pytest", "pip", "typer", "cryptography"):
         assert toy.invoke("ExportFunction", {"import": name}) is None
+
+
+def test_what_is_edited_is_there_at_the_next_invocation(toy: LocalCloud, toy_project: Path) -> None:
+    handler = toy_project / "functions" / "track" / "handler.py"
+    before = handler.read_text()
+    first = toy.invoke("TrackFunction")["process"]
+    assert toy.invoke("TrackFunction")["process"] == first
+    handler.write_text(before.replace('"memory":', '"edited": True, "memory":'))
+    edited = toy.invoke("TrackFunction")
+    assert (edited["edited"], edited["process"] != first) == (True, True)
+    assert toy.invoke("TrackFunction")["process"] == edited["process"]
+    handler.write_text(before)
+    assert "edited" not in toy.invoke("TrackFunction")
+
+
+def test_what_is_edited_wrongly_is_told_and_put_right_without_a_restart(toy: LocalCloud, toy_project: Path) -> None:
+    handler = toy_project / "functions" / "track" / "handler.py"
+    before = handler.read_text()
+    handler.write_text(before + "\nthis is no Python\n")
+    with pytest.raises(FunctionError, match="UserCodeSyntaxError"):
+        toy.invoke("TrackFunction")
+    handler.write_text(before)
+    assert toy.invoke("TrackFunction")["process"]
+
+
+def test_a_module_of_a_layer_comes_and_goes_with_its_source(toy: LocalCloud, toy_project: Path) -> None:
+    added = toy_project / "layers" / "vaccinations" / "added.py"
+    added.parent.mkdir(parents=True, exist_ok=True)
+    assert toy.invoke("ExportFunction", {"import": "added"}) is None
+    added.write_text("")
+    assert toy.invoke("ExportFunction", {"import": "added"}) == str(added)
+    added.unlink()
+    assert toy.invoke("ExportFunction", {"import": "added"}) is None
 
 
 @pytest.mark.parametrize(("package", "layer"), [("nhs_mesh", "MeshClientLayer"), ("vaccinations", "VaccinationsLayer")])

@@ -64,7 +64,7 @@ NOT_IN_THE_STORY = {
 @pytest.fixture(scope="module")
 def used() -> dict[str, set[Right]]:
     """Run the functions through their story; return what each asked AWS for."""
-    with LocalCloud() as cloud:
+    with LocalCloud(built=True) as cloud:
         requests.post(f"{cloud.endpoint_url}/moto-api/recorder/start-recording", timeout=10).raise_for_status()
         tell(cloud)
         return dict(recorded(cloud))

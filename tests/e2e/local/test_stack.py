@@ -191,20 +191,32 @@ def test_functions_that_were_not_built_are_reported_with_the_command_to_build_th
         pass
 
 
-def test_a_build_that_is_older_than_a_source_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changed", "built"), [("functions/export/handler.py", True), ("layers/vaccinations/requirements.txt", False)]
+)
+def test_a_build_that_is_older_than_what_is_taken_from_it_is_refused(changed: str, built: bool, tmp_path: Path) -> None:
     built = tmp_path / ".aws-sam" / "build" / "template.yaml"
     built.parent.mkdir(parents=True)
     shutil.copy(PROJECT / "template.yaml", tmp_path)
     built.write_text("")
-    source = tmp_path / "functions" / "export" / "handler.py"
+    source = tmp_path / changed
     source.parent.mkdir(parents=True)
     source.write_text("")
     os.utime(source, (time.time() + 60, time.time() + 60))
     with (
-        pytest.raises(CloudError, match=r"functions/export/handler.py is newer .* make build"),
-        LocalCloud(project=tmp_path),
+        pytest.raises(CloudError, match=rf"{changed} is newer .* make build"),
+        LocalCloud(project=tmp_path, built=built),
     ):
         pass
+
+
+def test_the_stack_names_what_has_changed_and_is_not_read_again(toy: LocalCloud, toy_project: Path) -> None:
+    template = toy_project / "template.yaml"
+    assert toy.outdated() == ""
+    before = template.stat()
+    os.utime(template, (time.time() + 60, time.time() + 60))
+    assert toy.outdated() == "template.yaml"
+    os.utime(template, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def test_containers_reach_the_stack_at_an_address_that_is_not_the_loopback_one() -> None:

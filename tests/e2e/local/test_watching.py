@@ -1,6 +1,6 @@
 """Alarms, dashboard and saved queries look at what the functions really write.
 
-The built functions run through everything that those are about, and what they write is compared with watching.yaml:
+The functions run through everything that those are about, and what they write is compared with watching.yaml:
 metrics in CloudWatch's embedded metric format by name, dimensions and namespace, other lines by their keys.
 """
 
