@@ -361,7 +361,9 @@ def test_the_receipt_of_an_upload_can_be_asked_for_later(mesh: Callable[..., Don
     assert "PERSON_POSTCODE" in shown.stdout
     receipt = json_of(mesh("receipt", "R1L/later.csv", "--json"))
     assert (receipt["accepted"], receipt["rejected"]) == ({"menacwy": {"new": 1}}, 1)
-    own = json_of(mesh("upload", str(file), "--organisation", "X26", "--json"))
+    done = mesh("upload", str(file), "--organisation", "X26", "--json")
+    assert done.returncode == 1, "no row was accepted"
+    own = json.loads(done.stdout)
     assert (own["upload"], own["rejected"]) == ("incoming/X26/later.csv", 2), "it is R1L's record"
     missing = mesh("receipt", "R1L/never.csv")
     assert (missing.returncode, missing.stdout) == (1, "")
@@ -542,8 +544,8 @@ def test_help_lists_the_commands_in_their_groups(mesh: Callable[..., Done]) -> N
     assert positions == sorted(positions)
     for command in (
         *("validate-mailbox", "check-inbox", "get-message", "ack-message", "send-file", "track-message", "lookup"),
-        *("dps-export", "track", "collect", "exports", "export", "record", "upload", "receipt", "uploads", "reconcile"),
-        *("secret", "csr", "ca-bundle", "jobs", "audit", "local", "demo", "invoke"),
+        *("dps-export", "track", "collect", "exports", "export", "record", "sample", "upload", "receipt", "uploads"),
+        *("reconcile", "secret", "csr", "ca-bundle", "jobs", "audit", "local", "demo", "invoke"),
     ):
         assert f" {command} " in shown
 
