@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
+from moto.events.models import EventPattern
 
 from local.dps import Dps
+from local.stack import PROJECT
+from local.template import Template
 from tests.schemas import FOLDER
 from tests.usecases.rows import HEADER, row, upload_of, uuid_of
-from vaccinations.aws.bus import team_teller
+from vaccinations.aws.bus import FOR_TEAMS, SOURCE, team_teller
 from vaccinations.jobs.collect import Collect
 from vaccinations.jobs.ingest import MOST_TRIES
 from vaccinations.results import RowsRefused, UploadFinished, document
@@ -186,3 +189,58 @@ def test_what_a_person_reads_of_an_upload_never_bears_the_name_of_its_file(store
         [told] = ingest(stores, stores.uploaded(body, NAME))
         assert "Ada" in getattr(told, "receipt", "")
         assert "Ada" not in told.summary
+
+
+# --- by e-mail, as uploader.yaml has it ------------------------------------------------------------------------------
+
+RULE = Template.read(PROJECT / "uploader.yaml").resources()["TeamRule"]["Properties"]
+
+
+def email(told: ForTeam, of: str) -> str | None:
+    """Return what an organisation's address is sent of an event; None where nothing is."""
+    event = {"source": SOURCE, "detail-type": FOR_TEAMS[type(told)], "detail": document(told)}
+    pattern = EventPattern.load(json.dumps(RULE["EventPattern"]).replace('{"Ref": "OdsCode"}', json.dumps(of)))
+    if not pattern.matches_event(event):
+        return None
+    [target] = RULE["Targets"]
+    transformer = target["InputTransformer"]
+    text: str = transformer["InputTemplate"]["Fn::Sub"]
+    for name, path in transformer["InputPathsMap"].items():
+        found: Any = event
+        for step in path.removeprefix("$.").split("."):
+            found = found[step]
+        text = text.replace(f"<{name}>", str(found).replace('"', '\\"'))
+    assert all(line.startswith('"') and line.endswith('"') for line in text.splitlines())
+    return text.replace("${OdsCode}", of)
+
+
+@stores_in_memory
+def test_an_organisation_gets_its_own_emails_with_counts_and_where_to_look_and_no_file_name(stores: Stores) -> None:
+    bad = row(1).replace("SW1A 1AA", "nonsense")
+    for body in (upload_of(row(2), bad), "nonsense"):
+        [told] = ingest(stores, stores.uploaded(body, NAME))
+        text = email(told, "R1L")
+        assert text
+        assert told.batch_id in text
+        assert "receipts/R1L/(name of your file)/" in text
+        assert ("2 rows: 1 accepted" in text) is (body != "nonsense")
+        assert "Ada" not in text
+        assert "<" not in text
+        assert email(told, "RX1") is None
+
+
+def test_an_email_tells_of_rows_that_dps_refused() -> None:
+    told = RowsRefused(
+        organisation="R1L",
+        batch_id="b1",
+        export_id="hpv-1",
+        programme="hpv",
+        rows=2,
+        refusals=f"receipts/R1L/{NAME}/b1-refused-hpv-1.csv",
+        refused_at="2026-11-30T21:00:00+00:00",
+        summary="DPS refused 2 rows of your upload.",
+    )
+    text = email(told, "R1L")
+    assert text
+    assert "DPS refused 2 rows" in text
+    assert "Ada" not in text
