@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import shlex
 import time
@@ -23,7 +22,7 @@ from mesh_cli.functions import have_done
 from mesh_cli.options import Json, Limit, Since, Watch, Wide, deployment, goes_on
 from mesh_cli.output import Table, age, counted, data, print_json, raw, talk, transfer, watch
 from vaccinations.aws.bucket import INCOMING
-from vaccinations.formats.rejects import HEADER
+from vaccinations.formats.rejects import HEADER, read_rejects
 from vaccinations.formats.requests import ALREADY_SENT, REQUESTS
 from vaccinations.model.london import day_in_london
 from vaccinations.model.outcome import Action
@@ -609,6 +608,5 @@ def _faults(bucket: Bucket, key: str) -> dict[tuple[str, ...], list[str]]:
 
 def _rejects(bucket: Bucket, key: str) -> Iterator[list[str]]:
     with closing(bucket.open_rejects(key)) as body:
-        rows = csv.reader(io.TextIOWrapper(body, "utf-8", newline=""))
-        next(rows, None)
-        yield from rows
+        for line, problems in read_rejects(io.TextIOWrapper(body, "utf-8", newline="")):
+            yield from ([str(line), each.column, each.what, each.fix] for each in problems)

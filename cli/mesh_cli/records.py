@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import re
 import sys
@@ -16,6 +15,7 @@ from mesh_cli.options import Json, deployment
 from mesh_cli.output import Table, data, fraction, print_json, talk
 from vaccinations.aws.bucket import INCOMING
 from vaccinations.formats.batches import entry_of
+from vaccinations.formats.rejects import read_rejects
 from vaccinations.model.export import Processing
 from vaccinations.model.outcome import OnFile
 from vaccinations.model.problems import UnreadableUpload
@@ -274,9 +274,9 @@ class History:
     def _rows(self, key: str, line: int) -> Iterator[list[str]]:
         """Read what a rejects file, or a file of refusals, says of a line."""
         with closing(self.bucket.open_rejects(key)) as body:
-            for row in csv.reader(io.TextIOWrapper(body, "utf-8", newline="")):
-                if row[:1] == [str(line)]:
-                    yield row[1:]
+            for found, problems in read_rejects(io.TextIOWrapper(body, "utf-8", newline="")):
+                if found == line:
+                    yield from ([each.column, each.what, each.fix] for each in problems)
 
     def _rejects(self, receipt: Receipt, line: int) -> list[list[str]]:
         return [*self._rows(receipt.rejects, line)] if receipt.rejects else []

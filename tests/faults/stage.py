@@ -148,7 +148,7 @@ class Stage:
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.settings.bucket, Prefix="receipts/")
         keys = [item["Key"] for page in pages for item in page.get("Contents", []) if "-refused-" in item["Key"]]
         bodies = [self.s3.get_object(Bucket=self.settings.bucket, Key=key)["Body"].read().decode() for key in keys]
-        return [line for body in bodies for line in body.splitlines()[1:]]
+        return [line for body in bodies for line in body.splitlines()[2:]]
 
     def lose(self, message_id: str) -> None:
         """Let MESH report that a message was not collected."""

@@ -414,7 +414,34 @@ def test_the_uploading_system_and_nobody_else_takes_the_uploaders_role_on() -> N
     assert allows(trust, Request("sts:AssumeRole", "", system, {"sts:ExternalId": "agreed"}), given)
 
 
+@pytest.mark.parametrize(
+    ("who", "context", "allowed"),
+    [
+        ("events.amazonaws.com", {"aws:SourceArn": "TeamRule"}, True),
+        ("events.amazonaws.com", {"aws:SourceArn": "AnotherRule"}, False),
+        ("events.amazonaws.com", {"aws:SourceArn": "TeamRule"} | PLAIN_HTTP, False),
+        ("cloudwatch.amazonaws.com", {"aws:SourceArn": "TeamRule"}, False),
+    ],
+)
+def test_a_teams_own_rule_and_nobody_else_sends_to_its_topic(
+    who: str, context: dict[str, str], *, allowed: bool
+) -> None:
+    policy = document("TeamTopicPolicy", UPLOADER)
+    assert allows(policy, Request("sns:Publish", "TeamTopic", who, context)) is allowed
+    assert UPLOADER.resources()["TeamTopic"]["Properties"]["KmsMasterKeyId"] == {"Ref": "Key"}
+    for action in ("kms:Decrypt", "kms:GenerateDataKey"):
+        assert allows(KEY_POLICY, Request(action, "Key", "events.amazonaws.com", OURS))
+
+
+def test_nobody_is_told_by_email_where_no_address_is_given() -> None:
+    told = {name for name, resource in UPLOADER.resources().items() if resource.get("Condition") == "TellsTheTeam"}
+    assert told == {"TeamTopic", "TeamTopicPolicy", "TeamByEmail", "TeamRule"}
+    assert UPLOADER.parameters["TeamEmail"]["Default"] == ""
+
+
 def test_the_uploaders_template_is_told_what_the_stack_says() -> None:
+    assert TEMPLATE.outputs["EventBusName"]["Value"] == {"Ref": "EventBus"}
+    assert UPLOADER.parameters["EventBus"]["Default"] == TEMPLATE.parameters["EventBus"]["Default"]
     assert TEMPLATE.outputs["BucketName"]["Value"] == {"Ref": "Bucket"}
     assert TEMPLATE.outputs["KeyArn"]["Value"] == {"Fn::GetAtt": ["Key", "Arn"]}
     assert "Default" not in json.dumps(

@@ -15,6 +15,8 @@ from tests.usecases.rows import upload_of
 from vaccinations.aws.bucket import receipt_key
 from vaccinations.formats.dps_columns import HEADER
 from vaccinations.formats.dps_parts import read_members
+from vaccinations.formats.rejects import HEADER as HEADING
+from vaccinations.formats.rejects import read_rejects
 from vaccinations.jobs.ingest import Ingest
 from vaccinations.model.uploaders import Uploaders
 from vaccinations.results import Receipt
@@ -108,7 +110,15 @@ class Stores:
         """Read the rejects file that a receipt names."""
         assert isinstance(receipt, Receipt)
         assert receipt.rejects
-        return list(csv.DictReader(io.StringIO(self.object(receipt.rejects).decode(), newline="")))
+        return self.faults(receipt.rejects)
+
+    def faults(self, key: str) -> list[dict[str, str]]:
+        """Read a rejects file, or a file of refusals: one fault each."""
+        return [
+            dict(zip(HEADING, (str(line), each.column, each.what, each.fix), strict=True))
+            for line, problems in read_rejects(io.StringIO(self.object(key).decode(), newline=""))
+            for each in problems
+        ]
 
     def queued(self, programme: str = "hpv", number: int = 1) -> list[dict[str, str]]:
         """Return the rows that wait to be sent in an export, as DPS will have them."""

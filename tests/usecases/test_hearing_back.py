@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import replace
 from datetime import timedelta
@@ -221,7 +219,7 @@ def test_those_who_uploaded_are_told_which_line_was_refused_and_why(
     keys = sorted(key for key in world.objects() if "-refused-" in key)
     assert [key.split("/")[:3] for key in keys] == [["receipts", o, "monday.csv"] for o in ("R1L", "R2L")]
     for key, line in zip(keys, (3, 4), strict=True):
-        [told] = csv.DictReader(io.StringIO(world.object(key).decode(), newline=""))
+        [told] = world.stores.faults(key)
         assert told == {
             "line": str(line),
             "column": "PERSON_FORENAME",

@@ -20,6 +20,7 @@ __all__ = [
     "ExportChanged",
     "ExportOutcome",
     "ExportRun",
+    "ForTeam",
     "IngestRun",
     "ParkedUpload",
     "PersonActed",
@@ -28,10 +29,12 @@ __all__ = [
     "ReconcileRun",
     "RejectedUpload",
     "RestoredExport",
+    "RowsRefused",
     "Skipped",
     "StoredIntake",
     "TrackRun",
     "TrackedExport",
+    "UploadFinished",
     "Uploader",
     "Validation",
     "document",
@@ -234,12 +237,15 @@ class StoredIntake:
         Its receipt; until the upload is attached, without what comes after.
     parked
         What became of it where it could not be completed; null where it could.
+    columns
+        What its header calls columns, by their first names, where it calls them otherwise.
     """
 
     upload: str
     version: str
     receipt: Receipt
     parked: ParkedUpload | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -560,6 +566,82 @@ class ExportChanged:
     rows_processed: int | None
     rows_refused: int | None
     changed_at: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadFinished:
+    """The event that tells a team that its upload has come to its end (docs/events.md).
+
+    Attributes
+    ----------
+    organisation
+        The ODS code of the organisation in whose folder it is.
+    batch_id
+        Names the upload in its receipt.
+    status
+        ``ingested``; ``rejected`` as a whole; or ``abandoned`` by a person.
+    rows
+        How many rows it has; null where it was not ingested, as are the next five.
+    accepted, unchanged, overtaken, skipped, rejected
+        How many rows were accepted, say what was known already, are older than what is known, withdraw what was never
+        known, or were rejected.
+    receipt, rejects
+        Keys of its receipt and of its rejects file, null where no row was rejected. They bear the upload's file name,
+        which may be personal.
+    finished_at
+        When it came to its end (ISO 8601, UTC).
+    summary
+        The same in words, for a person, and what to do. Without the file name.
+    """
+
+    organisation: str
+    batch_id: str
+    status: Literal["ingested", "rejected", "abandoned"]
+    rows: int | None
+    accepted: int | None
+    unchanged: int | None
+    overtaken: int | None
+    skipped: int | None
+    rejected: int | None
+    receipt: str
+    rejects: str | None
+    finished_at: str
+    summary: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsRefused:
+    """The event that tells a team that DPS refused rows of its upload (docs/events.md).
+
+    Attributes
+    ----------
+    organisation
+        The ODS code of the organisation in whose folder the upload is.
+    batch_id
+        Names the upload in its receipt.
+    export_id, programme
+        The export in which the rows were sent, and the key of its programme.
+    rows
+        How many rows of the upload DPS refused.
+    refusals
+        Key of the file that says which, and why. It bears the upload's file name, which may be personal.
+    refused_at
+        When DPS's answer was heard (ISO 8601, UTC).
+    summary
+        The same in words, for a person, and what to do. Without the file name.
+    """
+
+    organisation: str
+    batch_id: str
+    export_id: str
+    programme: str
+    rows: int
+    refusals: str
+    refused_at: str
+    summary: str
+
+
+type ForTeam = UploadFinished | RowsRefused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

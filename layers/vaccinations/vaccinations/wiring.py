@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from vaccinations.jobs.validate import Validate
     from vaccinations.model.export import FileNames
     from vaccinations.model.programmes import Programme
+    from vaccinations.results import ForTeam
     from vaccinations.telemetry import Handler
 
 __all__ = ["Wiring", "skipped_when_off", "wire"]
@@ -106,6 +107,14 @@ class Wiring:
         table = self.settings.exports_table
         return Ledger(self.clients.dynamodb, table, records_table, changed=changed, clock=self._clock)
 
+    def _team_teller(self) -> Callable[[ForTeam], None]:
+        """Make what tells teams what became of their uploads, where there is a bus for that."""
+        if not self.settings.event_bus:
+            return lambda _: None
+        from vaccinations.aws.bus import team_teller
+
+        return team_teller(self.clients.events, self.settings.event_bus)
+
     def queue(self) -> Queue:
         """Open the queue of uploads."""
         from vaccinations.aws.queue import Queue
@@ -167,7 +176,8 @@ class Wiring:
         from vaccinations.jobs.ingest import Ingest
 
         ledger = self.ledger(self.settings.records_table)
-        return Ingest(self.bucket(), self.register(), ledger, self._clock, self.settings.uploaders)
+        stores = self.bucket(), self.register(), ledger
+        return Ingest(*stores, self._clock, self.settings.uploaders, self._team_teller())
 
     def export(self, holder: str, seconds_left: Callable[[], float]) -> Export:
         """Make what seals exports and sends them.
@@ -217,7 +227,8 @@ class Wiring:
         from vaccinations.jobs.collect import Collect
 
         stores = self.bucket(), self.ledger(), self.register()
-        return Collect(*stores, self.mesh(), seconds_left, self.settings.answers_mailbox, self._clock)
+        answers = self.settings.answers_mailbox
+        return Collect(*stores, self.mesh(), seconds_left, answers, self._clock, self._team_teller())
 
     def reconcile(self, seconds_left: Callable[[], float]) -> Reconcile:
         """Make what finds forgotten uploads.

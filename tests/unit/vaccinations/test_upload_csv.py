@@ -1241,3 +1241,14 @@ def test_however_a_file_is_damaged_every_untouched_line_is_read(chance: random.R
         lines[place] = bytes(line)
     found = lines_of(Vaccinated, read(b"".join(lines)))
     assert found[: first - 1] == list(range(2, first + 1))
+
+
+def test_a_file_tells_what_it_calls_columns_where_that_is_not_as_we_do() -> None:
+    columns: dict[str, str] = {}
+    body = SYSTMONE.replace("Date of birth", "DATE-OF-BIRTH ").encode()
+    list(read_csv(io.BytesIO(body), organisation_code="R1L", today=TODAY, columns=columns))
+    named = ("PERSON_DOB", "Date of birth", "PERSON_FORENAME", "DATE_OF_VACCINATION", "PROGRAMME", "DOSE_SEQUENCE")
+    own = ["DATE-OF-BIRTH", "DATE-OF-BIRTH", "First name", "Event date", "Vaccination type", "Vaccination type"]
+    assert [columns[name] for name in named] == own
+    assert "First name" not in columns
+    assert "UUID" not in columns

@@ -1,6 +1,9 @@
-"""Events out: each change of an export's state is told on EventBridge, so that other systems can keep their own.
+"""Events out: on EventBridge each change of an export's state is told, and what became of each upload.
 
-What an event holds, and what may be relied on, is in docs/events.md: identifiers, states and counts, nothing personal.
+So other systems can keep their own state, and teams hear what to do.
+
+What an event holds, and what may be relied on, is in docs/events.md: identifiers, states and counts, and of what a team
+is told the keys, which bear the name that it gave its file.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from vaccinations.results import ExportChanged, document
+from vaccinations.results import ExportChanged, RowsRefused, UploadFinished, document
 from vaccinations.telemetry import count, logger
 
 if TYPE_CHECKING:
@@ -19,13 +22,14 @@ if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
 
     from vaccinations.model.export import DPSExport
-    from vaccinations.results import PersonActed
+    from vaccinations.results import ForTeam, PersonActed
 
-__all__ = ["DETAIL_TYPE", "PERSON_ACTED", "SOURCE", "publisher", "tell_of_act"]
+__all__ = ["DETAIL_TYPE", "FOR_TEAMS", "PERSON_ACTED", "SOURCE", "publisher", "team_teller", "tell_of_act"]
 
 SOURCE = "vaccinations-to-dps"
 DETAIL_TYPE = "DPSExport status changed"
 PERSON_ACTED = "Person acted"
+FOR_TEAMS = {UploadFinished: "Upload finished", RowsRefused: "Rows refused by DPS"}
 
 
 def publisher(events: EventBridgeClient, bus: str) -> Callable[[DPSExport], None]:
@@ -47,6 +51,25 @@ def publisher(events: EventBridgeClient, bus: str) -> Callable[[DPSExport], None
             count("EventsNotPublished")
 
     return publish
+
+
+def team_teller(events: EventBridgeClient, bus: str) -> Callable[[ForTeam], None]:
+    """Make a function that tells a team what became of its upload. It never raises, as `publisher`'s does not.
+
+    Parameters
+    ----------
+    bus
+        Name or ARN of the event bus.
+    """
+
+    def tell(what: ForTeam) -> None:
+        detail_type = FOR_TEAMS[type(what)]
+        if failed := _put(events, bus, detail_type, what):
+            extra = {"batch_id": what.batch_id, "event": detail_type, "code": failed}
+            logger.warning("a team could not be told what became of its upload", extra=extra)
+            count("EventsNotPublished")
+
+    return tell
 
 
 def tell_of_act(events: EventBridgeClient, bus: str, act: PersonActed) -> str:

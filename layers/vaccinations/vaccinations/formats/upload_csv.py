@@ -147,7 +147,9 @@ _NO_UUID = UUID(int=0)
 _NAMESPACE = uuid5(NAMESPACE_URL, URIS["vaccination_record"])
 
 
-def read_csv(stream: BinaryIO, *, organisation_code: str, today: date) -> Iterator[Row]:
+def read_csv(
+    stream: BinaryIO, *, organisation_code: str, today: date, columns: dict[str, str] | None = None
+) -> Iterator[Row]:
     """Read a CSV upload. One with nothing but a header is read as no rows.
 
     Parameters
@@ -156,6 +158,8 @@ def read_csv(stream: BinaryIO, *, organisation_code: str, today: date) -> Iterat
         The uploader's own, for rows that give none.
     today
         London's date on the day of the upload.
+    columns
+        Is told, before the first row comes, what the header calls columns where it is not as we write their names.
 
     Raises
     ------
@@ -165,7 +169,10 @@ def read_csv(stream: BinaryIO, *, organisation_code: str, today: date) -> Iterat
     lines = _Lines(lines_of(stream))
     delimiter, guessed = _delimiter(lines)
     rows = _split(lines, delimiter)
-    table = _Table(_header(rows), organisation_code, today)
+    header = _header(rows)
+    if columns is not None:
+        columns |= _own_names(header)
+    table = _Table([*map(_header_name, header)], organisation_code, today)
     instructions_may_come = True
     for line, cells in rows:
         if isinstance(cells, Problem):
@@ -323,7 +330,7 @@ def _split(lines: _Lines, delimiter: str) -> Iterator[tuple[int, list[str] | Pro
 
 
 def _header(rows: Iterator[tuple[int, list[str] | Problem]]) -> list[str]:
-    """Return the names of the columns, each in the one form of all ways of writing it.
+    """Return the names of the columns.
 
     Raises
     ------
@@ -346,7 +353,21 @@ def _header(rows: Iterator[tuple[int, list[str] | Problem]]) -> list[str]:
     twice = [name for form, (_, name) in _NAMES.items() if names.count(form) > 1]
     if twice:
         raise UnreadableUpload(f"the header names {', '.join(twice)} more than once", "name each column once")
-    return names
+    return cells
+
+
+def _own_names(header: list[str]) -> dict[str, str]:
+    """Return how a header writes the names that it has, by how we do, where that differs.
+
+    A column that goes by another name is there by its first name, too: so problems of those who see no header name it.
+    """
+    own = {_NAMES[form][1]: plain(cell) for cell in header if (form := _header_name(cell)) in _NAMES}
+    for listed in COLUMNS.values():
+        there = [own[name] for name in listed if name in own]
+        own |= {listed[0]: there[0]} if there else {}
+    if told_by := own.get("Vaccination type"):  # where nothing else does
+        own = dict.fromkeys(("PROGRAMME", "VACCINE_GIVEN", "DOSE_SEQUENCE"), told_by) | own
+    return {name: written for name, written in own.items() if name != written}
 
 
 def _are_instructions(cells: list[str]) -> bool:

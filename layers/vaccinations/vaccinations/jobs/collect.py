@@ -13,7 +13,7 @@ whichever comes first counts.
 
 The order of effects makes it safe to die anywhere and be run again: body, then its facts (which say that the body is
 there), the records' refusals, the request, the ledger, and last the acknowledgement. What was noted before stays as it
-is.
+is. Whoever has written the ledger tells the teams whose rows were refused, as best we can.
 """
 
 from __future__ import annotations
@@ -40,13 +40,15 @@ from vaccinations.formats.acknowledgements import (
 )
 from vaccinations.formats.batches import entry_of
 from vaccinations.formats.dps_columns import local_id_of
-from vaccinations.formats.rejects import RejectsWriter
+from vaccinations.formats.rejects import RejectsWriter, to_do_about_refused
 from vaccinations.model import lifecycle
 from vaccinations.model.entry import Entry, Refusal
 from vaccinations.model.export import Processing, Status
 from vaccinations.model.lifecycle import ImpossibleMove
 from vaccinations.model.outcome import Action, OnFile, Outcome
-from vaccinations.results import Answer, CollectedMessage, CollectRun
+from vaccinations.model.problems import Problem
+from vaccinations.model.uploaders import uploader_of
+from vaccinations.results import Answer, CollectedMessage, CollectRun, RowsRefused
 from vaccinations.telemetry import count, gauge, logger
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
     from nhs_mesh import Message
     from vaccinations.model.export import Arrival, DPSExport
     from vaccinations.ports import Bucket, Ledger, Mesh, Register
+    from vaccinations.results import ForTeam, StoredIntake
 
 __all__ = ["Collect"]
 
@@ -90,6 +93,8 @@ class Collect:
         The mailbox that DPS's answers come from; empty where that is not known.
     clock
         Tells the time, with its offset.
+    tell
+        Tells a team which of its rows were refused; it never raises.
     """
 
     bucket: Bucket
@@ -99,6 +104,7 @@ class Collect:
     seconds_left: Callable[[], float]
     answers_from: str = ""
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    tell: Callable[[ForTeam], None] = lambda _: None
 
     def run(self) -> CollectRun:
         """Do one run.
@@ -295,11 +301,14 @@ class Collect:
         """Note which of an export's rows DPS refused."""
         if nothing := self._changes_nothing(export, attempt, Processing.PROCESSED):
             return replace(answer, outcome=nothing)
-        tally = self._note_refusals(export, read_bus_ack(body), key, f"{export.export_id}-{attempt}-duplicates.resend")
+        duplicates = f"{export.export_id}-{attempt}-duplicates.resend"
+        tally, for_teams = self._note_refusals(export, read_bus_ack(body), key, duplicates)
         refused, not_believed = tally["refused"], tally["not believed"]
         # What became of a row of which DPS says something that cannot be believed is not known.
         processed = export.records - refused - tally["another record"]
-        self._note(export, attempt, Processing.PROCESSED, rows_processed=processed, rows_refused=refused)
+        if self._note(export, attempt, Processing.PROCESSED, rows_processed=processed, rows_refused=refused):
+            for told in for_teams:
+                self.tell(told)
         count("ExportsProcessed", programme=export.programme)
         count("RecordsProcessed", processed, programme=export.programme)
         count("RecordsRefused", refused, programme=export.programme)
@@ -328,20 +337,24 @@ class Collect:
             count("AnswersContradicting")
         return nothing
 
-    def _note(self, export: DPSExport, attempt: int, to: Processing, **facts: Any) -> None:
-        """Write what DPS has made of an attempt's file to the ledger."""
+    def _note(self, export: DPSExport, attempt: int, to: Processing, **facts: Any) -> bool:
+        """Write what DPS has made of an attempt's file to the ledger; tell whether that is new there."""
         now = self.clock()
         try:
             self.ledger.change(export, lambda current: lifecycle.hear(current, attempt, to, now, **facts))
         except ImpossibleMove:
             logger.info("another run has heard this before", extra={"export_id": export.export_id})
+            return False
+        return True
 
     # -- rows that DPS refused
 
     def _note_refusals(
         self, export: DPSExport, answered: Iterable[RefusedRow], key: str, duplicates: str
-    ) -> Counter[str]:
-        """Note each refused record in the register, and in a file for its uploader; count what is found.
+    ) -> tuple[Counter[str], list[RowsRefused]]:
+        """Note each refused record in the register, and in a file for its uploader.
+
+        Return how much of what was found, and what teams are to be told.
 
         Parameters
         ----------
@@ -349,6 +362,7 @@ class Collect:
             The name of the request that has duplicates sent again.
         """
         tally: Counter[str] = Counter()
+        for_teams: list[RowsRefused] = []
         with (
             tempfile.TemporaryDirectory() as directory,
             _RefusedRows(Path(directory) / "refused.db", answered) as refused,
@@ -357,20 +371,27 @@ class Collect:
             files: dict[str, Path] = {}
             found = self._found(export, refused, tally)
             # Rows that a request repeated are told to those who uploaded them.
-            uploads: dict[str, str] = {}
+            uploads: dict[str, StoredIntake] = {}
+            rows: Counter[str] = Counter()
             for batch_id, of_batch in groupby(found, key=lambda each: each[0].stated_in.batch_id):
                 if batch_id not in files:
                     files[batch_id] = Path(directory) / f"{len(files)}.csv"
-                    uploads[batch_id] = self.bucket.intake(batch_id).upload
-                columns = _columns_of(uploads[batch_id])
-                self.register.hear(self._refusals(export, of_batch, key, files[batch_id], to_send_again, columns))
+                    uploads[batch_id] = self.bucket.intake(batch_id)
+                refusals = self._refusals(
+                    export, of_batch, key, files[batch_id], to_send_again, uploads[batch_id], rows
+                )
+                self.register.hear(refusals)
             for batch_id, file in files.items():
                 if file.exists():
-                    self.bucket.put_refusals(uploads[batch_id], batch_id, export.export_id, file)
+                    upload = uploads[batch_id].upload
+                    told_in = self.bucket.put_refusals(upload, batch_id, export.export_id, file)
+                    if organisation := uploader_of(upload):
+                        told = _refused(export, batch_id, organisation, rows[batch_id], told_in, self._now())
+                        for_teams.append(told)
             if to_send_again.tell():
                 to_send_again.seek(0)
                 self.bucket.put_request(duplicates, to_send_again)
-        return tally
+        return tally, for_teams
 
     def _found(
         self, export: DPSExport, refused: Iterable[RefusedRow], tally: Counter[str]
@@ -411,13 +432,22 @@ class Collect:
         answer: str,
         file: Path,
         duplicates: BinaryIO,
-        columns: Callable[[str], str],
+        stored: StoredIntake,
+        told: Counter[str],
     ) -> Iterator[Entry]:
         """Add refusals to a file for their uploader, or to the duplicates; yield what the register is to note of each.
 
         A duplicate is no fault of an uploader's, and a withdrawal of what DPS does not have is done.
+
+        Parameters
+        ----------
+        stored
+            The upload in which the rows were stated.
+        told
+            Counts, by batch id, the rows that uploaders are told of.
         """
         at = self._now()
+        columns = _columns_of(stored.upload)
         with ExitStack() as stack:
             writer = None
             for entry, row in rows:
@@ -430,12 +460,14 @@ class Collect:
                     duplicates.write(f"{entry.record_id}\n".encode())
                 else:
                     if writer is None:
-                        new = not file.exists()
+                        begun = file.exists()
                         opened = stack.enter_context(file.open("a", encoding="utf-8", newline=""))
-                        writer = RejectsWriter(opened, header=new)
+                        to_do = to_do_about_refused(datetime.fromisoformat(stored.receipt.uploaded_at))
+                        writer = RejectsWriter(opened, None if begun else to_do, stored.columns)
                     text = "".join(c if c.isprintable() else " " for c in row.text[:_LONGEST_TEXT])
                     what = f"DPS refused it ({outcome}): {text}"
-                    writer.write(entry.stated_in.line, columns(row.text), what, outcome.fix)
+                    writer.write(entry.stated_in.line, (Problem(columns(row.text), what, outcome.fix),))
+                    told[entry.stated_in.batch_id] += 1
                 yield replace(entry, refusal=Refusal(outcome, at, export.export_id, row.row, answer))
 
     # -- how long answers take
@@ -481,6 +513,22 @@ def _kind(entry: Entry, row: RefusedRow) -> str:
         case Action.DELETE, Outcome.UNKNOWN:
             return "gone"
     return "refused"
+
+
+def _refused(export: DPSExport, batch_id: str, organisation: str, rows: int, refusals: str, now: str) -> RowsRefused:
+    """Make what a team is told of rows that DPS refused."""
+    place = f"receipts/{organisation}/(name of your file)/{batch_id}-refused-{export.export_id}.csv"
+    counted = f"{rows} {'row' if rows == 1 else 'rows'}"
+    return RowsRefused(
+        organisation=organisation,
+        batch_id=batch_id,
+        export_id=export.export_id,
+        programme=export.programme,
+        rows=rows,
+        refusals=refusals,
+        refused_at=now,
+        summary=f"DPS refused {counted} of your upload. Which, why, and what to do: {place}",
+    )
 
 
 def _columns_of(upload: str) -> Callable[[str], str]:

@@ -23,6 +23,8 @@ export are never sent: of their records, what was known before the upload counts
 says that DPS knows already stays said. A person has the upload ingested afresh, as another intake, or abandons it.
 
 Requests (`vaccinations.formats.requests`) go the same way.
+
+Last, its team is told what became of an upload: once, when it has come to its end, and as best we can.
 """
 
 from __future__ import annotations
@@ -66,10 +68,10 @@ from vaccinations.model.outcome import OnFile
 from vaccinations.model.problems import UnreadableUpload
 from vaccinations.model.programmes import is_ods_code
 from vaccinations.model.row import Faulty, Lost, Nobody, Row, SendAgain, Vaccinated, Withdrawn
-from vaccinations.model.uploaders import Uploaders
+from vaccinations.model.uploaders import Uploaders, uploader_of
 from vaccinations.ports import BatchGone, IntakeGone, UploadGone
 from vaccinations.prefetch import prefetch
-from vaccinations.results import ENDED, ParkedUpload, Receipt, RejectedUpload, StoredIntake
+from vaccinations.results import ENDED, ParkedUpload, Receipt, RejectedUpload, StoredIntake, UploadFinished
 from vaccinations.telemetry import count, logger
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ if TYPE_CHECKING:
     from vaccinations.model.entry import Entry, Intake
     from vaccinations.model.export import Asked
     from vaccinations.ports import Bucket, Ledger, Register, StoredUpload, Upload
-    from vaccinations.results import AnyReceipt, Uploader
+    from vaccinations.results import AnyReceipt, ForTeam, Uploader
 
 __all__ = ["Ingest", "OlderParked", "rows_of"]
 
@@ -104,6 +106,8 @@ class Ingest:
         Tells the time, with its offset; for tests.
     uploaders
         Who may state for whom, and change whose records.
+    tell
+        Tells a team what became of its upload; it never raises.
     """
 
     bucket: Bucket
@@ -111,6 +115,7 @@ class Ingest:
     ledger: Ledger
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     uploaders: Uploaders = field(default_factory=Uploaders)
+    tell: Callable[[ForTeam], None] = lambda _: None
 
     def ingest(self, key: str, version: str, uploader: Uploader | None = None) -> AnyReceipt:
         """Ingest one upload, wherever an earlier try at it stopped; return its receipt.
@@ -212,7 +217,7 @@ class Ingest:
         if not begun.finished:
             if not begun.parked:
                 self.register.park(again)
-            self.abandon(again, reason, by)
+            replace(self, tell=lambda _: None).abandon(again, reason, by)  # it is the same upload, and told of once
         exports = {**self._parked_upload(stored).exports, **self._parked_upload(self.bucket.intake(again)).exports}
         return self._settle(stored, status="abandoned", reason=reason, by=by, exports=exports)
 
@@ -227,11 +232,13 @@ class Ingest:
         """Write down what a person decided about a parked upload."""
         settled = replace(stored.parked or self._parked_upload(stored), decided_at=self._now(), **how)
         self.bucket.put_intake(settled.batch_id, replace(stored, parked=settled))
-        self.bucket.put_receipt(settled.upload, settled.batch_id, settled)
+        receipt_key = self.bucket.put_receipt(settled.upload, settled.batch_id, settled)
         self.register.finish(settled.batch_id, parked=True)
         asked = {"asked_by": settled.by, "asked_because": settled.reason}
         extra = {"status": settled.status, "retried_as": settled.retried_as, **asked}
         logger.info("parked upload settled", extra=extra)
+        if settled.status == "abandoned":
+            self._tell_team(settled, receipt_key)
         return settled
 
     def _key(self, key: str, version: str) -> str:
@@ -288,7 +295,8 @@ class Ingest:
         with ExitStack() as stack:
             upload = self._open(key, version)
             stack.enter_context(closing(upload.body))
-            spool = stack.enter_context(Spool(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            spool = stack.enter_context(Spool(directory, upload.uploaded_at, source.named))
             facts = self._facts(upload, batch_id, source)
             pass_ = _Pass(self.bucket, spool, facts, self.register.unsent(), frozenset(self.register.parked()))
             self._decide(source.rows(upload), pass_)
@@ -306,7 +314,7 @@ class Ingest:
             else:
                 self.register.renew(said_again)
         receipt = pass_.receipt(upload, uploader, rejects)
-        stored = StoredIntake(upload=key, version=version, receipt=receipt)
+        stored = StoredIntake(upload=key, version=version, receipt=receipt, columns=source.named)
         self.bucket.put_intake(batch_id, stored, lambda: self.register.intake(batch_id) is None)
         batches = {programme: batch.actions.total() for programme, batch in spool.batches.items()}
         self.register.begin(batch_id, batches, begun, sends=not source.already_sent)
@@ -504,9 +512,10 @@ class Ingest:
             return
         receipt = replace(stored.receipt, exports=_exports(intake.attached), completed_at=self._now())
         self.bucket.put_intake(batch_id, replace(stored, receipt=receipt, parked=None))
-        self.bucket.put_receipt(stored.upload, batch_id, receipt)
+        receipt_key = self.bucket.put_receipt(stored.upload, batch_id, receipt)
         self.register.finish(batch_id)
         _tell(receipt)
+        self._tell_team(receipt, receipt_key)
 
     def _intake(self, batch_id: str) -> Intake:
         intake = self.register.intake(batch_id)
@@ -566,10 +575,18 @@ class Ingest:
             completed_at=self._now(),
             uploader=uploader,
         )
-        self.bucket.put_receipt(key, batch_id, receipt)
+        told = self.bucket.receipt(key, batch_id) is not None
+        receipt_key = self.bucket.put_receipt(key, batch_id, receipt)
         count("UploadsRejected")
         logger.warning("upload rejected as a whole", extra={"reason": unreadable.reason})
+        if not told:
+            self._tell_team(receipt, receipt_key)
         return receipt
+
+    def _tell_team(self, receipt: AnyReceipt, receipt_key: str) -> None:
+        """Tell the team in whose folder an upload is what became of it; of requests nobody is told."""
+        if organisation := uploader_of(receipt.upload):
+            self.tell(_finished(receipt, receipt_key, organisation, self._now()))
 
     def _now(self) -> str:
         return _stamp(self.clock())
@@ -613,6 +630,44 @@ def _tell(receipt: Receipt) -> None:
     count("RowsRejected", receipt.rejected)
 
 
+def _finished(receipt: AnyReceipt, receipt_key: str, organisation: str, now: str) -> UploadFinished:
+    """Make what a team is told of an upload that has come to its end."""
+    status: Any = receipt.status
+    counts: dict[str, int | None] = dict.fromkeys(("rows", *_COUNTED))
+    rejects = None
+    match receipt:
+        case Receipt():
+            accepted = sum(sum(actions.values()) for actions in receipt.accepted.values())
+            counts = {"rows": receipt.rows, "accepted": accepted}
+            counts |= {name: getattr(receipt, name) for name in _COUNTED if name != "accepted"}
+            rejects = receipt.rejects
+            told = ", ".join(f"{counts[name]} {name}" for name in _COUNTED)
+            summary = f"{receipt.rows} {'row' if receipt.rows == 1 else 'rows'}: {told}. "
+            place = f"rejected/{organisation}/(name of your file)/{receipt.batch_id}.csv"
+            summary += f"What is wrong with the rejected rows, and what to do: {place}" if rejects else "Nothing to do."
+        case RejectedUpload():
+            summary = f"The file was rejected as a whole: {receipt.reason}. What to do: {receipt.fix}."
+        case _:
+            summary = (
+                "The file was ended by a person before all its rows were queued. Its receipt says why, and which rows "
+                "are sent all the same. Ask those who run the service whether to upload it again."
+            )
+    return UploadFinished(
+        organisation=organisation,
+        batch_id=receipt.batch_id,
+        status=status,
+        **counts,
+        receipt=receipt_key,
+        rejects=rejects,
+        finished_at=now,
+        summary=summary,
+    )
+
+
+#: What a team is told the number of, of an upload's rows.
+_COUNTED = ("accepted", "unchanged", "overtaken", "skipped", "rejected")
+
+
 # -- whose upload it is, and how it is read
 
 
@@ -630,12 +685,15 @@ class _Source:
         The folder's; empty for a request that is nobody's upload.
     already_sent
         Whether another system has sent to DPS what it holds.
+    named
+        What its header calls columns, where that is not as we do; filled in once rows are read.
     """
 
     organisation_code: str
     rows: Callable[[Upload], Iterator[Row]]
     columns: Columns = _NO_COLUMNS
     already_sent: bool = False
+    named: dict[str, str] = field(default_factory=dict)
 
 
 #: By what a name ends in: how such an upload is read, and what its columns are called.
@@ -669,7 +727,10 @@ def _source(key: str) -> _Source:
         )
     for ending, (read, columns) in _KINDS.items():
         if name.lower().endswith(ending):
-            return _Source(organisation_code.upper(), partial(_rows, read, organisation_code), columns, already_sent)
+            named: dict[str, str] = {}
+            read_named = partial(read, columns=named) if read is read_csv else read
+            rows = partial(_rows, read_named, organisation_code)
+            return _Source(organisation_code.upper(), rows, columns, already_sent, named)
     if name.lower().endswith((".xlsx", ".xls")):
         raise UnreadableUpload("this is an Excel workbook", "save it as CSV and upload that: File, Save as, CSV UTF-8")
     raise UnreadableUpload(

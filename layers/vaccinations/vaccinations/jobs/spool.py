@@ -17,16 +17,16 @@ from isal import igzip
 from vaccinations.formats.batches import entry_document, entry_from
 from vaccinations.formats.dps_columns import render_row
 from vaccinations.formats.dps_parts import RowsWriter
-from vaccinations.formats.rejects import RejectsWriter
+from vaccinations.formats.rejects import RejectsWriter, to_do_about_rejected
 from vaccinations.jobs.statements import Statements
 from vaccinations.model.entry import Entry, Place
 from vaccinations.model.outcome import Action, OnFile
+from vaccinations.model.problems import Problem
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
     from pathlib import Path
-
-    from vaccinations.model.problems import Problem
 
 __all__ = ["MOST_REJECTS", "Batch", "Seen", "Spool"]
 
@@ -41,6 +41,10 @@ class Spool:
     ----------
     directory
         Where the files are put; the caller removes it.
+    uploaded_at
+        When S3 stored the upload.
+    columns
+        What it calls columns, where that is not as we do; known once its header was read.
 
     Attributes
     ----------
@@ -56,13 +60,15 @@ class Spool:
         The lines of this upload's batches so far, and of earlier ones that were looked at.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, uploaded_at: datetime, columns: Mapping[str, str]) -> None:
         self.batches: dict[str, Batch] = {}
         self.rejected = 0
         self.rejects = directory / "rejects.csv"
         self.seen = Seen(directory / "seen.db")
         self.statements = Statements(directory / "statements")
         self._directory = directory
+        self._uploaded_at = uploaded_at
+        self._columns = columns
         self._open = ExitStack()
         self._writer: RejectsWriter | None = None
 
@@ -91,14 +97,14 @@ class Spool:
     def reject(self, line: int, problems: Iterable[Problem]) -> None:
         """Add what is wrong with the row of a line to the rejects file, as long as that lists rows."""
         if self._writer is None:
-            self._writer = RejectsWriter(self._open.enter_context(self.rejects.open("w", encoding="utf-8", newline="")))
+            file = self._open.enter_context(self.rejects.open("w", encoding="utf-8", newline=""))
+            self._writer = RejectsWriter(file, to_do_about_rejected(self._uploaded_at), self._columns)
         self.rejected += 1
         if self.rejected <= MOST_REJECTS:
-            for problem in problems:
-                self._writer.write_problem(line, problem)
+            self._writer.write(line, problems)
         elif self.rejected == MOST_REJECTS + 1:
             what = f"only the first {MOST_REJECTS} rejected rows are listed; the receipt counts them all"
-            self._writer.write(line, "", what, "put these right and upload the file again")
+            self._writer.write(line, (Problem("", what, "put these right and upload the file again"),))
 
 
 class Batch:

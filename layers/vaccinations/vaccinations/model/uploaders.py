@@ -11,7 +11,7 @@ from vaccinations.model.programmes import is_ods_code
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Uploaders"]
+__all__ = ["Uploaders", "uploader_of"]
 
 _EVERY = "*"
 _WHAT_IT_IS = 'an object of ODS codes, such as {"R1L": {"states_for": ["U1"]}, "RX1": {"succeeds": ["R1L"]}}'
@@ -74,6 +74,13 @@ class Uploaders:
     def may_change(self, folder: str, owner: str) -> bool:
         """Tell whether a row in a folder may be about a record that first arrived in the owner's."""
         return owner == folder or owner in self.succeeds.get(folder, ())
+
+
+def uploader_of(key: str) -> str:
+    """Return the ODS code of the organisation in whose folder an upload is; of a request, and elsewhere, nothing."""
+    folder, _, rest = key.partition("/")
+    code, _, name = rest.partition("/")
+    return code.upper() if folder == "incoming" and name and is_ods_code(code) else ""
 
 
 def _codes(value: Any, *, every: bool) -> frozenset[str]:
