@@ -15,6 +15,7 @@ from mesh_cli.intake import show_receipt
 from mesh_cli.main import app
 from vaccinations.formats.rejects import RejectsWriter
 from vaccinations.model.assumed import Assumed
+from vaccinations.model.problems import Problem
 from vaccinations.results import Receipt, RejectedUpload
 
 if TYPE_CHECKING:
@@ -60,10 +61,10 @@ def bucket_with(rejects: str) -> Any:
 def test_what_is_allowed_is_said_once_however_many_rows_have_the_fault(capsys: pytest.CaptureFixture[str]) -> None:
     allowed = "one of: Flu, HPV, MenACWY"
     file = io.StringIO()
-    writer = RejectsWriter(file)
+    writer = RejectsWriter(file, "What to do: put them right.", {})
     for line in range(2, 32):
-        writer.write(line, "PROGRAMME", "is not known", allowed)
-    writer.write(7, "PERSON_SURNAME", "is missing", "the family name")
+        nameless = [Problem("PERSON_SURNAME", "is missing", "the family name")] if line == 7 else []
+        writer.write(line, [Problem("PROGRAMME", "is not known", allowed), *nameless])
     receipt = replace(RECEIPT, rejected=30, rejects="rejected/R1L/monday.csv/b.csv")
     show_receipt(receipt, bucket_with(file.getvalue()))
     told = " ".join(capsys.readouterr().out.split())

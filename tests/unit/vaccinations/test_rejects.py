@@ -68,3 +68,10 @@ def test_a_file_that_goes_on_has_no_second_beginning() -> None:
     RejectsWriter(file, "What to do", {}).write(7, (NO_DATE,))
     RejectsWriter(file, None, {}).write(9, (NO_TIME,))
     assert [line for line, _ in read_rejects(io.StringIO(file.getvalue(), newline=""))] == [7, 9]
+
+
+@pytest.mark.parametrize("text", ["=HYPERLINK(0)", "+1", "-1", "@SUM(1)"])
+def test_what_excel_would_take_for_a_formula_is_shown_as_text(text: str) -> None:
+    file = io.StringIO()
+    RejectsWriter(file, None, {"UUID": text}).write(2, [Problem("UUID", text, text)])
+    assert next(csv.reader(io.StringIO(file.getvalue()))) == ["2", *[f"'{text}"] * 3]

@@ -2,7 +2,8 @@
 
 Both kinds have the same form, so that a team learns it once (docs/teams.md). It opens in Excel as it is: UTF-8 with a
 byte-order mark. Its first line says what to do, its second names the columns; then each faulty row has one row: where
-it stands in the upload, and beside that all its faults, one a line of the cell.
+it stands in the upload, and beside that all its faults, one a line of the cell. What Excel would take for a formula has
+an apostrophe before it.
 """
 
 from __future__ import annotations
@@ -79,8 +80,12 @@ class RejectsWriter:
             (", ".join(self._columns.get(name, name) for name in each.column.split(", ")), each.what, each.fix)
             for each in problems
         ]
-        cells = ("\n".join(" ".join(text.split()) for text in each) for each in zip(*faults, strict=True))
+        cells = ("\n".join(_no_formula(" ".join(text.split())) for text in each) for each in zip(*faults, strict=True))
         self._csv.writerow((line, *cells))
+
+
+def _no_formula(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def read_rejects(file: TextIO) -> Iterator[tuple[int, list[Problem]]]:
