@@ -503,6 +503,8 @@ def test_what_a_folder_may_do_beyond_its_own_records_is_done() -> None:
     changed = replace(THEIRS, digest="d2", action=Action.UPDATE, batch_id="this", line=9, stated_at=NOW)
     assert corrected == Queue(replace(changed, before=THEIRS, new_in=THEIRS.statement), repeats=False)
     assert isinstance(decide(Withdrawn(9, UUID, "RX1"), Known(THEIRS, kept=True), merged), Queue)
+    skipped = decide(Withdrawn(9, UUID, "RX1"), Known(THEIRS.waiting(), kept=False), merged)
+    assert skipped == Skip(replace(UNSTATED, batch_id="this", line=9, owner="RX1", stated_at=NOW))
     assert isinstance(decide(vaccinated(code="RX1"), None, supplier), Queue)
     assert isinstance(decide(vaccinated(code="RX1"), Known(THEIRS, kept=True), supplier), Reject)
 
