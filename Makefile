@@ -134,11 +134,11 @@ transcripts: $(INSTALLED) $(BUILT) ## Run the demo and the commands of docs/invo
 	@TRANSCRIPT=write $(BIN)/pytest -q tests/e2e/test_story.py tests/e2e/test_invoke.py
 
 .PHONY: chromium
-chromium: $(CHROMIUM)/.fetched ## Fetch Chromium, in which the dashboard's table is tested (with npm)
+chromium: $(CHROMIUM)/.fetched ## Fetch Chromium and axe-core, with which that page is tested (with npm)
 
 .PHONY: screenshot
-screenshot: $(INSTALLED) $(BUILT) $(CHROMIUM)/.fetched ## Take a new picture of the dashboard's table, for docs/
-	@SCREENSHOT=docs/status.png REQUIRE_CHROMIUM=1 $(BIN)/pytest -q -p no:randomly tests/e2e/test_status.py
+screenshot: $(INSTALLED) $(BUILT) $(CHROMIUM)/.fetched ## Take a new picture of the page on last night, for docs/
+	@SCREENSHOT=docs/status.png REQUIRE_CHROMIUM=1 $(BIN)/pytest -q -p no:randomly tests/usecases/test_page.py
 
 .PHONY: check
 check: $(INSTALLED) $(SAM_SETTINGS) ## Check formatting, lint, types, imports, the layers' requirements and the templates

@@ -390,6 +390,7 @@ def _row(upload: str, uploaded_at: str, batch_id: str, receipt: AnyReceipt | Non
         "status": receipt.status if receipt else "waiting",
         "uploaded_at": uploaded_at,
         **counts,
+        "rejects": receipt.rejects if isinstance(receipt, Receipt) else None,
         "reason": receipt.reason if isinstance(receipt, RejectedUpload | ParkedUpload) else "",
         "batch_id": receipt.batch_id if receipt else batch_id,
     }

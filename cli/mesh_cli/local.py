@@ -19,6 +19,7 @@ from mesh_cli.demo import Demo
 from mesh_cli.deployment import FUNCTIONS, local_deployment
 from mesh_cli.options import Json, deployment, goes_on
 from mesh_cli.output import Table, print_json, talk
+from mesh_cli.page import StatusServer
 from mesh_cli.receiver import play_dps
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def up(
 ) -> None:
     """Bring the stack up and keep it up until Ctrl-C; the other commands then work on it.
 
+    A browser shows, at the address named page, what the dashboard shows on AWS, and the uploads.
+
     With --containers everything listens on the address of Docker's bridge in place of the loopback one, so that
     `sam local invoke ExportFunction -e events/export.json --env-vars .local/env.json` works on it, too.
 
@@ -55,7 +58,9 @@ def up(
         signal.signal(number, lambda *_: done.set())
     with ExitStack() as undo:
         cloud = _cloud(undo, publish=True, containers=containers)
-        where = {"AWS": cloud.endpoint_url, "MESH": cloud.sandbox.base_url, **cloud.outputs}
+        bucket = local_deployment(cloud.environment_of_commands()).wiring.bucket()
+        page = undo.enter_context(StatusServer(lambda: str(cloud.invoke("StatusFunction", {})), bucket))
+        where = {"page": page.url, "AWS": cloud.endpoint_url, "MESH": cloud.sandbox.base_url, **cloud.outputs}
         if as_json:
             print_json(where)
             sys.stdout.flush()

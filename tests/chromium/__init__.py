@@ -29,9 +29,11 @@ def see(html: str, screenshot: Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        What is to be seen: ``header``, ``rows`` and ``bold`` (first cells) of the table of exports, the rows of that
-        of last ``night``, ``text``, ``width``; what the page ``asked`` for on the network, and what its scripts
-        ``said`` in dialogues.
+        What is to be seen: ``header``, ``rows`` and ``bold`` (first cells) of the table of exports, the rows of those
+        of last ``night``, of the ``nights`` and of ``uploads``, ``text``, ``links``; what the page ``asked`` for on the
+        network, and what its scripts ``said`` in dialogues. ``focused`` is what each press of the tabulator reaches,
+        and whether that shows; ``narrow`` and ``paper`` are how wide the page is in a window of 900 pixels and on A4;
+        ``faults`` is what axe-core finds, or cannot tell.
     """
     temporary = _FOLDER / "tmp"  # Chromium is unpacked here once
     temporary.mkdir(exist_ok=True)
