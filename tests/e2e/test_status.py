@@ -1,4 +1,4 @@
-"""The dashboard's widget as the built function writes it, and the page of the stack on this machine around it."""
+"""The dashboard's widget as the function writes it, and the page of the stack on this machine around it."""
 
 from __future__ import annotations
 
