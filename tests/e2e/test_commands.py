@@ -62,6 +62,7 @@ def up() -> Iterator[subprocess.Popen[str]]:
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0, out
+    assert re.search(r"page\W+http://127\.0\.0\.1:[0-9]+/", out), out
     assert "nothing is left running" in out
     assert not ENVIRONMENT.exists()
 
