@@ -244,6 +244,6 @@ $(SAM_SETTINGS):
 	    if $$python -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; then break; fi; \
 	    python=; \
 	done; \
-	if [[ -z $$python ]]; then echo "Neither uv nor Python 3.13 was found; please install one of them." >&2; exit 1; fi; \
+	if [[ -z $$python ]]; then echo "Install uv or Python 3.13: neither was found." >&2; exit 1; fi; \
 	$$python -m venv .cache/uv
 	@.cache/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
