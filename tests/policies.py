@@ -101,9 +101,13 @@ def _is_by(principal: Any, who: str) -> bool:
 
 
 def _holds(operator: str, asked: Mapping[str, Any], request: Request) -> bool:
+    if_exists = operator.endswith("IfExists")
+    operator = operator.removesuffix("IfExists")
     assert operator in _EQUAL | _LIKE, operator
     for key, wanted in asked.items():
         value = request.context.get(key)
+        if value is None and if_exists:
+            continue
         patterns = as_list(wanted)
         if value is None or not any(value == p if operator in _EQUAL else fnmatchcase(value, p) for p in patterns):
             return False

@@ -34,8 +34,8 @@ __all__ = ["NotYet", "Reason", "Why", "acting", "add_to"]
 PANEL = "Setup"
 #: S3 keeps 2 KB of what is said of an object, and a character may take 12 bytes of it.
 LONGEST_REASON = 150
-#: Ten digits, as NHS numbers are written.
-_NHS_NUMBER = re.compile(r"(?<!\d)\d{3}[ -]?\d{3}[ -]?\d{4}(?!\d)")
+#: Ten digits, whatever stands between them but letters: NHS numbers are written in many ways.
+_NHS_NUMBER = re.compile(r"(?<!\d)(?:\d[^\w\n]*){9}\d(?!\d)")
 
 
 def _checked(reason: str | None) -> str | None:

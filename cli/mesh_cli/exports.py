@@ -237,7 +237,8 @@ def exports(
 def status(context: typer.Context, watching: Watch = False, as_json: Json = False) -> None:
     """Tell on one screen what became of last night, and what needs a person. Exits with 1 where something does.
 
-    It shows what the dashboard shows, and the uploads that are parked.
+    It shows what the dashboard shows, the uploads that are parked, and how many records of last night DPS refused.
+    Rejected uploads are in `mesh uploads --status rejected`; what waits in the queues is on the dashboard.
 
     For example: mesh status --watch
     """
@@ -259,24 +260,27 @@ def status(context: typer.Context, watching: Watch = False, as_json: Json = Fals
         print_json({**told, "parked_uploads": parked, "mesh_jobs": enabled})
     else:
         data.print(Group(*status_screen(verdict, parked, enabled=enabled)))
-    if verdict.people or parked or not enabled:
+    if verdict.people or parked or not enabled or any(each.refused for each in verdict.night):
         raise typer.Exit(1)
 
 
 def status_screen(verdict: Verdict, parked: int, enabled: bool) -> Iterator[Text | Table]:
     """Make the screen: the verdict, what needs a person, and last night by programme."""
-    needs = len(verdict.people) + parked + (not enabled)
+    refused = sum(each.refused for each in verdict.night)
+    needs = len(verdict.people) + parked + (not enabled) + bool(refused)
     if needs:
         yield Text(f"{counted(needs, 'thing')} {'needs' if needs == 1 else 'need'} a person.", style="bold red")
     elif verdict.night:
-        yield Text("Last night went well, and nothing needs a person.", style="green")
+        yield Text("No export of last night needs a person, and DPS has refused no record.", style="green")
     else:
-        yield Text("Nothing was sealed in the last 24 hours, and nothing needs a person.", style="green")
+        yield Text("Nothing was sealed in the last 24 hours, and no export needs a person.", style="green")
     rows = [[coloured(e.export.export_id, e.export), e.todo, e.section] for e in verdict.people]
     if parked:
         rows.append(
             ["uploads", f"{counted(parked, 'upload')} parked; see: mesh uploads --status parked", "uploads-parked"]
         )
+    if refused:
+        rows.append(["records", f"DPS refused {counted(refused, 'record')}; see: mesh refused", "records-refused"])
     if not enabled:
         rows.append(["mesh_jobs", "switched off, nothing is sent; switch it on with: mesh jobs enable", "jobs-off"])
     if rows:

@@ -100,8 +100,10 @@ class Story:
     ----------
     record
         Its identifier; empty where a row could not be read.
-    owner, on_file
-        Whose it is, and whether it is on file at DPS: yes, no or unknown. Empty where it was never ingested.
+    owner
+        Whose it is; empty where it was never ingested.
+    on_file
+        What is known of whether DPS has it on file, in words; empty where it was never ingested.
     statements
         The oldest first, as far as they are kept.
     asked_row
@@ -166,9 +168,24 @@ class History:
             record=record_id,
             programme=known.programme if known else "",
             owner=known.owner if known else "",
-            on_file=str(counts.on_file if counts and not counts.unstated else OnFile.NO) if known else "",
+            on_file=self._on_file(counts) if known else "",
             statements=tuple(statement for _, statement in told),
         )
+
+    def _on_file(self, entry: Entry | None) -> str:
+        """Say whether DPS has a record on file, as far as its answers tell: of what was only sent nobody knows yet."""
+        if entry is None or entry.unstated:
+            return str(OnFile.NO)
+        if entry.refusal:
+            return "yes, as it was before" if entry.on_file is OnFile.YES else str(entry.on_file)
+        intake = self.register.intake(entry.batch_id)
+        if intake and not intake.sends:
+            return "yes, another system has sent it"
+        number = intake.attached.get(entry.programme) if intake else None
+        export = self.ledger.get(entry.programme, number) if number else None
+        if export and export.processing is Processing.PROCESSED:
+            return "no, deleted" if entry.withdrawn else str(OnFile.YES)
+        return f"not known yet: DPS has not processed {'its deletion' if entry.withdrawn else 'the last statement'}"
 
     def with_nhs_number(self, number: str, done: Callable[[float], object]) -> list[str]:
         """Find the records of which any statement bears an NHS number, by reading every batch; memory stays flat.
@@ -258,9 +275,13 @@ class History:
         elif refusals:
             facts |= {"dps": "refused", "refusals": refusals}
         elif export.processing is Processing.PROCESSED:
-            facts["dps"] = "processed"
+            # That an earlier statement was refused is known from what its uploader was told, which ends some day.
+            known = not export.attempts[-1].rows_refused or self._is_last(entry) or self._tells(entry, export, stated)
+            facts["dps"] = "processed" if known else "processed or refused: no longer known which"
+        elif export.processing:
+            facts["dps"] = f"file {export.processing}"
         else:
-            facts["dps"] = f"file {export.processing or 'not answered'}"
+            facts["dps"] = "file not answered" if attempt and attempt.sent_at else "not sent yet"
         return facts
 
     def _refusals(self, entry: Entry, export: DPSExport, stated: StoredIntake | None) -> str:
@@ -270,6 +291,16 @@ class History:
             if key.endswith(f"-refused-{export.export_id}.csv") and any(self._rows(key, line)):
                 return key
         return ""
+
+    def _tells(self, entry: Entry, export: DPSExport, stated: StoredIntake | None) -> bool:
+        """Tell whether the file is still there that told the uploader what DPS refused of an export."""
+        keys = self.bucket.refusals(stated.upload, entry.stated_in.batch_id) if stated else ()
+        return any(key.endswith(f"-refused-{export.export_id}.csv") for key in keys)
+
+    def _is_last(self, entry: Entry) -> bool:
+        """Tell whether a statement is its record's last, of which the register knows whether DPS refused it."""
+        known = self.register.get([entry.record_id]).get(entry.record_id)
+        return known is not None and known.statement == entry.statement
 
     def _rows(self, key: str, line: int) -> Iterator[list[str]]:
         """Read what a rejects file, or a file of refusals, says of a line."""
@@ -404,7 +435,7 @@ def _show(story: Story, wiring: Wiring) -> None:
     facts = {
         **asdict(last),
         "refusals": f"s3://{wiring.settings.bucket}/{last.refusals}" if last.refusals else "",
-        "on_file_at_dps": "yes, as it was before" if last.answered_at and story.on_file == "yes" else story.on_file,
+        "on_file_at_dps": story.on_file,
     }
     shown = [[name.replace("_", " "), str(value)] for name, value in facts.items() if value]
     data.print(Table("The last statement", ["what", "value"], shown, prose=["value"]))

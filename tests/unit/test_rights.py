@@ -393,6 +393,15 @@ def test_an_organisation_uploads_for_itself_and_reads_what_became_of_it(
 
 
 @pytest.mark.parametrize(
+    ("storage_class", "allowed"), [("STANDARD", True), ("GLACIER", False), ("DEEP_ARCHIVE", False)]
+)
+def test_an_organisation_puts_nothing_into_an_archive(storage_class: str, *, allowed: bool) -> None:
+    statements = statements_of(UPLOADER.resources()["UploaderPolicy"])
+    upload = Request("s3:PutObject", "Bucket/incoming/R1L/a.csv", context={"s3:x-amz-storage-class": storage_class})
+    assert allows(statements, upload, R1L) is (storage_class == "STANDARD")
+
+
+@pytest.mark.parametrize(
     ("prefix", "allowed"),
     [("receipts/R1L/monday.csv/", True), ("rejected/R1L/", True), ("receipts/RX1/", False), ("", False)],
 )

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from local.dps import Dps
+from tests.usecases.restored import make_scene
 from tests.usecases.rows import row, upload_of, uuid_of
 from tests.usecases.test_last_statement import A, B, a_day, has
 from vaccinations.formats.batches import read_batch
 
 if TYPE_CHECKING:
     from tests.usecases.memory import MemoryRegister
+    from tests.usecases.stores import Stores
     from tests.usecases.world import World
 
 ERASED, WITHDRAWN, CORRECTED = 1, 2, 3
@@ -88,3 +90,22 @@ def test_a_line_that_is_erased_while_the_register_knows_it_stops_the_next_upload
     erase(world, uuid_of(ERASED), from_register=False)
     with pytest.raises(LookupError, match="lacks a record"):
         world.upload(upload_of(row(ERASED, batch=B)), "wednesday.csv")
+
+
+def test_after_an_erasure_the_tables_are_restored_and_answers_are_heard_again(stores: Stores) -> None:
+    scene = make_scene(stores)
+    scene.world.upload(upload_of(row(ERASED, batch=A), row(CORRECTED, batch=A)))
+    scene.remember()
+    scene.night()
+    scene.world.upload(upload_of(row(ERASED, batch=A, vaccinated="N")), "tuesday.csv")
+    scene.night()
+    erase(scene.world, uuid_of(ERASED), from_register=True)
+    for key in scene.world.stores.list_keys():
+        if key.endswith(".jsonl.gz") and not text_of(scene.world, key):
+            scene.world.stores.delete(key)
+    scene.put_back()
+    assert scene.reconcile().status == "ok"
+    assert scene.hear_again().status == "ok"
+    scene.night()
+    assert has(scene.dps, CORRECTED) == A
+    assert has(scene.dps, ERASED) == ""

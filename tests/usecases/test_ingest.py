@@ -156,6 +156,16 @@ def test_a_workbook_is_rejected_with_the_way_to_save_it_as_csv(stores: Stores, n
     )
 
 
+@on_moto
+def test_a_file_in_an_archive_is_rejected_and_holds_up_nobody(stores: Stores, s3: Any) -> None:
+    key, _ = stores.uploaded(upload_of(row(1)), "monday.csv")
+    archived = {"Bucket": stores.bucket.bucket, "Key": key, "StorageClass": "GLACIER"}
+    version = s3.put_object(**archived, Body=b"")["VersionId"]
+    receipt = stores.handle((key, version))
+    assert isinstance(receipt, RejectedUpload)
+    assert receipt.fix == "upload it again with the storage class STANDARD"
+
+
 @pytest.mark.usefixtures("far_away")
 def test_a_receipt_tells_its_times_in_utc_wherever_the_machine_is(stores: Stores) -> None:
     receipt = stores.accept(row(1))

@@ -126,7 +126,8 @@ print(json.dumps({"peak": int(peak), "answer": answer}), file=sys.stderr)
 def intake_of(upload: str) -> StoredIntake:
     """Make what is stored of an upload of which only the name matters."""
     counts = dict.fromkeys(("rows", "unchanged", "overtaken", "skipped", "rejected", "contradictions"), 0)
-    texts = dict.fromkeys(("batch_id", "version", "uploaded_at", "completed_at"), "")
+    texts = dict.fromkeys(("batch_id", "version"), "")
+    texts |= dict.fromkeys(("uploaded_at", "completed_at"), "2026-11-23T12:00:00+00:00")
     maps: dict[str, Any] = {name: {} for name in ("accepted", "assumed", "assumed_in", "exports")}
     receipt = Receipt(upload=upload, rejects=None, contradicting=[], **maps, **counts, **texts)  # type: ignore[arg-type]
     return StoredIntake(upload=upload, version="", receipt=receipt)

@@ -96,8 +96,9 @@ def test_the_whole_history_is_told_from_the_first_statement_on(
         ["incoming/R1L/monday.csv", 3, "new", "hpv-1", "processed"],
         ["incoming/R1L/tuesday.csv", 2, "update", "hpv-2", "refused: invalid"],
         ["incoming/R1L/wednesday.csv", 2, "update", "hpv-3", "processed"],
-        ["incoming/R1L/thursday.csv", 2, "delete", "hpv-4", "file not answered"],
+        ["incoming/R1L/thursday.csv", 2, "delete", "hpv-4", "not sent yet"],
     ]
+    assert story["on_file"] == "not known yet: DPS has not processed its deletion"
     shown = mesh(uuid_of(2))
     assert shown.exit_code == 0
     for name in ("monday", "tuesday", "wednesday", "thursday"):
@@ -118,6 +119,44 @@ def test_the_last_refusal_is_told_with_its_class_and_its_row(
     assert "s3://bucket/receipts/R1L/monday.csv/" in shown.stdout
 
 
+def test_what_is_on_file_at_dps_is_told_by_its_answers_alone(
+    world: World, dps: Dps, refusals: dict[str, str], mesh: Callable[..., Result]
+) -> None:
+    def on_file() -> str:
+        return str(find(mesh, uuid_of(1))[0]["on_file"])
+
+    world.upload(upload_of(row(1)))
+    assert on_file() == "not known yet: DPS has not processed the last statement"
+    refusals[uuid_of(1)] = INVALID
+    nightly(world, dps)
+    assert on_file() == "no"
+    refusals.clear()
+    nightly(world, dps, row(1, batch="XY1"), name="tuesday.csv")
+    assert on_file() == "yes"
+    nightly(world, dps, row(1, vaccinated="N"), name="wednesday.csv")
+    assert on_file() == "no, deleted"
+
+
+def test_where_the_uploader_is_no_longer_told_what_dps_refused_nobody_says_that_it_was_processed(
+    world: World, dps: Dps, refusals: dict[str, str], mesh: Callable[..., Result]
+) -> None:
+    refusals[uuid_of(1)] = INVALID
+    for day, batch in (("monday", "XY0"), ("tuesday", "XY1"), ("wednesday", "XY2")):
+        world.upload(upload_of(row(1, batch=batch)), f"{day}.csv")
+        world.next_night()
+    dps.work()
+    world.track()
+    world.collect()
+    told = [statement["dps"] for statement in find(mesh, uuid_of(1))[0]["statements"]]
+    assert [each.partition(":")[0] for each in told] == ["refused"] * 3
+    for key in world.stores.list_keys():
+        if "-refused-" in key:
+            world.stores.delete(key)
+    told = [statement["dps"] for statement in find(mesh, uuid_of(1))[0]["statements"]]
+    assert told[0] == "processed or refused: no longer known which"
+    assert told[-1] == "refused: invalid"
+
+
 def test_what_was_parked_is_told_as_never_sent(
     world: World, mesh: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,9 +171,9 @@ def test_what_was_parked_is_told_as_never_sent(
     [story] = find(mesh, uuid_of(1))
     told = [(statement["upload"].rpartition("/")[2], statement["dps"]) for statement in story["statements"]]
     assert told == [
-        ("monday.csv", "file not answered"),
+        ("monday.csv", "not sent yet"),
         ("tuesday.csv", "never sent: its upload was parked"),
-        ("wednesday.csv", "file not answered"),
+        ("wednesday.csv", "not sent yet"),
     ]
 
 

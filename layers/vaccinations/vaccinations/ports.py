@@ -40,6 +40,10 @@ class BatchGone(Exception):
     """A batch object is not there; only one that was attached long ago may have been cleared away."""
 
 
+class MessageGone(Exception):
+    """The body of a message is not there any more: it was kept long enough, or was erased."""
+
+
 class IntakeGone(Exception):
     """What was stored of an upload's intake is not there; somebody has deleted it."""
 
@@ -421,7 +425,13 @@ class Bucket(Protocol):
         """Return what MESH said of a message that was stored whole; None where none was."""
 
     def open_message(self, key: str) -> BinaryIO:
-        """Open the body of a message for streaming."""
+        """Open the body of a message for streaming.
+
+        Raises
+        ------
+        MessageGone
+            It is not there any more.
+        """
 
     def messages(self, since: datetime) -> Iterator[dict[str, Any]]:
         """Iterate over what MESH said of each message that was stored whole since then, oldest first."""

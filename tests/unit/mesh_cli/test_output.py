@@ -116,7 +116,7 @@ def verdict() -> Verdict:
 @pytest.mark.parametrize("width", [80, 120])
 def test_the_verdict_of_a_bad_night_is_on_one_screen_with_what_to_do(width: int) -> None:
     lines = [line for part in status_screen(verdict(), 1, enabled=False) for line in shown(part, width)]
-    assert lines[0] == "5 things need a person."
+    assert lines[0] == "6 things need a person."
     assert (len(lines) <= 30, max(map(len, lines)) <= width) == (True, True)
     text = " ".join(" ".join(lines).split())
     for said in ("hpv-1042", "flu-311", "menacwy-1042", "mesh uploads --status parked", "mesh jobs enable"):
@@ -129,14 +129,21 @@ def test_the_verdict_names_sections_of_the_runbook_that_there_are() -> None:
     table = list(status_screen(verdict(), 1, enabled=False))[2]
     assert isinstance(table, Table)
     sections = {line.split()[-1] for line in shown(table)[3:]}
-    assert len(sections) == 5
+    assert len(sections) == 6
     assert [section for section in sections if f"### {section}\n" not in page] == []
 
 
 def test_a_good_night_is_said_to_be_one() -> None:
-    good = replace(verdict(), people=[])
+    night = verdict()
+    good = replace(night, people=[], night=[replace(each, refused=0) for each in night.night])
     [first, *_] = status_screen(good, 0, enabled=True)
-    assert shown(first, 80) == ["Last night went well, and nothing needs a person."]
+    assert shown(first, 80) == ["No export of last night needs a person, and DPS has refused no record."]
+
+
+def test_records_that_dps_refused_need_a_person_though_no_export_does() -> None:
+    lines = [line for part in status_screen(replace(verdict(), people=[]), 0, enabled=True) for line in shown(part, 80)]
+    assert lines[0] == "1 thing needs a person."
+    assert "see: mesh refused" in " ".join(lines)
 
 
 def test_one_is_singular() -> None:

@@ -34,7 +34,8 @@ from vaccinations.formats.batches import read_batch
 from vaccinations.formats.dps_columns import ROWS_VERSION
 from vaccinations.formats.requests import REQUESTS
 from vaccinations.model.export import Asked, FileNames, Manifest, PartFacts
-from vaccinations.ports import BatchGone, IntakeGone, StoredMeanwhile, StoredUpload, Upload, UploadGone
+from vaccinations.model.problems import UnreadableUpload
+from vaccinations.ports import BatchGone, IntakeGone, MessageGone, StoredMeanwhile, StoredUpload, Upload, UploadGone
 from vaccinations.results import ParkedUpload, PersonActed, Receipt, RejectedUpload, StoredIntake, Uploader, document
 
 if TYPE_CHECKING:
@@ -247,11 +248,20 @@ class Bucket:
         ------
         UploadGone
             It is not there any more.
+        UnreadableUpload
+            It is in an archive.
         """
         try:
             found = self.open(key, version)
         except NoSuchObject:
             raise UploadGone from None
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "InvalidObjectState":
+                raise
+            raise UnreadableUpload(
+                "the file was put into an archive of S3, where it cannot be read",
+                "upload it again with the storage class STANDARD",
+            ) from None
         said = {name: unquote(value) for name, value in found.metadata.items()}
         # An uploader may say anything of an upload: only of a request it counts.
         asked = Asked(said["by"], said.get("reason", "")) if key.startswith(REQUESTS) and said.get("by") else None
@@ -464,8 +474,17 @@ class Bucket:
             return None
 
     def open_message(self, key: str) -> BinaryIO:
-        """Open the body of a message for streaming."""
-        return self.open(key).body
+        """Open the body of a message for streaming.
+
+        Raises
+        ------
+        MessageGone
+            It is not there any more.
+        """
+        try:
+            return self.open(key).body
+        except NoSuchObject:
+            raise MessageGone(key) from None
 
     def messages(self, since: datetime) -> Iterator[dict[str, Any]]:
         """Iterate over what MESH said of each message that was stored whole since then, oldest first."""

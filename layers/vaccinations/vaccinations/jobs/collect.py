@@ -48,6 +48,7 @@ from vaccinations.model.lifecycle import ImpossibleMove
 from vaccinations.model.outcome import Action, OnFile, Outcome
 from vaccinations.model.problems import Problem
 from vaccinations.model.uploaders import uploader_of
+from vaccinations.ports import MessageGone
 from vaccinations.results import Answer, CollectedMessage, CollectRun, RowsRefused
 from vaccinations.telemetry import count, gauge, logger
 
@@ -133,6 +134,8 @@ class Collect:
                 break
             try:
                 answer = self._hear(facts)
+            except MessageGone:
+                logger.info("message is no longer kept", extra={"message_id": facts["message_id"]})
             except Exception as error:  # noqa: BLE001 - one message's trouble never stops the others
                 left += 1
                 logger.exception("message cannot be heard now", extra={"message_id": facts["message_id"]})

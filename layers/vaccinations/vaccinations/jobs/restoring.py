@@ -17,7 +17,7 @@ The order of effects makes it safe to die anywhere and be run again:
 from __future__ import annotations
 
 from collections import defaultdict
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from vaccinations.model import lifecycle
 from vaccinations.model.export import DPSExport, Status
 from vaccinations.model.lifecycle import Event
 from vaccinations.model.programmes import PROGRAMMES
+from vaccinations.ports import BatchGone
 from vaccinations.results import RestoredExport
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ class Restoring:
             for programme in exports:
                 if is_up():
                     return False
-                with closing(self.bucket.batch_lines(programme, batch_id)) as lines:
+                # One that is gone was erased, with every record in it.
+                with suppress(BatchGone), closing(self.bucket.batch_lines(programme, batch_id)) as lines:
                     self.register.restate(entry_of(line, batch_id) for line in lines)
         for batch_id, exports in attached.items():
             self._mark(batch_id, exports)
