@@ -34,8 +34,9 @@ __all__ = ["NotYet", "Reason", "Why", "acting", "add_to"]
 PANEL = "Setup"
 #: S3 keeps 2 KB of what is said of an object, and a character may take 12 bytes of it.
 LONGEST_REASON = 150
-#: Ten digits, whatever stands between them but letters: NHS numbers are written in many ways.
-_NHS_NUMBER = re.compile(r"(?<!\d)(?:\d[^\w\n]*){9}\d(?!\d)")
+#: Ten digits, as NHS numbers are written; and ten with anything between them but letters.
+_NHS_NUMBER = re.compile(r"(?<!\d)\d{3}[ -]?\d{3}[ -]?\d{4}(?!\d)")
+_TEN_DIGITS = re.compile(r"(?<!\d)(?:\d[^\w\n]*){9}\d(?!\d)")
 
 
 def _checked(reason: str | None) -> str | None:
@@ -44,9 +45,15 @@ def _checked(reason: str | None) -> str | None:
         return None
     if not reason.strip() or len(reason) > LONGEST_REASON or not reason.isprintable():
         raise typer.BadParameter(f"say why in one line of at most {LONGEST_REASON} characters")
-    if _NHS_NUMBER.search(reason):
+    if _NHS_NUMBER.search(reason) or any(map(_is_nhs_number, _TEN_DIGITS.findall(reason))):
         raise typer.BadParameter("this looks like an NHS number; give a reason without personal data")
     return reason.strip()
+
+
+def _is_nhs_number(text: str) -> bool:
+    """Tell whether the last of ten digits is the check digit of the others (modulus 11)."""
+    digits = [int(digit) for digit in text if digit.isdecimal()]
+    return sum(weight * digit for weight, digit in zip(range(10, 0, -1), digits, strict=True)) % 11 == 0
 
 
 _HELP = "Why. It is kept with what you do, and in logs: no personal data."

@@ -246,7 +246,9 @@ def test_nothing_is_done_where_it_cannot_be_noted(mesh: Callable[..., Done], clo
     assert mesh("jobs").stdout == "mesh_jobs is enabled\n"
 
 
-@pytest.mark.parametrize("reason", ["", " ", "about 999 000 0018", "9990000018", "two\nlines", "x" * 151])
+@pytest.mark.parametrize(
+    "reason", ["", " ", "about 999 000 0018", "9990000018", "99-9000-0018", "999.000.0018 x", "two\nlines", "x" * 151]
+)
 def test_a_reason_that_is_none_or_may_name_a_child_is_refused(mesh: Callable[..., Done], reason: str) -> None:
     done = mesh("jobs", "disable", "--reason", reason)
     assert (done.returncode, done.stdout) == (2, "")
