@@ -14,7 +14,6 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +45,7 @@ from vaccinations.wiring import Wiring
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 #: What works without a stack.
 ALONE = {"csr", "ca-bundle check", "sample", "demo", "local up"}
@@ -364,11 +364,21 @@ def test_a_reader_that_leaves_early_changes_nothing(
         assert "pipe" not in errors.read_text().lower(), name
 
 
+#: The command as installed. What runs in the background, as tests may, ignores Ctrl-C, and so would the command.
+MESH = """
+import signal, sys
+from mesh_cli.__main__ import run
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv = ["mesh", *sys.argv[1:]]
+run()
+"""
+
+
 def test_a_person_who_waits_for_aws_sees_what_is_asked_and_may_interrupt_it(credentials: None) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with subprocess.Popen(
-            [Path(sys.executable).parent / "mesh", "exports"],
+            [sys.executable, "-c", MESH, "exports"],
             env={**os.environ, "AWS_ENDPOINT_URL": url},
             stderr=subprocess.PIPE,
             text=True,
