@@ -260,15 +260,23 @@ def status(context: typer.Context, watching: Watch = False, as_json: Json = Fals
         print_json({**told, "parked_uploads": parked, "mesh_jobs": enabled})
     else:
         data.print(Group(*status_screen(verdict, parked, enabled=enabled)))
-    if verdict.people or parked or not enabled or any(each.refused for each in verdict.night):
+    if _needs(verdict, parked, enabled=enabled):
         raise typer.Exit(1)
+
+
+def _refused(verdict: Verdict) -> int:
+    """Count the records of last night that DPS refused."""
+    return sum(each.refused for each in verdict.night)
+
+
+def _needs(verdict: Verdict, parked: int, *, enabled: bool) -> int:
+    """Count what needs a person."""
+    return len(verdict.people) + parked + (not enabled) + bool(_refused(verdict))
 
 
 def status_screen(verdict: Verdict, parked: int, enabled: bool) -> Iterator[Text | Table]:
     """Make the screen: the verdict, what needs a person, and last night by programme."""
-    refused = sum(each.refused for each in verdict.night)
-    needs = len(verdict.people) + parked + (not enabled) + bool(refused)
-    if needs:
+    if needs := _needs(verdict, parked, enabled=enabled):
         yield Text(f"{counted(needs, 'thing')} {'needs' if needs == 1 else 'need'} a person.", style="bold red")
     elif verdict.night:
         yield Text("No export of last night needs a person, and DPS has refused no record.", style="green")
@@ -279,7 +287,7 @@ def status_screen(verdict: Verdict, parked: int, enabled: bool) -> Iterator[Text
         rows.append(
             ["uploads", f"{counted(parked, 'upload')} parked; see: mesh uploads --status parked", "uploads-parked"]
         )
-    if refused:
+    if refused := _refused(verdict):
         rows.append(["records", f"DPS refused {counted(refused, 'record')}; see: mesh refused", "records-refused"])
     if not enabled:
         rows.append(["mesh_jobs", "switched off, nothing is sent; switch it on with: mesh jobs enable", "jobs-off"])

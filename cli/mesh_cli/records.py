@@ -269,14 +269,15 @@ class History:
                 "sent_at": attempt.sent_at.isoformat() if attempt.sent_at else "",
                 "picked_up_at": attempt.acknowledged_at.isoformat() if attempt.acknowledged_at else "",
             }
-        refusals = self._refusals(entry, export, stated)
+        told = self._told(entry, export, stated)
+        refusals = next((key for key in told if any(self._rows(key, entry.stated_in.line))), "")
         if why := entry.refusal:
             facts |= {"dps": f"refused: {why.outcome}", "answered_at": why.at, "row": why.row, "refusals": refusals}
         elif refusals:
             facts |= {"dps": "refused", "refusals": refusals}
         elif export.processing is Processing.PROCESSED:
             # That an earlier statement was refused is known from what its uploader was told, which ends some day.
-            known = not export.attempts[-1].rows_refused or self._is_last(entry) or self._tells(entry, export, stated)
+            known = told or not export.attempts[-1].rows_refused or self._is_last(entry)
             facts["dps"] = "processed" if known else "processed or refused: no longer known which"
         elif export.processing:
             facts["dps"] = f"file {export.processing}"
@@ -284,18 +285,10 @@ class History:
             facts["dps"] = "file not answered" if attempt and attempt.sent_at else "not sent yet"
         return facts
 
-    def _refusals(self, entry: Entry, export: DPSExport, stated: StoredIntake | None) -> str:
-        """Name the file in which the uploader was told that DPS refused a statement; empty where it is in none."""
-        batch_id, line = entry.stated_in
-        for key in self.bucket.refusals(stated.upload, batch_id) if stated else ():
-            if key.endswith(f"-refused-{export.export_id}.csv") and any(self._rows(key, line)):
-                return key
-        return ""
-
-    def _tells(self, entry: Entry, export: DPSExport, stated: StoredIntake | None) -> bool:
-        """Tell whether the file is still there that told the uploader what DPS refused of an export."""
-        keys = self.bucket.refusals(stated.upload, entry.stated_in.batch_id) if stated else ()
-        return any(key.endswith(f"-refused-{export.export_id}.csv") for key in keys)
+    def _told(self, entry: Entry, export: DPSExport, stated: StoredIntake | None) -> list[str]:
+        """Name the file that told a statement's uploader what DPS refused of an export, where it is still there."""
+        keys = self.bucket.refusals(stated.upload, entry.stated_in.batch_id) if stated else []
+        return [key for key in keys if key.endswith(f"-refused-{export.export_id}.csv")]
 
     def _is_last(self, entry: Entry) -> bool:
         """Tell whether a statement is its record's last, of which the register knows whether DPS refused it."""
